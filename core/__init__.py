@@ -1,0 +1,1 @@
+"""The program: configure, run, store, analyse, export, command line. No Qt."""

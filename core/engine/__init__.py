@@ -1,0 +1,1 @@
+"""The engine: moments, the gate, and the one worker thread."""

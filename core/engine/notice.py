@@ -1,0 +1,42 @@
+"""What the worker tells the faces: a sentence for people, a traceback for the log, and the state it is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STATES = ("idle", "loading", "ready", "preparing", "running", "cancelling")
+
+NOTICE_KINDS = (
+    "loaded",  # a model is in memory; ``Program.loaded`` has its facts
+    "unloaded",
+    "load_cancelled",
+    "run_started",  # ``run`` is its id
+    "run_finished",
+    "run_cancelled",  # what was measured is kept
+    "run_failed",
+    "refused",  # bad input: the sentence says what to do
+    "failed",  # a bug or the machine: sentence and traceback
+    "warning",  # goes on, but people should know (disk full, will not fit overridden)
+    "session_changed",  # another session is open, or its list of runs changed
+)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """``text`` is one sentence for people; ``detail`` a traceback or nothing; ``can_override`` as in ``Refusal``."""
+
+    kind: str
+    text: str
+    detail: str = ""
+    run: int | None = None
+    can_override: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the worker is doing now, as the status bar shows it. ``fraction`` and ``seconds_left`` are None while unknown."""
+
+    state: str = "idle"
+    text: str = ""
+    fraction: float | None = None
+    seconds_left: float | None = None

@@ -1,0 +1,18 @@
+"""The errors that are meant for people: one sentence that says what happened and what to do."""
+
+from __future__ import annotations
+
+
+class Refusal(ValueError):
+    """Something the user asked for cannot be done. ``str(refusal)`` is one sentence for people, with the remedy in it.
+
+    ``can_override`` marks a refusal that an explicit switch (``force``) lifts, such as "will not fit in memory".
+    """
+
+    def __init__(self, sentence: str, *, can_override: bool = False) -> None:
+        super().__init__(sentence)
+        self.can_override = can_override
+
+
+class Cancelled(BaseException):
+    """The user cancelled. Not an ``Exception``, so that no library's ``except Exception`` swallows it."""

@@ -1,0 +1,1 @@
+"""Ways out of Tickscope: one file per format."""

@@ -1,0 +1,80 @@
+"""What a model source is, what it tells before loading, and what a loaded model is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core.config import ModelConfig
+from core.progress import Progress
+from core.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+TASKS = ("text-generation", "embedding", "classification")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model. Before loading it comes from config and file sizes; None: not known (yet)."""
+
+    spec: str  # the full spec that loads it again
+    name: str  # for people, e.g. "SmolLM2-135M-Instruct"
+    architecture: str  # class name, e.g. "LlamaForCausalLM"
+    task: str  # one of TASKS
+    parameters: int | None
+    layers: int | None  # transformer blocks
+    dtype: str  # as loaded
+    weight_bytes: int | None  # in that dtype
+    file_bytes: int | None
+    context_length: int | None
+    has_tokenizer: bool
+    stored_as: str = ""  # how the file holds the weights, e.g. "GGUF Q4_1", "safetensors float32", "random weights"
+    load_bytes: int | None = None  # most memory that loading takes, for the fit check
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One model that is there (or would be) without looking further: for ``tickscope models`` and the picker."""
+
+    spec: str
+    title: str
+    available: bool
+    reason: str | None = None
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory, exactly as its source gives it until passes change it. Owned by the worker thread."""
+
+    model: torch.nn.Module
+    tokenizer: Any | None
+    facts: ModelFacts
+    config: ModelConfig
+    load_ns: int
+    rss_before_bytes: int
+    rss_after_bytes: int
+
+
+class Source(Protocol):
+    """One way to get a model. ``rest`` is the spec without its ``id:`` prefix."""
+
+    id: str
+    title: str
+    hint: str  # what to type, e.g. "ORG/NAME or ORG/NAME@REVISION"
+
+    def listed(self) -> list[Listing]:
+        """Models of this source that are at hand. Fast; no torch."""
+        ...
+
+    def describe(self, config: ModelConfig, rest: str) -> ModelFacts:
+        """Facts without loading weights and without importing torch; ``Refusal`` if it cannot be loaded."""
+        ...
+
+    def load(self, config: ModelConfig, rest: str, device: str, progress: Progress) -> LoadedModel:
+        """Load onto ``device`` ("cpu", "cuda", ...) in eval mode. Reports progress, honours cancel, raises ``Refusal``."""
+        ...
+
+
+sources: Registry[Source] = Registry("model source", "core.models")

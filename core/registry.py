@@ -1,0 +1,57 @@
+"""How a file in a folder becomes a feature: discovery by folder, registration by decorator."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+
+class _HasId(Protocol):
+    id: str
+
+
+T = TypeVar("T", bound=_HasId)
+
+
+class Registry(Generic[T]):
+    """Objects of one sort by their id. Iterates in registration order; a second object of the same id raises."""
+
+    def __init__(self, what: str, package: str) -> None:
+        self.what = what
+        self.package = package
+        self._items: dict[str, T] = {}
+        self._discovered = False
+
+    def register(self, make: Callable[[], T]) -> Callable[[], T]:
+        """Class decorator: builds one object of the class and registers it."""
+        item = make()
+        assert item.id not in self._items, f"two {self.what} objects have the id {item.id!r}"
+        self._items[item.id] = item
+        return make
+
+    def __iter__(self) -> Iterator[T]:
+        self._discover()
+        return iter(tuple(self._items.values()))
+
+    def get(self, item_id: str) -> T:
+        """The object of that id; ``ValueError`` with the known ids if there is none."""
+        self._discover()
+        if item_id not in self._items:
+            raise ValueError(f"There is no {self.what} {item_id!r}; there is {', '.join(sorted(self._items))}.")
+        return self._items[item_id]
+
+    def _discover(self) -> None:
+        if not self._discovered:
+            self._discovered = True
+            discover(self.package)
+
+
+def discover(package: str) -> list[str]:
+    """Import every module of a package's folder and return their full names (a frozen build asks the same)."""
+    root = importlib.import_module(package)
+    names = [f"{package}.{module.name}" for module in pkgutil.iter_modules(root.__path__)]
+    for name in names:
+        importlib.import_module(name)
+    return names

@@ -1,0 +1,1 @@
+"""Runs and the file that holds them."""

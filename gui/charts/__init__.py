@@ -1,0 +1,1 @@
+"""Plots: pyqtgraph widgets that draw the series of core.analysis.series."""

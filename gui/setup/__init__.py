@@ -1,0 +1,1 @@
+"""Pickers for model, workload, target and passes."""

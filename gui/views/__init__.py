@@ -1,0 +1,1 @@
+"""The views behind the tabs."""

@@ -1,0 +1,239 @@
+"""The columns of one run, and the recorder that the engine and the instruments append to.
+
+Every other part of Tickscope (session file, charts, statistics, exports) is a view of these columns.
+Time is integer nanoseconds of ``time.perf_counter_ns`` relative to the run's start.
+In columns -1 means "not measured"; everywhere else that is ``None``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+KINDS = ("prefill", "prefill_chunk", "decode", "verify", "forward")
+"""Moment kinds; the ``kind`` column of ``moments`` is an index into this."""
+
+STAGES = ("tokenize", "embed", "attention", "mlp", "norm", "head", "sample", "other")
+"""Stages in reading order. ``tokenize`` and ``sample`` are outside the model."""
+
+NOT_MEASURED = -1
+
+
+class Tag(IntFlag):
+    """What is special about a moment or request. Tagged and filtered, never deleted."""
+
+    COLD = 1
+    WARMUP = 2
+    CLEAN = 4
+    TRACED = 8
+    COMPILE = 16
+    GC = 32
+    PERTURBED = 64
+
+
+Array = npt.NDArray[Any]
+
+REQUEST_COLUMNS = {
+    "tags": "i4",
+    "start_ns": "i8",  # t0, request accepted, clock running
+    "tokenize_ns": "i8",  # duration of tokenisation, -1 for a token-count workload
+    "end_ns": "i8",  # last token visible, -1 while running
+    "input_tokens": "i4",  # per sequence
+    "output_tokens": "i4",  # per sequence
+}
+MOMENT_COLUMNS = {
+    "request": "i4",  # row in requests
+    "kind": "i1",  # index into KINDS
+    "step": "i4",  # 0 for the request's first forward
+    "tags": "i4",
+    "start_ns": "i8",  # the forward pass of the whole model begins
+    "duration_ns": "i8",  # of that forward pass
+    "latency_ns": "i8",  # TTFT in the first, gap since the previous token (ITL) in later ones; without pauses; -1: no token
+    "paused_ns": "i8",  # clock stopped by the gate and by instruments before this moment
+    "tokens": "i4",  # new positions in this forward, summed over the batch
+    "context": "i4",  # positions already in the cache, per sequence
+    "kv_bytes": "i8",  # KV cache after this moment, -1: not measured
+}
+SPAN_COLUMNS = {"moment": "i4", "layer": "i4", "start_ns": "i8", "duration_ns": "i8", "self_ns": "i8"}
+COUNTER_COLUMNS = {"track": "i2", "time_ns": "i8", "value": "f8"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One ``nn.Module`` of the model: its dotted path ("" is the model itself), class name, stage, and parent's row (-1: none)."""
+
+    path: str
+    type: str
+    stage: str
+    parent: int
+
+
+@dataclass(frozen=True)
+class Track:
+    """One counter track. ``unit`` is one of ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``celsius``."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Instant:
+    """Something that happened at one time: pass applied, recompile, cancel, gate timeout."""
+
+    track: str
+    time_ns: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one request produced. ``token_ids`` are those of the first sequence of the batch, without the prompt.
+
+    ``text`` is None without a tokenizer. ``finish_reason``: ``length``, ``stop``, ``cancelled`` or ``forward`` (encoders).
+    ``values``: for encoders, the first sequence's embedding or class scores.
+    """
+
+    request: int
+    token_ids: tuple[int, ...]
+    text: str | None
+    finish_reason: str
+    values: tuple[float, ...] = ()
+
+
+class Columns:
+    """Growing numpy columns with one row count, which is written last.
+
+    A reader takes the count first and then views of the arrays: rows below the count never change, and a grown array is a
+    new one, so no reader needs a lock. (``set`` is for the few cells that are known only later, such as a request's end.)
+    """
+
+    def __init__(self, dtypes: Mapping[str, str], capacity: int = 1024) -> None:
+        self.count = 0
+        self._arrays: dict[str, Array] = {name: np.empty(capacity, dtype) for name, dtype in dtypes.items()}
+        self._capacity = capacity
+
+    def append(self, **values: float) -> int:
+        """Add one row (every column named); returns its number."""
+        row = self.count
+        if row == self._capacity:
+            self._grow(row + 1)
+        for name, array in self._arrays.items():
+            array[row] = values[name]
+        self.count = row + 1
+        return row
+
+    def extend(self, columns: Mapping[str, Array]) -> None:
+        """Add rows; ``columns`` names every column, all of one length."""
+        added = len(next(iter(columns.values())))
+        end = self.count + added
+        if end > self._capacity:
+            self._grow(end)
+        for name, array in self._arrays.items():
+            array[self.count : end] = columns[name]
+        self.count = end
+
+    def set(self, row: int, **values: float) -> None:
+        """Overwrite cells of an existing row."""
+        for name, value in values.items():
+            self._arrays[name][row] = value
+
+    def view(self, start: int = 0) -> dict[str, Array]:
+        """Read-only views of the rows from ``start`` on."""
+        count = self.count
+        views = {name: array[start:count] for name, array in self._arrays.items()}
+        for array in views.values():
+            array.flags.writeable = False
+        return views
+
+    def _grow(self, needed: int) -> None:
+        self._capacity = max(needed, 2 * self._capacity)
+        for name, old in list(self._arrays.items()):
+            new = np.empty(self._capacity, old.dtype)
+            new[: self.count] = old[: self.count]
+            self._arrays[name] = new
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A frozen view of everything recorded so far (or of everything a session file holds about a run)."""
+
+    layers: tuple[Layer, ...] = ()
+    requests: Mapping[str, Array] = field(default_factory=lambda: Columns(REQUEST_COLUMNS, 0).view())
+    moments: Mapping[str, Array] = field(default_factory=lambda: Columns(MOMENT_COLUMNS, 0).view())
+    spans: Mapping[str, Array] = field(default_factory=lambda: Columns(SPAN_COLUMNS, 0).view())
+    counters: Mapping[str, Array] = field(default_factory=lambda: Columns(COUNTER_COLUMNS, 0).view())
+    tracks: tuple[Track, ...] = ()
+    instants: tuple[Instant, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+
+class Recorder:
+    """Collects one run. The worker appends requests, moments and spans; worker and sampler append counter samples."""
+
+    def __init__(self) -> None:
+        self.origin_ns = time.perf_counter_ns()
+        self.requests = Columns(REQUEST_COLUMNS, 64)
+        self.moments = Columns(MOMENT_COLUMNS)
+        self.spans = Columns(SPAN_COLUMNS, 65536)
+        self.counters = Columns(COUNTER_COLUMNS)
+        self.layers: tuple[Layer, ...] = ()
+        self.live_text = ""
+        self._tracks: list[Track] = []
+        self._instants: list[Instant] = []
+        self._outputs: list[Output] = []
+        self._counter_lock = threading.Lock()
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the run's start."""
+        return time.perf_counter_ns() - self.origin_ns
+
+    def set_layers(self, layers: Sequence[Layer]) -> None:
+        """Name the rows that the ``layer`` column of spans points to. Once, before the first span."""
+        self.layers = tuple(layers)
+
+    def track(self, name: str, unit: str) -> int:
+        """The number of the named counter track, made if new."""
+        with self._counter_lock:
+            for number, track in enumerate(self._tracks):
+                if track.name == name:
+                    return number
+            self._tracks.append(Track(name, unit))
+            return len(self._tracks) - 1
+
+    def sample(self, track: int, value: float, time_ns: int | None = None) -> None:
+        """Append one counter sample, now or at ``time_ns`` relative to the run's start."""
+        stamp = self.now_ns() if time_ns is None else time_ns
+        with self._counter_lock:
+            self.counters.append(track=track, time_ns=stamp, value=value)
+
+    def instant(self, track: str, label: str) -> None:
+        """Note that something happened now."""
+        self._instants.append(Instant(track, self.now_ns(), label))
+
+    def output(self, output: Output) -> None:
+        """Add what a request produced."""
+        self._outputs.append(output)
+
+    def snapshot(self) -> Trace:
+        """Everything so far. Moments are viewed before spans: a moment's spans are appended before the moment itself."""
+        requests = self.requests.view()
+        moments = self.moments.view()
+        spans = self.spans.view()
+        counters = self.counters.view()
+        return Trace(
+            layers=self.layers,
+            requests=requests,
+            moments=moments,
+            spans=spans,
+            counters=counters,
+            tracks=tuple(self._tracks),
+            instants=tuple(self._instants),
+            outputs=tuple(self._outputs),
+        )
