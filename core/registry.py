@@ -7,6 +7,8 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from core.errors import Refusal
+
 
 class _HasId(Protocol):
     id: str
@@ -36,10 +38,10 @@ class Registry(Generic[T]):
         return iter(tuple(self._items.values()))
 
     def get(self, item_id: str) -> T:
-        """The object of that id; ``ValueError`` with the known ids if there is none."""
+        """The object of that id; ``Refusal`` with the known ids if there is none."""
         self._discover()
         if item_id not in self._items:
-            raise ValueError(f"There is no {self.what} {item_id!r}; there is {', '.join(sorted(self._items))}.")
+            raise Refusal(f"There is no {self.what} {item_id!r}; there is {', '.join(sorted(self._items))}.")
         return self._items[item_id]
 
     def _discover(self) -> None:

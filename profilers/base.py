@@ -1,23 +1,50 @@
-"""What an instrument is: something attached for the length of a run that writes to the recorder and is always removed."""
+"""What an instrument is, and the list of those there are."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+import importlib
+import pkgutil
+from typing import Protocol
 
 from profilers.trace import Recorder
 
 
-class Instrument(Protocol):
-    """An instrument that lives in the sampler thread or around the run.
+class Reading(Protocol):
+    """A sampled instrument at work; made, used and closed on the sampler thread, which owns its handles."""
 
-    ``check`` says in a sentence why the instrument cannot work here, or None. ``attached`` starts it and always removes it.
-    """
+    def sample(self) -> None:
+        """Append samples to the recorder."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all handles."""
+        ...
+
+
+class Instrument(Protocol):
+    """One kind of observation. ``period_s`` is None for instruments that the engine drives itself (the layer clock)."""
 
     id: str
     title: str
     summary: str
+    period_s: float | None
 
-    def check(self) -> str | None: ...
+    def check(self) -> str | None:
+        """Why it cannot work on this machine, as one sentence, or None."""
+        ...
 
-    def attached(self, recorder: Recorder) -> AbstractContextManager[Any]: ...
+    def open(self, recorder: Recorder) -> Reading:
+        """Begin to observe (on the sampler thread)."""
+        ...
+
+
+def instruments() -> dict[str, Instrument]:
+    """All instruments by id: every module of this package that has an ``INSTRUMENT``."""
+    package = importlib.import_module("profilers")
+    found: dict[str, Instrument] = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        instrument = getattr(importlib.import_module(f"profilers.{name}"), "INSTRUMENT", None)
+        if instrument is not None:
+            assert instrument.id not in found, f"two instruments have the id {instrument.id!r}"
+            found[instrument.id] = instrument
+    return found

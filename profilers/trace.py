@@ -67,7 +67,7 @@ COUNTER_COLUMNS = {"track": "i2", "time_ns": "i8", "value": "f8"}
 
 @dataclass(frozen=True)
 class Layer:
-    """One ``nn.Module`` of the model: its dotted path ("" is the model itself), class name, stage, and parent's row (-1: none)."""
+    """One ``nn.Module`` of the model: its dotted path ("" is the model itself), class name, stage, parent's row (-1: none)."""
 
     path: str
     type: str
@@ -77,7 +77,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Track:
-    """One counter track. ``unit`` is one of ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``celsius``."""
+    """One counter track. ``unit``: ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``celsius``."""
 
     name: str
     unit: str

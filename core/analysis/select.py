@@ -1,0 +1,61 @@
+"""Which moments count: the one filter behind every headline number, layer table and comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from profilers.trace import KINDS, Array, Tag
+
+SET_ASIDE = Tag.WARMUP | Tag.COLD | Tag.COMPILE | Tag.GC
+"""Moments with one of these tags never count, whatever else they are."""
+
+
+def tagged(rows: Mapping[str, Array], tags: Tag) -> Array:
+    """Which rows (of moments or requests) carry at least one of the tags."""
+    return (rows["tags"] & int(tags)) != 0
+
+
+def of_kind(moments: Mapping[str, Array], *kinds: str) -> Array:
+    """Which moments are of one of the kinds."""
+    return np.isin(moments["kind"], [KINDS.index(kind) for kind in kinds])
+
+
+def counted(moments: Mapping[str, Array], where: Array | None = None, wanted: Tag = Tag.CLEAN) -> Array:
+    """The moments that a statistic is made of, as a mask.
+
+    They carry ``wanted`` (``CLEAN`` for headline latency, ``TRACED`` for layers), are not warm-up, cold, compiling or
+    garbage-collecting, and lie in ``where``. Perturbed ones are left out as long as any other remains.
+    """
+    other = Tag.TRACED if wanted == Tag.CLEAN else Tag.CLEAN
+    chosen = tagged(moments, wanted) & ~tagged(moments, SET_ASIDE | other)
+    if where is not None:
+        chosen &= where
+    calm = chosen & ~tagged(moments, Tag.PERTURBED)
+    return calm if calm.any() else chosen
+
+
+def first_tokens(moments: Mapping[str, Array]) -> Array:
+    """Which moments gave their request's first token (a chunked prefill gives none before its last chunk)."""
+    token = moments["latency_ns"] >= 0
+    rows = np.flatnonzero(token)
+    _, position = np.unique(moments["request"][rows], return_index=True)
+    first = np.zeros(len(token), bool)
+    first[rows[position]] = True
+    return first
+
+
+def kinds_present(moments: Mapping[str, Array]) -> tuple[str, ...]:
+    """The kinds that occur, in the order of ``KINDS``."""
+    present = np.bincount(moments["kind"], minlength=len(KINDS))
+    return tuple(kind for kind, rows in zip(KINDS, present, strict=True) if rows)
+
+
+def main_kind(moments: Mapping[str, Array]) -> str:
+    """The kind that the run is about: decode for generation, forward for encoders, else the one that is there most."""
+    present = np.bincount(moments["kind"], minlength=len(KINDS))
+    for kind in ("decode", "forward"):
+        if present[KINDS.index(kind)]:
+            return kind
+    return KINDS[int(present.argmax())] if present.any() else "decode"

@@ -1,0 +1,191 @@
+"""What each chart shows of a run, as plain arrays: cheap enough to ask for again at every repaint of a live run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.analysis.layers import LayerTable, layer_rows, per_moment, scale, stage_sums
+from core.analysis.outline import Piece, outline
+from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
+from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, machine, memory
+from core.session.run import Run
+from profilers.trace import KINDS, STAGES, Array, Tag
+
+__all__ = [
+    "HeatSeries",
+    "LatencySeries",
+    "LayerTable",
+    "MemorySeries",
+    "Piece",
+    "StageSeries",
+    "TrackSeries",
+    "heat",
+    "latency",
+    "layer_rows",
+    "machine",
+    "memory",
+    "outline",
+    "stages",
+]
+
+
+@dataclass(frozen=True)
+class LatencySeries:
+    """One value per moment, in ms. ``latency_ms`` is NaN where a moment gave no token.
+
+    ``clean_median_ms`` is the median latency (duration where there is none) of the clean moments of ``main_kind``.
+    ``planned``: moments the whole run will have, 0 while unknown.
+    """
+
+    moment: Array
+    duration_ms: Array
+    latency_ms: Array
+    kind: Array  # index into KINDS
+    traced: Array
+    perturbed: Array
+    warmup: Array
+    clean_median_ms: float | None
+    main_kind: str
+    planned: int
+
+    def table(self) -> Table:
+        return {
+            "moment": self.moment,
+            "kind": [KINDS[number] for number in self.kind],
+            "duration_ms": self.duration_ms,
+            "latency_ms": self.latency_ms,
+            "traced": self.traced,
+            "perturbed": self.perturbed,
+            "warmup": self.warmup,
+        }
+
+
+@dataclass(frozen=True)
+class HeatSeries:
+    """Total time of each outline row in each traced moment, ms, NaN where not called.
+
+    ``layer_rows`` are layer numbers (to select by), ``moments`` moment numbers.
+    """
+
+    labels: list[str]
+    layer_rows: Array
+    moments: Array
+    milliseconds: Array  # [rows, moments]
+
+    def table(self) -> Table:
+        return {
+            "layer": self.labels,
+            **{f"moment_{number}_ms": self.milliseconds[:, i] for i, number in enumerate(self.moments)},
+        }
+
+
+@dataclass(frozen=True)
+class StageSeries:
+    """Where the time of a median moment of ``kind`` goes, in order of ``STAGES``; shares add up to 1.
+
+    Times of the model's stages are scaled to clean time (``scaled_to`` says if there was none).
+    ``provisional``: still warming up.
+    """
+
+    kind: str
+    stages: list[str]
+    time_ms: Array
+    share: Array
+    scaled_to: str = "clean"
+    provisional: bool = False
+
+    def table(self) -> Table:
+        return {"stage": self.stages, "kind": [self.kind] * len(self.stages), "time_ms": self.time_ms, "share": self.share}
+
+
+def latency(run: Run) -> LatencySeries:
+    """Latency and duration of every moment so far."""
+    moments = run.trace.moments
+    duration = moments["duration_ns"] / MS
+    shown = np.where(moments["latency_ns"] >= 0, moments["latency_ns"] / MS, np.nan)
+    kind = main_kind(moments)
+    clean = counted(moments, of_kind(moments, kind))
+    median = None
+    if clean.any():
+        median = float(np.median(np.where(np.isnan(shown[clean]), duration[clean], shown[clean])))
+    return LatencySeries(
+        moment=np.arange(len(duration)),
+        duration_ms=duration,
+        latency_ms=shown,
+        kind=moments["kind"],
+        traced=tagged(moments, Tag.TRACED),
+        perturbed=tagged(moments, Tag.PERTURBED),
+        warmup=tagged(moments, Tag.WARMUP),
+        clean_median_ms=median,
+        main_kind=kind,
+        planned=run.facts.planned_moments,
+    )
+
+
+def heat(run: Run, max_rows: int = 64) -> HeatSeries:
+    """The layer × moment picture, over all traced moments (warm-up too)."""
+    trace = run.trace
+    chosen = tagged(trace.moments, Tag.TRACED)
+    pieces = outline(trace.layers, max_rows)
+    group = np.full(len(trace.layers), len(pieces), np.int64)
+    for number, piece in enumerate(pieces):
+        group[list(piece.rows)] = number
+    wanted = np.flatnonzero(group[trace.spans["layer"]] < len(pieces))
+    spans = {name: column[wanted] for name, column in trace.spans.items() if name in ("moment", "layer", "duration_ns")}
+    small = type(trace)(layers=trace.layers, moments=trace.moments, spans=spans)
+    (total,) = per_moment(small, chosen, group, len(pieces), "duration_ns")
+    seen = np.flatnonzero(total.any(axis=1))
+    total = total[seen] / MS
+    return HeatSeries(
+        labels=[pieces[number].label for number in seen],
+        layer_rows=np.array([pieces[number].rows[0] for number in seen], np.int64),
+        moments=np.flatnonzero(chosen),
+        milliseconds=np.where(total > 0, total, np.nan),
+    )
+
+
+def stages(run: Run, kind: str | None = None, newest: int | None = None) -> StageSeries:
+    """Where a median moment's time goes; ``kind`` defaults to decode for generation and forward for encoders.
+
+    Without spans of that kind there are no rows. ``newest`` looks at that many traced moments only, for long live runs.
+    """
+    moments = run.trace.moments
+    kind = kind or main_kind(moments)
+    how = scale(run, kind, provisional=True, newest=newest)
+    sums = None if how is None else stage_sums(run, how.moments)
+    if how is None or sums is None:
+        return StageSeries(kind, [], np.empty(0), np.empty(0))
+    time_ns = np.median(sums, axis=1) * how.factor
+    time_ns[STAGES.index("tokenize")], time_ns[STAGES.index("sample")] = _outside(run, kind)
+    shown = np.flatnonzero(time_ns > 0)
+    time_ns = time_ns[shown]
+    return StageSeries(
+        kind=kind,
+        stages=[STAGES[number] for number in shown],
+        time_ms=time_ns / MS,
+        share=time_ns / time_ns.sum(),
+        scaled_to=how.to,
+        provisional=how.provisional,
+    )
+
+
+def _outside(run: Run, kind: str) -> tuple[float, float]:
+    """Tokenisation and sampling of a median clean moment of ``kind``, ns: what its latency holds beside the model's passes."""
+    moments, requests = run.trace.moments, run.trace.requests
+    where = of_kind(moments, kind) & (moments["latency_ns"] >= 0) & (moments["request"] < len(requests["tags"]))
+    chosen = counted(moments, where)
+    if not chosen.any():
+        chosen = where & tagged(moments, Tag.CLEAN)
+    if not chosen.any():
+        return 0.0, 0.0
+    beside = moments["latency_ns"] - moments["duration_ns"]
+    begins = first_tokens(moments)[chosen]
+    tokenize = np.where(begins, np.maximum(requests["tokenize_ns"][moments["request"][chosen]], 0), 0)
+    outside = beside[chosen] - tokenize
+    if begins.any():
+        chunks = (moments["latency_ns"] < 0) & (moments["request"] < len(requests["tags"]))
+        spent = np.bincount(moments["request"][chunks], moments["duration_ns"][chunks], minlength=len(requests["tags"]))
+        outside = outside - np.where(begins, spent[moments["request"][chosen]], 0)
+    return float(np.median(tokenize)), max(0.0, float(np.median(outside)))

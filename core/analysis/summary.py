@@ -1,0 +1,171 @@
+"""A run as the JSON that ``run --json``, ``show --json`` and the export write; its keys and units are promises (``cli.md``)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from core.analysis.facts import model_json, outputs_json, passes_json, target_json
+from core.analysis.gaps import unavailable_json
+from core.analysis.samples import Samples, samples
+from core.analysis.select import counted, kinds_present, of_kind, tagged
+from core.analysis.series import layer_rows, stages
+from core.analysis.statistics import Spread, median_ratio, spread
+from core.session.run import Run
+from profilers.trace import Tag
+
+SCHEMA = 1
+Json = dict[str, Any]
+
+
+def summarize(run: Run, intervals: bool = True) -> Json:
+    """Everything about a run, ready for ``json.dumps(..., allow_nan=False)``. ``intervals=False`` leaves bootstrap bounds out.
+
+    Times are ns, sizes bytes, rates tokens per second of the whole batch. Headline numbers come from clean moments
+    (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``).
+    """
+    facts = run.facts
+    metrics = metrics_json(samples(run), intervals)
+    stage_rows = stages_json(run)
+    layers = layers_json(run)
+    return {
+        "schema": SCHEMA,
+        "id": run.id,
+        "name": run.name,
+        "created": run.created,
+        "note": run.note,
+        "model": model_json(run),
+        "passes": passes_json(run),
+        "target": target_json(run),
+        "workload": asdict(run.config.workload),
+        "profilers": list(run.config.profilers),
+        "environment": dict(facts.environment),
+        "status": facts.status,
+        "error": facts.error,
+        "load_ns": facts.load_ns,
+        "apply_ns": facts.apply_ns,
+        "compile_ns": facts.compile_ns,
+        "cold_start_ns": facts.cold_start_ns,
+        "metrics": metrics,
+        "observer_effect": observer_effect(run, intervals),
+        "memory": memory_json(run),
+        "stages": stage_rows,
+        "layers": layers,
+        "moments": moments_json(run),
+        "outputs": outputs_json(run),
+        "unavailable": unavailable_json(run, metrics, layers),
+    }
+
+
+def metrics_json(found: Samples, intervals: bool = True) -> Json:
+    """Every metric as a spread; times as whole ns, rates as floats. What does not apply has null and ``n`` 0."""
+    return {name: spread_json(spread(values, intervals), whole=name.endswith("_ns")) for name, values in vars(found).items()}
+
+
+def spread_json(measured: Spread, *, whole: bool) -> Json:
+    """A spread under the names of ``cli.md``."""
+
+    def cell(value: float | None) -> float | int | None:
+        return None if value is None else (round(value) if whole else value)
+
+    return {
+        "median": cell(measured.median),
+        "low": cell(measured.low),
+        "high": cell(measured.high),
+        "p90": cell(measured.p90),
+        "p95": cell(measured.p95),
+        "p99": cell(measured.p99),
+        "min": cell(measured.minimum),
+        "max": cell(measured.maximum),
+        "n": measured.n,
+    }
+
+
+def observer_effect(run: Run, intervals: bool = True) -> Json:
+    """What watching costs: median(traced) / median(clean) moment by kind, the clock's pauses, and the perturbed share.
+
+    A kind with fewer than two moments on either side is None. ``perturbed_share`` is None without a moment after warm-up.
+    """
+    moments = run.trace.moments
+    effect: Json = {"decode": None, "prefill": None}
+    for kind in kinds_present(moments):
+        where = of_kind(moments, kind)
+        traced = moments["duration_ns"][counted(moments, where, Tag.TRACED)]
+        clean = moments["duration_ns"][counted(moments, where)]
+        ratio = median_ratio(traced, clean, intervals)
+        effect[kind] = None if ratio is None else asdict(ratio)
+    after = ~tagged(moments, Tag.WARMUP)
+    effect["paused_ns"] = int(moments["paused_ns"].sum())
+    effect["perturbed_share"] = float(tagged(moments, Tag.PERTURBED)[after].mean()) if after.any() else None
+    return effect
+
+
+def stages_json(run: Run) -> list[Json]:
+    """Time by stage and kind; the shares of a kind add up to 1. Kinds without counted traced moments have no rows."""
+    rows = []
+    for kind in kinds_present(run.trace.moments):
+        found = stages(run, kind)
+        if found.provisional:
+            continue
+        for stage, time_ms, share in zip(found.stages, found.time_ms, found.share, strict=True):
+            time_ns = round(float(time_ms) * 1e6)
+            rows.append({"stage": stage, "kind": kind, "time_ns": time_ns, "share": float(share), "scaled_to": found.scaled_to})
+    return rows
+
+
+def layers_json(run: Run) -> list[Json]:
+    """The layer table; ``calls``, ``total_ns`` and ``self_ns`` are per moment, ``share`` is own time over the moment's."""
+    table = layer_rows(run)
+    return [
+        {
+            "path": table.path[i],
+            "type": table.type[i],
+            "stage": table.stage[i],
+            "kind": table.kind[i],
+            "calls": int(table.calls[i]) if table.calls[i].is_integer() else table.calls[i],
+            "total_ns": round(table.total_ns[i]),
+            "self_ns": round(table.self_ns[i]),
+            "share": table.share[i],
+            "scaled_to": table.scaled_to[i],
+            "cycles": None,
+            "instructions": None,
+        }
+        for i in range(len(table))
+    ]
+
+
+def memory_json(run: Run) -> Json:
+    """Peak sizes in bytes."""
+    facts, trace = run.facts, run.trace
+    peak = facts.rss_peak_bytes
+    if peak is None:  # still running, or killed before it was told
+        names = [track.name for track in trace.tracks]
+        values = trace.counters["value"][trace.counters["track"] == names.index("rss")] if "rss" in names else np.empty(0)
+        peak = int(values.max()) if len(values) else None
+    cache = trace.moments["kv_bytes"]
+    return {
+        "rss_peak_bytes": peak,
+        "rss_before_bytes": facts.rss_before_bytes,
+        "rss_loaded_bytes": facts.rss_loaded_bytes,
+        "weights_bytes": facts.weights_bytes,
+        "kv_cache_bytes": int(cache.max()) if (cache >= 0).any() else None,
+        "device_peak_bytes": facts.device_peak_bytes,
+    }
+
+
+def moments_json(run: Run) -> Json:
+    """How many moments of each kind were clean and traced (after warm-up), and how many were warm-up or perturbed."""
+    moments = run.trace.moments
+    warmup = tagged(moments, Tag.WARMUP)
+    counts = {}
+    for kind in dict.fromkeys(("prefill", "decode", *kinds_present(moments))):
+        where = of_kind(moments, kind)
+        counts[kind] = {
+            "clean": int((where & tagged(moments, Tag.CLEAN) & ~warmup).sum()),
+            "traced": int((where & tagged(moments, Tag.TRACED) & ~warmup).sum()),
+            "warmup": int((where & warmup).sum()),
+            "perturbed": int((where & tagged(moments, Tag.PERTURBED) & ~warmup).sum()),
+        }
+    return counts

@@ -1,0 +1,92 @@
+"""The command line: decides between window and commands, carries a command out, and turns errors into one sentence."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.commands.arguments import COMMANDS, parser
+from core.errors import Refusal
+
+DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
+SESSION_SUFFIX = ".tickscope"
+
+
+@dataclass(frozen=True)
+class WindowRequest:
+    """The window is asked for: empty, on a session file, or with the demo."""
+
+    session: Path | None = None
+    demo: bool = False
+
+
+def window_request(argv: Sequence[str]) -> WindowRequest | None:
+    """What the window should show, or None if the arguments are a matter for ``main``. Whether there is a display is not asked.
+
+    ``demo`` with ``--headless`` or ``--out`` writes files and needs no window.
+    """
+    if not argv:
+        return WindowRequest()
+    if len(argv) == 1 and not argv[0].startswith("-") and argv[0].lower().endswith(SESSION_SUFFIX):
+        return WindowRequest(session=Path(argv[0]))
+    if list(argv) == ["demo"]:
+        return WindowRequest(demo=True)
+    return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry out a command; returns the exit status (0 done, 1 failed, 2 bad usage or input, 130 cancelled)."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Windows console may not know a dash or an arrow
+            stream.reconfigure(errors="replace")
+    try:
+        return _command(arguments)
+    except SystemExit as end:  # --help and --version
+        return end.code if isinstance(end.code, int) else BAD_INPUT
+    except Refusal as refusal:
+        _explain(str(refusal), debug)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        _explain("Cancelled.", debug)
+        return CANCELLED
+    except BrokenPipeError:  # "| head" closed the pipe: not an error, but nothing more can be written
+        sys.stdout = None  # or the interpreter would try to flush it at exit and complain
+        return DONE
+    except Exception as error:  # noqa: BLE001 - the last place that can turn a bug into a sentence
+        _explain(f"{type(error).__name__}: {error} (--debug shows where).", debug)
+        return FAILED
+
+
+def _explain(sentence: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"tickscope: {sentence}", file=sys.stderr)
+
+
+def _command(arguments: list[str]) -> int:
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if first is not None and first not in COMMANDS:
+        raise Refusal(
+            f"There is no command {first!r}; there is {', '.join(COMMANDS)} (a session file ends in {SESSION_SUFFIX})."
+        )
+    args = parser().parse_args(arguments)
+    return _commands()[args.command](args)
+
+
+def _commands() -> dict[str, Callable[..., int]]:
+    """Imported only now: ``--help`` and ``--version`` need none of it."""
+    from core.commands import demo, listings, run, sessions
+
+    return {
+        "demo": demo.demo,
+        "run": run.run,
+        "show": sessions.show,
+        "export": sessions.export,
+        "compare": sessions.compare_runs,
+        **dict.fromkeys(("models", "passes", "targets", "profilers", "formats"), listings.listing),
+    }

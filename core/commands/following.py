@@ -1,0 +1,176 @@
+"""Follows a program while it works: progress on stderr, signals into a cancel, notices into an exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from core.engine.notice import Notice, Status
+from core.units import clock
+
+if TYPE_CHECKING:
+    import queue
+
+DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
+LOOK_S = 0.15  # how often the program is asked; nothing of it is on the measured thread
+LINE_EVERY_S = 2.0
+
+_STATUS_OF = {
+    "run_finished": DONE,
+    "run_cancelled": CANCELLED,
+    "load_cancelled": CANCELLED,
+    "run_failed": FAILED,
+    "failed": FAILED,
+    "refused": BAD_INPUT,
+}
+
+
+class Followed(Protocol):
+    """As much of ``core.program.Program`` as is needed here."""
+
+    notices: queue.SimpleQueue[Notice]
+
+    @property
+    def status(self) -> Status: ...
+
+    def cancel(self) -> None: ...
+
+    def join(self, timeout_s: float | None = None) -> bool: ...
+
+
+def follow(program: Followed, progress: Progress, stop: threading.Event, debug: bool = False) -> int:
+    """Until the program is idle again; returns the exit status. ``stop`` set cancels."""
+    outcome: int | None = None
+    asked = False
+    idle = False
+    while not idle:
+        idle = program.join(LOOK_S)
+        if stop.is_set() and not asked:
+            asked = True
+            program.cancel()
+        if not idle:
+            progress.show(program.status)
+        for notice in _drained(program.notices):
+            outcome = _worse(outcome, _STATUS_OF.get(notice.kind))
+            _tell(notice, progress, debug)
+    progress.close()
+    return FAILED if outcome is None else outcome
+
+
+def _worse(before: int | None, new: int | None) -> int | None:
+    """A later refusal says more precisely why a run failed; a failure is not made good by what ends after it."""
+    if new is None or (before == BAD_INPUT and new == FAILED):
+        return before
+    return new if before in (None, DONE, FAILED) else before
+
+
+def _drained(notices: queue.SimpleQueue[Notice]) -> Iterator[Notice]:
+    while True:
+        try:
+            yield notices.get_nowait()
+        except Empty:
+            return
+
+
+def _tell(notice: Notice, progress: Progress, debug: bool) -> None:
+    if notice.kind in ("refused", "failed"):
+        hint = " --force overrides this." if notice.can_override else ""
+        progress.say(f"tickscope: {notice.text}{hint}")
+        if debug and notice.detail:
+            progress.say(notice.detail.rstrip())
+    elif notice.kind == "warning":
+        progress.say(f"tickscope: {notice.text}")
+    elif notice.kind in ("loaded", "run_cancelled"):
+        progress.say(notice.text)
+
+
+class Progress:
+    """What a person sees on stderr meanwhile: a bar on a terminal, else a line every two seconds at most."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._bar: Any = None
+        self._last_line_s: float | None = None
+        self._last_line = ""
+        self._terminal = self._stream.isatty()
+
+    def show(self, status: Status) -> None:
+        """Bring the bar, or the lines, up to date."""
+        if not status.text:
+            return
+        if self._terminal:
+            self._draw(status)
+            return
+        now_s, text = time.monotonic(), line(status)
+        if text != self._last_line and (self._last_line_s is None or now_s - self._last_line_s >= LINE_EVERY_S):
+            self._last_line_s, self._last_line = now_s, text
+            self._write(text)
+
+    def say(self, sentence: str) -> None:
+        """A sentence of its own, above the bar."""
+        self._clear()
+        self._write(sentence)
+
+    def close(self) -> None:
+        """Leave nothing of the bar behind."""
+        self._clear()
+
+    def _draw(self, status: Status) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            layout = "{desc} {percentage:3.0f}% |{bar}| {postfix}"
+            self._bar = tqdm(total=1.0, file=self._stream, leave=False, bar_format=layout, dynamic_ncols=True)
+        self._bar.set_description_str(status.text, refresh=False)
+        left = "" if status.seconds_left is None else f"{clock(status.seconds_left)} left"
+        self._bar.set_postfix_str(left, refresh=False)
+        self._bar.n = min(status.fraction or 0.0, 1.0)
+        self._bar.refresh()
+
+    def _clear(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _write(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+def line(status: Status) -> str:
+    """The status as one line of text."""
+    parts = [status.text]
+    if status.fraction is not None:
+        parts.append(f"{100 * status.fraction:.0f} %")
+    if status.seconds_left is not None:
+        parts.append(f"{clock(status.seconds_left)} left")
+    return " · ".join(parts)
+
+
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C and a polite kill set the event; a second one breaks off at once. Handlers are put back at the end."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    try:
+        yield stop
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

@@ -1,0 +1,113 @@
+"""``tickscope models | passes | targets | profilers | formats``: what there is here, and why something is not available."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from core.commands.output import table, write, write_json
+
+Row = dict[str, Any]
+
+
+def listing(args: argparse.Namespace) -> int:
+    """Print one listing, as JSON or as a table."""
+    rows = _LISTINGS[args.command](args)
+    if args.json:
+        write_json({args.command: rows})
+        return 0
+    cells = [(row["id"], row["title"], "yes" if row["available"] else "no", row["reason"] or _options(row)) for row in rows]
+    write(table(("id", "title", "here", ""), cells) or f"There are no {args.command} here.")
+    return 0
+
+
+def _row(item_id: str, title: str, reason: str | None, options: Row | None = None, **more: Any) -> Row:
+    return {"id": item_id, "title": title, "available": reason is None, "reason": reason, "options": options or {}, **more}
+
+
+def _models(_args: argparse.Namespace) -> list[Row]:
+    from core.models import catalog
+
+    rows = []
+    for one in catalog.listings():
+        reason = None if one.available else one.reason or "not available here"
+        rows.append(_row(one.spec, one.title, reason))
+    return rows
+
+
+def _passes(args: argparse.Namespace) -> list[Row]:
+    from core.config import ModelConfig
+    from core.models import catalog
+    from core.passes import plan
+    from core.passes.base import passes
+
+    model = catalog.describe(ModelConfig(args.model)) if args.model else None
+    reasons = plan.reasons(model, _target(args.target), ())
+    ordered = sorted(passes, key=lambda one: (one.phase, one.id))
+    return [_row(one.id, one.title, reasons[one.id], options_json(one.options), summary=one.summary) for one in ordered]
+
+
+def _target(target_id: str) -> Any:
+    from core.errors import Refusal
+    from core.targets.base import targets
+
+    try:
+        return targets.get(target_id).probe()
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+
+
+def _targets(_args: argparse.Namespace) -> list[Row]:
+    from core.targets.base import targets
+
+    rows = []
+    for facts in sorted((target.probe() for target in targets), key=lambda facts: (not facts.available, facts.id)):
+        reason = None if facts.available else facts.reason or "not found on this machine"
+        title = f"{facts.title} {facts.name}".strip()
+        rows.append(_row(facts.id, title, reason, name=facts.name, memory_bytes=facts.memory_bytes, threads=facts.threads))
+    return rows
+
+
+def _profilers(_args: argparse.Namespace) -> list[Row]:
+    from profilers.base import instruments
+
+    return [_row(one.id, one.title, one.check(), summary=one.summary) for one in instruments().values()]
+
+
+def _formats(_args: argparse.Namespace) -> list[Row]:
+    from core.export.base import exporters
+
+    return [_row(one.id, one.title, one.check(), suffix=one.suffix) for one in exporters]
+
+
+def options_json(options: type | None) -> Row:
+    """An options dataclass as JSON: type, default and what its metadata says, by name."""
+    if options is None:
+        return {}
+    told = {}
+    for field in dataclasses.fields(options):
+        entry: Row = {"type": field.type if isinstance(field.type, str) else field.type.__name__}
+        if field.default is not dataclasses.MISSING:
+            entry["default"] = field.default
+        for key in ("label", "help", "minimum", "maximum", "choices"):
+            if key in field.metadata:
+                value = field.metadata[key]
+                entry[key] = list(value) if isinstance(value, tuple) else value
+        told[field.name] = entry
+    return told
+
+
+def _options(row: Row) -> str:
+    parts = [f"{name}={entry.get('default', '')}" for name, entry in row["options"].items()]
+    return ", ".join(parts) or row.get("summary", "")
+
+
+_LISTINGS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "models": _models,
+    "passes": _passes,
+    "targets": _targets,
+    "profilers": _profilers,
+    "formats": _formats,
+}

@@ -1,0 +1,71 @@
+"""Where results go: text and JSON to stdout, JSON to a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import Refusal
+
+
+def write(text: str) -> None:
+    """Text to stdout, ending in one newline."""
+    sys.stdout.write(f"{text.rstrip()}\n")
+    sys.stdout.flush()
+
+
+def note(sentence: str) -> None:
+    """A sentence beside the results, to stderr."""
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()
+
+
+def write_json(value: Any) -> None:
+    """JSON to stdout. NaN and infinity are bugs and raise."""
+    write(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON in plain ASCII, so that no console can break it."""
+    return json.dumps(value, allow_nan=False, indent=1)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file that could not be written later, before a long run begins."""
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder; give a file name.")
+    if not path.absolute().parent.is_dir():
+        raise Refusal(f"There is no folder {path.absolute().parent}; make it first, or write elsewhere.")
+
+
+def write_file(path: Path, text: str) -> None:
+    """A text file; ``Refusal`` where it cannot be written."""
+    try:
+        path.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:
+    """Columns side by side; what looks like a number stands to the right."""
+    every = [list(header), *[list(row) for row in rows]] if any(header) else [list(row) for row in rows]
+    if not every:
+        return ""
+    widths = [max(len(row[column]) for row in every) for column in range(len(every[0]))]
+    right = [_numeric([row[column] for row in rows]) for column in range(len(widths))]
+    lines = []
+    for row in every:
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    told = [cell for cell in cells if cell not in ("", "—")]
+    return bool(told) and all(cell[0] in "0123456789+-−" for cell in told)

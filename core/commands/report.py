@@ -1,0 +1,170 @@
+"""A run for people: the JSON of a run as a few tables, in plain text or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import units
+from core.commands.output import table
+
+Json = dict[str, Any]
+
+_TIMES = (("TTFT", "ttft_ns"), ("TPOT", "tpot_ns"), ("ITL", "itl_ns"), ("E2E", "e2e_ns"))
+_RATES = (("Prefill", "prefill_tokens_per_s"), ("Decode", "decode_tokens_per_s"), ("Input", "input_tokens_per_s"))
+_TEXT_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table with its title; ``note`` is a sentence under it."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+
+
+def sections(summary: Json) -> list[Section]:
+    """The tables of one run; those with nothing to say are left out."""
+    found = [_about(summary), _metrics(summary), _observer(summary), _memory(summary), *_stages(summary)]
+    found += [_passes(summary), _output(summary), _missing(summary)]
+    return [section for section in found if section.rows]
+
+
+def text(summary: Json) -> str:
+    """The report as plain text."""
+    parts = [headline(summary)]
+    for section in sections(summary):
+        body = table(section.header, section.rows, "  ")
+        parts.append(f"{section.title}\n{body}" + (f"\n  {section.note}" if section.note else ""))
+    return "\n\n".join(parts)
+
+
+def markdown(summary: Json) -> str:
+    """The same as Markdown."""
+    parts = [f"# {headline(summary)}"]
+    for section in sections(summary):
+        header = section.header if any(section.header) else ("",) * len(section.rows[0])
+        lines = [header, ("---",) * len(header), *section.rows]
+        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+        parts.append(f"## {section.title}\n\n{body}" + (f"\n\n{section.note}" if section.note else ""))
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(summary: Json) -> str:
+    """Name and status."""
+    error = f": {summary['error']}" if summary["error"] else ""
+    return f"{summary['name']} — {summary['status']}{error}"
+
+
+def _about(summary: Json) -> Section:
+    model, target, workload = summary["model"], summary["target"], summary["workload"]
+    asked = (
+        f"{workload['prompt_tokens']} random tokens"
+        if workload["prompt_tokens"]
+        else f"prompt {_short(workload['prompt'], 60)!r}"
+    )
+    encoder = model["task"] not in (None, "text-generation")
+    new = "" if encoder else f", {workload['new_tokens']} new tokens"
+    parts = [
+        model["architecture"],
+        f"{units.count(model['parameters'])} parameters",
+        model["stored_as"],
+        f"as {model['dtype']}",
+    ]
+    threads = f" · {target['threads']} threads" if target["threads"] else ""
+    rows = [
+        ("Model", " · ".join(part for part in parts if part)),
+        ("Target", f"{target['id']} · {target['name'] or units.DASH}{threads}"),
+        (
+            "Workload",
+            f"{asked}{new}, batch {workload['batch']}, {workload['repeats']} repeats after {workload['warmup']} warm-up",
+        ),
+        (
+            "Start",
+            f"load {units.duration(summary['load_ns'])}, passes {units.duration(summary['apply_ns'])}, "
+            f"compile {units.duration(summary['compile_ns'])}, cold start {units.duration(summary['cold_start_ns'])}",
+        ),
+    ]
+    return Section("Run", ("", ""), rows)
+
+
+def _metrics(summary: Json) -> Section:
+    rows = []
+    for names, formatted in ((_TIMES, units.duration), (_RATES, units.rate)):
+        for name, key in names:
+            spread = summary["metrics"][key]
+            if spread["n"] == 0:
+                continue
+            interval = f"{formatted(spread['low'])} … {formatted(spread['high'])}" if spread["low"] is not None else units.DASH
+            tail = tuple(formatted(spread[q]) for q in ("p90", "p95", "p99", "max"))
+            rows.append((name, formatted(spread["median"]), interval, *tail, str(spread["n"])))
+    header = ("", "median", "95 % interval", "p90", "p95", "p99", "max", "n")
+    return Section("Latency (clean moments)", header, rows)
+
+
+def _observer(summary: Json) -> Section:
+    effect = summary["observer_effect"]
+    rows = []
+    for kind in ("prefill", "decode", "forward"):
+        ratio = effect.get(kind)
+        if ratio is not None:
+            bounds = f"{units.signed_percent(ratio['low'])} … {units.signed_percent(ratio['high'])}"
+            rows.append((f"traced against clean {kind}", units.signed_percent(ratio["ratio"]), bounds))
+    rows.append(("clock stopped in pauses", units.duration(effect["paused_ns"]), ""))
+    rows.append(("perturbed moments", units.percent(effect["perturbed_share"]), ""))
+    return Section("Observer effect", ("", "", ""), rows)
+
+
+def _memory(summary: Json) -> Section:
+    memory = summary["memory"]
+    names = (
+        ("peak of the process", "rss_peak_bytes"),
+        ("weights", "weights_bytes"),
+        ("KV cache", "kv_cache_bytes"),
+        ("peak of the device", "device_peak_bytes"),
+    )
+    return Section("Memory", ("", ""), [(name, units.size(memory[key])) for name, key in names if memory[key] is not None])
+
+
+def _stages(summary: Json) -> list[Section]:
+    found = []
+    for kind in dict.fromkeys(row["kind"] for row in summary["stages"]):
+        mine = [row for row in summary["stages"] if row["kind"] == kind]
+        rows = [
+            (row["stage"], units.duration(row["time_ns"]), units.percent(row["share"]))
+            for row in sorted(mine, key=lambda row: -row["share"])
+        ]
+        found.append(
+            Section(f"Where the time goes: median {kind}, scaled to {mine[0]['scaled_to']}", ("", "time", "share"), rows)
+        )
+    return found
+
+
+def _passes(summary: Json) -> Section:
+    rows = [(one["id"], one["summary"], _short(", ".join(one["kernels"]), 120) or units.DASH) for one in summary["passes"]]
+    return Section("Passes", ("", "changed", "kernels that ran"), rows)
+
+
+def _output(summary: Json) -> Section:
+    if not summary["outputs"]:
+        return Section("Output", (), [])
+    first = summary["outputs"][0]
+    if first["text"] is not None:
+        said = _short(" ".join(first["text"].split()), _TEXT_CHARACTERS)
+    elif first.get("values"):
+        values = ", ".join(units.number(value) for value in first["values"][:8])
+        said = f"{len(first['values'])} values: {values}{', …' if len(first['values']) > 8 else ''}"
+    else:
+        said = f"tokens {_short(' '.join(map(str, first['token_ids'])), _TEXT_CHARACTERS)}"
+    return Section("Output of the first request", ("",), [(said,)])
+
+
+def _missing(summary: Json) -> Section:
+    return Section("Not measured", ("", ""), [(item["what"], item["why"]) for item in summary["unavailable"]])
+
+
+def _short(value: str, characters: int) -> str:
+    return value if len(value) <= characters else f"{value[: characters - 1]}…"

@@ -1,0 +1,63 @@
+"""``tickscope run``: one run through the same program that the window drives."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.commands import report
+from core.commands.configure import run_config
+from core.commands.following import Progress, follow, interrupts
+from core.commands.output import check_folder, json_text, note, write, write_file, write_json
+
+if TYPE_CHECKING:
+    from core.config import RunConfig
+    from core.session.run import Run
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the run out and report it; what was measured before a cancel or a failure is reported and kept as well."""
+    config = run_config(args)
+    json_file = Path(args.json) if args.json not in (None, "-") else None
+    for path in (args.out, json_file):
+        if path is not None:
+            check_folder(path)
+    with interrupts() as stop:
+        status, measured, kept = carry_out(config, args.out, stop, debug=getattr(args, "debug", False))
+    if kept:
+        note(kept)
+    if measured is not None:
+        _report(measured, as_json=args.json == "-", json_file=json_file)
+    return status
+
+
+def carry_out(
+    config: RunConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
+) -> tuple[int, Run | None, str]:
+    """Exit status, the run as far as it came (None: it never began), and a sentence about where it is kept ("": nowhere)."""
+    from core.program import Program
+
+    program = Program(session, keep_session=session is not None)
+    try:
+        program.start(config)
+        status = follow(program, Progress(), stop, debug)
+        measured = program.live()
+    finally:
+        program.close()
+    kept = "" if session is None or measured is None else f"Kept in {session} as run {measured.id}."
+    return status, measured, kept
+
+
+def _report(measured: Run, *, as_json: bool, json_file: Path | None) -> None:
+    from core.analysis.summary import summarize
+
+    summary = summarize(measured)
+    if json_file is not None:
+        write_file(json_file, json_text(summary))
+        note(f"JSON written to {json_file}.")
+    if as_json:
+        write_json(summary)
+    else:
+        write(report.text(summary))

@@ -1,0 +1,174 @@
+"""``tickscope show``, ``export`` and ``compare``: what a session file holds, without loading torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core import units
+from core.analysis.compare import Comparison, compare
+from core.analysis.summary import SCHEMA, summarize
+from core.commands import report
+from core.commands.output import table, write, write_json
+from core.errors import Refusal
+from core.session.run import Run
+
+if TYPE_CHECKING:
+    from core.session.store import SessionStore
+
+_LAYERS_SHOWN = 20
+
+
+def show(args: argparse.Namespace) -> int:
+    """List the runs of a session, or report one in full."""
+    runs = read_runs(args.file, args.run)
+    if args.json:
+        write_json({"schema": SCHEMA, "runs": [summarize(run) for run in runs]})
+    elif args.run is not None or len(runs) == 1:
+        write(report.text(summarize(runs[0])))
+    elif not runs:
+        write(f"{args.file} holds no runs yet.")
+    else:
+        write(_listed([summarize(run, intervals=False) for run in runs]))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write runs, or one chart, in another format; names the files on stdout."""
+    from core.export.base import exporters
+
+    try:
+        exporter = exporters.get(args.format)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    reason = exporter.check()
+    if reason is not None:
+        raise Refusal(f"{exporter.title} cannot be written: {reason}.")
+    runs = read_runs(args.file, args.run)
+    if not runs:
+        raise Refusal(f"{args.file} holds no runs yet; there is nothing to export.")
+    try:
+        written = exporter.write(runs, args.out) if args.chart is None else _chart(args, runs)
+    except OSError as error:
+        raise Refusal(f"{args.out} cannot be written ({error.strerror or error}); choose another place.") from error
+    write("\n".join(str(path) for path in written))
+    return 0
+
+
+def compare_runs(args: argparse.Namespace) -> int:
+    """Two runs side by side."""
+    file_a, number_a = _place(args.a)
+    file_b, number_b = _place(args.b, file_a)
+    a, b = _one(file_a, number_a), _one(file_b, number_b)
+    found = compare(a, b)
+    if args.json:
+        write_json({"a": _named(a, file_a), "b": _named(b, file_b), **found.as_json()})
+    else:
+        write(comparison_text(a, b, found))
+    return 0
+
+
+def read_runs(path: Path, number: int | None) -> list[Run]:
+    """The runs of a session file, or the one of that number; ``Refusal`` if the file or the run is not there."""
+    store = _open(path)
+    try:
+        numbers = [head.id for head in store.runs()] if number is None else [number]
+        return [store.read(one) for one in numbers]
+    finally:
+        store.close()
+
+
+def comparison_text(a: Run, b: Run, found: Comparison) -> str:
+    """Headline numbers, the layers that differ most, and the warnings."""
+    shown: dict[str, Callable[[float | None], str]] = {"ns": units.duration, "tok/s": units.rate, "bytes": units.size}
+    tiles = []
+    for tile in found.tiles:
+        bounds = f"{units.ratio(tile.low)} … {units.ratio(tile.high)}" if tile.low is not None else units.DASH
+        tiles.append((tile.name, shown[tile.unit](tile.a), shown[tile.unit](tile.b), units.ratio(tile.ratio), bounds))
+    most = sorted(found.layers, key=lambda row: -abs(row.delta_ns or 0))[:_LAYERS_SHOWN]
+    layers = [
+        (
+            row.path or "(model)",
+            row.kind,
+            units.duration(row.a_ns),
+            units.duration(row.b_ns),
+            units.signed_duration(row.delta_ns),
+        )
+        for row in most
+        if row.delta_ns
+    ]
+    parts = [f"A  {a.name} ({a.facts.status})\nB  {b.name} ({b.facts.status})"]
+    parts.append(table(("", "A", "B", "B / A", "95 % interval"), tiles))
+    if layers:
+        parts.append("Layers that differ most\n" + table(("layer", "kind", "A", "B", "B − A"), layers, "  "))
+    parts.append("Mind:\n" + "\n".join(f"  {warning}" for warning in found.warnings))
+    return "\n\n".join(parts)
+
+
+def _chart(args: argparse.Namespace, runs: list[Run]) -> list[Path]:
+    from core.export.figures import CHARTS, write_chart_csv, write_figure
+
+    if args.chart not in CHARTS:
+        raise Refusal(f"There is no chart {args.chart!r}; there is {', '.join(CHARTS)}.")
+    if args.format not in ("png", "svg", "pdf", "csv"):
+        raise Refusal(f"A chart cannot be written as {args.format}; give png, svg, pdf or csv.")
+    written = []
+    for run in runs:
+        path = args.out if args.out.suffix else args.out.with_suffix(f".{args.format}")
+        if len(runs) > 1:
+            path = path.with_name(f"{path.stem}-{run.id}{path.suffix}")
+        if args.format == "csv":
+            write_chart_csv(args.chart, run, path)
+        else:
+            write_figure(args.chart, run, path, theme=args.theme)
+        written.append(path)
+    return written
+
+
+def _listed(summaries: list[dict[str, Any]]) -> str:
+    rows = []
+    for summary in summaries:
+        metrics = summary["metrics"]
+        times = [units.duration(metrics[name]["median"]) for name in ("ttft_ns", "tpot_ns", "e2e_ns")]
+        decode = units.rate(metrics["decode_tokens_per_s"]["median"])
+        rows.append((str(summary["id"]), summary["name"], summary["created"], summary["status"], *times, decode))
+    return table(("run", "name", "created", "status", "TTFT", "TPOT", "E2E", "decode"), rows)
+
+
+def _place(text: str, same: Path | None = None) -> tuple[Path, int | None]:
+    """``FILE[#run]``; a file whose name holds a ``#`` is taken as it is. ``#N`` is a run of ``same``."""
+    if Path(text).exists():
+        return Path(text), None
+    file, hash_sign, number = text.rpartition("#")
+    if not hash_sign:
+        return Path(text), None
+    if not number.isdigit():
+        raise Refusal(f"{text!r} names no run; write it as FILE#N with N a run's number.")
+    if not file:
+        if same is None:
+            raise Refusal(f"{text!r} names no session file; write it as FILE#N.")
+        return same, int(number)
+    return Path(file), int(number)
+
+
+def _one(path: Path, number: int | None) -> Run:
+    store = _open(path)
+    try:
+        heads = store.runs()
+        if not heads:
+            raise Refusal(f"{path} holds no runs yet; there is nothing to compare.")
+        return store.read(heads[-1].id if number is None else number)
+    finally:
+        store.close()
+
+
+def _open(path: Path) -> SessionStore:
+    from core.session.store import SessionStore
+
+    return SessionStore.open(path, create=False)
+
+
+def _named(run: Run, path: Path) -> dict[str, Any]:
+    return {"file": str(path), "run": run.id, "name": run.name, "status": run.facts.status}

@@ -1,0 +1,34 @@
+"""What went wrong in a run, in a sentence that names the layer it happened in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> str:
+    """The error in one line; with ``model``, the innermost of its layers on the traceback is named.
+
+    The sentence is kept on the error (``tickscope_sentence``), for those who see it later without the model.
+    """
+    known: str | None = getattr(error, "tickscope_sentence", None)
+    if known is not None:
+        return known
+    layer = _failing_layer(error, model) if model is not None else None
+    where = f" in layer {layer}" if layer else ""
+    message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    sentence = f"{type(error).__name__}{where}: {message}"
+    error.tickscope_sentence = sentence  # type: ignore[attr-defined]
+    return sentence
+
+
+def _failing_layer(error: BaseException, model: torch.nn.Module) -> str | None:
+    paths = {id(module): path for path, module in model.named_modules()}
+    layer = None
+    trace = error.__traceback__
+    while trace is not None:
+        layer = paths.get(id(trace.tb_frame.f_locals.get("self"))) or layer
+        trace = trace.tb_next
+    return layer

@@ -1,0 +1,297 @@
+"""Moments: opens and closes them around the model's own forward pass, and alone knows when the clock runs.
+
+``generate`` (or an encoder's call) is the real one; only the model's ``forward`` is framed, on the instance. All bookkeeping
+of a moment happens when the next one is about to open, with the clock stopped, and so does everything that the gate lets in.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.engine.gate import Gate
+from core.passes.base import Subject
+from core.progress import Progress
+from profilers.layer_clock import LayerClock
+from profilers.trace import KINDS, NOT_MEASURED, Recorder, Tag
+from profilers.tripwire import Tripwire
+
+# Clean and traced moments take turns C T T C, so that a drift over the run falls on both alike. First forwards come once a
+# request, so there are few of them: they simply alternate, which leaves more clean ones of three or five.
+TRACED_TURNS = (False, True, True, False)
+FIRST_TRACED_TURNS = (False, True)
+
+# Painting that took more than this share of a moment while the clock ran makes it ``perturbed``.
+PERTURBED_SHARE = 0.005
+
+
+@dataclass
+class _Moment:
+    """The moment just measured, kept as plain integers until the clock is stopped."""
+
+    kind: int
+    step: int
+    tags: Tag
+    start_ns: int
+    duration_ns: int
+    paused_ns: int
+    tokens: int
+    context: int
+    cache: Any
+
+
+@dataclass
+class _Request:
+    """The request under way. ``visible_ns`` is when its last token became visible (first: when it was accepted)."""
+
+    row: int
+    tags: Tag
+    visible_ns: int
+    paused_ns: int = 0  # since then
+    token_ns: int = NOT_MEASURED  # a token that became visible since the last moment was closed
+    step: int = 0
+    tokens_seen: int = 0
+    sequences: Any = None  # prompt and tokens so far, [batch, length]
+
+
+class Moments:
+    """Frames one subject's forward for the length of one run.
+
+    Args:
+        subject: the model with its passes.
+        recorder: where moments and spans go.
+        gate: who may come in between two moments.
+        progress: carries the user's wish to cancel.
+        tripwire: disarmed in compiled moments, whose graphs guard the layers' attributes.
+        clock: the layer clock, or None where the run is to have clean moments only.
+        compile_events: rises when a graph is compiled.
+        on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        recorder: Recorder,
+        gate: Gate,
+        progress: Progress,
+        tripwire: Tripwire,
+        clock: LayerClock | None,
+        compile_events: Callable[[], int],
+        on_pause: Callable[[], None],
+    ) -> None:
+        self._subject = subject
+        self._recorder = recorder
+        self._gate = gate
+        self._progress = progress
+        self._tripwire = tripwire
+        self._clock = clock
+        self._compile_events = compile_events
+        self._compiled_before = 0
+        self._on_pause = on_pause
+        self._request: _Request | None = None
+        self._moment: _Moment | None = None
+        self._turns = dict.fromkeys(range(len(KINDS)), 0)
+        self._clock_on = False
+        self._collected = False
+
+    # -- requests ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, tags: Tag, input_tokens: int) -> None:
+        """A request is accepted: the clock runs from here."""
+        self._pause_if_wanted()
+        if tags & Tag.WARMUP == 0 and self._request is not None and self._request.tags & Tag.WARMUP:
+            self._turns = dict.fromkeys(self._turns, 0)  # the first measured prefill is a clean one
+        now = time.perf_counter_ns()
+        row = self._recorder.requests.append(
+            tags=int(tags),
+            start_ns=now - self._recorder.origin_ns,
+            tokenize_ns=NOT_MEASURED,
+            end_ns=NOT_MEASURED,
+            input_tokens=input_tokens,
+            output_tokens=0,
+        )
+        self._request = _Request(row, tags, time.perf_counter_ns())
+        self._gate.clock_runs = True
+
+    def tokenized(self, duration_ns: int, input_tokens: int) -> None:
+        """Tokenising, the first part of the request, took this long."""
+        assert self._request is not None
+        self._recorder.requests.set(self._request.row, tokenize_ns=duration_ns, input_tokens=input_tokens)
+
+    def token_visible(self, sequences: Any = None) -> None:
+        """The result of the moment just run can be seen now: a token, or an encoder's output."""
+        request = self._request
+        assert request is not None
+        request.token_ns = time.perf_counter_ns()
+        request.sequences = sequences
+        request.tokens_seen += 1
+
+    def end(self) -> None:
+        """The request is over (or was cut short): close its last moment."""
+        request = self._request
+        assert request is not None
+        self._close()
+        self._gate.clock_runs = False
+        self._recorder.requests.set(
+            request.row, end_ns=request.visible_ns - self._recorder.origin_ns, output_tokens=request.tokens_seen
+        )
+
+    @property
+    def request(self) -> _Request | None:
+        """The request under way or last ended."""
+        return self._request
+
+    # -- the frame --------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Moments:
+        model = self._subject.model
+        self._own_forward = model.__dict__.get("forward")
+        plain = model.forward
+        decode = self._subject.decode_forward
+
+        @functools.wraps(plain)
+        def framed(*args: Any, **kwargs: Any) -> Any:
+            entered = time.perf_counter_ns()
+            tokens, width, context = _shape(args, kwargs)
+            compiled = decode is not None and width == 1 and context > 0
+            moment = self._open(entered, tokens, width, context, compiled=compiled)
+            call = decode if compiled and decode is not None else plain
+            start = time.perf_counter_ns()
+            output = call(*args, **kwargs)
+            moment.duration_ns = time.perf_counter_ns() - start
+            moment.start_ns = start
+            moment.paused_ns = start - entered
+            moment.cache = getattr(output, "past_key_values", None)
+            self._moment = moment
+            return output
+
+        # transformers asks for the signature at every step; through ``__wrapped__`` that takes longer than from here
+        framed.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
+        model.__dict__["forward"] = framed
+        gc.callbacks.append(self._on_collection)
+        self._compiled_before = self._compile_events()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._on_collection)
+        self._gate.clock_runs = False
+        self._set_clock(on=False)
+        if self._own_forward is None:
+            self._subject.model.__dict__.pop("forward", None)
+        else:
+            self._subject.model.__dict__["forward"] = self._own_forward
+
+    def _open(self, entered_ns: int, tokens: int, width: int, context: int, *, compiled: bool) -> _Moment:
+        """The clock is stopped from ``entered_ns`` until this returns."""
+        request = self._request
+        assert request is not None
+        self._close()
+        self._pause_if_wanted()
+        kind = self._kind(request, width)
+        turns = FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS
+        traced = self._clock is not None and not compiled and turns[self._turns[kind] % len(turns)]
+        self._turns[kind] += 1
+        self._set_clock(on=traced)
+        self._tripwire.armed = not compiled
+        self._progress.check()  # after both: a cancel before this line is seen here, one after it finds the wire in place
+        tags = request.tags | (Tag.TRACED if traced else Tag.CLEAN)
+        if request.step > 0:
+            tags &= ~Tag.COLD
+        self._collected = False
+        self._gate.take_disturbance()
+        self._gate.clock_runs = True
+        return _Moment(kind, request.step, tags, 0, 0, 0, tokens, context, None)
+
+    def _kind(self, request: _Request, width: int) -> int:
+        if self._subject.task != "text-generation":
+            return KINDS.index("forward")
+        if request.tokens_seen == 0:
+            return KINDS.index("prefill" if request.step == 0 else "prefill_chunk")
+        return KINDS.index("decode" if width == 1 else "verify")
+
+    def _close(self) -> None:
+        """Record the moment that was measured last, if there is one that is not recorded yet."""
+        moment, request = self._moment, self._request
+        if moment is None or request is None:
+            return
+        self._moment = None
+        disturbed_ns = self._gate.take_disturbance()
+        self._gate.clock_runs = False
+        request.step += 1
+        request.paused_ns += moment.paused_ns
+        latency_ns = NOT_MEASURED
+        if request.token_ns != NOT_MEASURED:
+            latency_ns = request.token_ns - request.visible_ns - request.paused_ns
+            request.visible_ns, request.token_ns, request.paused_ns = request.token_ns, NOT_MEASURED, 0
+        if disturbed_ns > PERTURBED_SHARE * moment.duration_ns:
+            moment.tags |= Tag.PERTURBED
+        if self._collected:
+            moment.tags |= Tag.GC
+        compiled = self._compile_events()
+        if compiled != self._compiled_before:
+            self._compiled_before = compiled
+            moment.tags |= Tag.COMPILE
+        recorder = self._recorder
+        if moment.tags & Tag.TRACED and self._clock is not None:
+            self._clock.collect(recorder, recorder.moments.count, moment.start_ns, moment.duration_ns)
+        recorder.moments.append(
+            request=request.row,
+            kind=moment.kind,
+            step=moment.step,
+            tags=int(moment.tags),
+            start_ns=moment.start_ns - recorder.origin_ns,
+            duration_ns=moment.duration_ns,
+            latency_ns=latency_ns,
+            paused_ns=moment.paused_ns,
+            tokens=moment.tokens,
+            context=moment.context,
+            kv_bytes=cache_bytes(moment.cache),
+        )
+
+    def _pause_if_wanted(self) -> None:
+        if self._gate.wanted:
+            self._gate.clock_runs = False
+            self._on_pause()
+            self._gate.pause()
+
+    def _set_clock(self, *, on: bool) -> None:
+        if self._clock is not None and on != self._clock_on:
+            self._clock_on = on
+            if on:
+                self._clock.install()
+            else:
+                self._clock.remove()
+
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:  # the young generations take microseconds
+            self._collected = True
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes of a transformers KV cache's tensors (a static cache: all it has set aside), -1 where there is none."""
+    layers = getattr(cache, "layers", None)
+    if not layers:
+        return NOT_MEASURED
+    total = 0
+    for layer in layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if keys is not None and values is not None:
+            total += keys.nbytes + values.nbytes
+    return total
+
+
+def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, int]:
+    """New positions in all, per sequence, and positions already cached, of a call of a transformers model."""
+    inputs = kwargs.get("input_ids")
+    if inputs is None:
+        inputs = kwargs.get("inputs_embeds")
+    if inputs is None:
+        inputs = args[0]
+    cache = kwargs.get("past_key_values")
+    context = int(cache.get_seq_length()) if cache is not None else 0
+    return inputs.shape[0] * inputs.shape[1], inputs.shape[1], context

@@ -1,0 +1,33 @@
+"""What an exporter is: it writes runs into files of one format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from core.registry import Registry
+from core.session.run import Run
+
+
+class Exporter(Protocol):
+    """One file format."""
+
+    id: str
+    title: str
+    suffix: str  # of the files, with the dot
+
+    def check(self) -> str | None:
+        """Why it cannot be used here, as a short clause, or None."""
+        ...
+
+    def write(self, runs: Sequence[Run], path: Path) -> list[Path]:
+        """Write ``runs`` (at least one) and return the files made; ``Refusal`` if ``path`` cannot be written.
+
+        A format that makes several files takes ``path`` as a folder if it is one or has no suffix, else as a pattern:
+        ``out.png`` gives ``out-latency.png``, ``out-memory.png`` and so on.
+        """
+        ...
+
+
+exporters: Registry[Exporter] = Registry("format", "core.export")

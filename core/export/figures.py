@@ -1,0 +1,86 @@
+"""The charts of a run as picture files (PNG, SVG, PDF) and as data: what the chart menus and the figure exporters call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from core.analysis import series
+from core.errors import Refusal
+from core.export import drawing
+from core.export.files import names, replacing, write_table
+from core.export.latency import draw_latency
+from core.export.look import Frame
+from core.session.run import Run
+
+_DRAW: Mapping[str, Callable[[Run, str], Frame]] = {
+    "latency": draw_latency,
+    "memory": drawing.draw_memory,
+    "heat": drawing.draw_heat,
+    "stages": drawing.draw_stages,
+    "machine": drawing.draw_machine,
+}
+CHARTS = tuple(_DRAW)
+FORMATS = ("png", "svg", "pdf")
+
+# No dates: the same run gives the same file (but for random ids in SVG).
+_METADATA: Mapping[str, dict[str, Any]] = {
+    "png": {"Software": "Tickscope"},
+    "svg": {"Creator": "Tickscope", "Date": None},
+    "pdf": {"Creator": "Tickscope", "CreationDate": None},
+}
+
+
+def check() -> str | None:
+    """Why no picture can be made here, or None."""
+    return None if find_spec("matplotlib") else "needs matplotlib (pip install matplotlib)"
+
+
+def figure(name: str, run: Run, theme: str = "light") -> Any:
+    """The matplotlib ``Figure`` of chart ``name`` (one of ``CHARTS``) in a theme ("light", "dark"). Any thread may call it."""
+    if name not in _DRAW:
+        raise ValueError(f"There is no chart {name!r}; there is {', '.join(CHARTS)}.")
+    return _DRAW[name](run, theme).figure
+
+
+def write_figure(name: str, run: Run, path: Path, theme: str = "light") -> None:
+    """Save chart ``name`` in the format of ``path``'s suffix (.png, .svg, .pdf); ``Refusal`` if that cannot be."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise Refusal(f"{path.name} has no picture format; let the name end in .png, .svg or .pdf.")
+    reason = check()
+    if reason:
+        raise Refusal(f"{path.name} cannot be drawn: {reason}.")
+    drawn = figure(name, run, theme)
+    with replacing(path) as unfinished:
+        drawn.savefig(unfinished, format=kind, facecolor=drawn.get_facecolor(), metadata=_METADATA[kind])
+
+
+def write_chart_csv(name: str, run: Run, path: Path) -> None:
+    """Save what chart ``name`` shows as a CSV table."""
+    write_table(chart_table(name, run), path)
+
+
+def chart_table(name: str, run: Run) -> Mapping[str, Sequence[Any]]:
+    """What chart ``name`` shows, as columns. The machine's tracks have their own times, so they come one after another."""
+    if name not in _DRAW:
+        raise ValueError(f"There is no chart {name!r}; there is {', '.join(CHARTS)}.")
+    if name == "machine":
+        rows = [
+            (time, track.title, value, track.unit)
+            for track in series.machine(run)
+            for time, value in zip(track.time_s.tolist(), track.value.tolist(), strict=True)
+        ]
+        return {head: [row[i] for row in rows] for i, head in enumerate(("time_s", "track", "value", "unit"))}
+    table: Mapping[str, Sequence[Any]] = getattr(series, name)(run).table()
+    return table
+
+
+def write_all(runs: Sequence[Run], path: Path, kind: str, theme: str = "light") -> list[Path]:
+    """Save every chart of every run in format ``kind``; see ``Exporter.write`` for ``path``."""
+    files = names(path, f".{kind}", CHARTS, runs)
+    for (index, name), file in files.items():
+        write_figure(name, runs[index], file, theme)
+    return list(files.values())

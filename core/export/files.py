@@ -1,0 +1,86 @@
+"""Writes files so that a reader finds the old one or the whole new one, never half of it; and names the files of a set."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import Refusal
+from core.session.run import Run
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a file name beside ``path`` to write to; it becomes ``path`` when the block ends well, and goes when it does not.
+
+    Raises:
+        Refusal: ``path`` is a folder, its folder is not there or not writable, or the disk is full.
+    """
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder; give the file a name.")
+    if not path.parent.is_dir():
+        raise Refusal(f"The folder {path.parent} does not exist; make it, or choose another place for {path.name}.")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise Refusal(
+            f"{path} cannot be written ({error.strerror or error}); choose another place or free some space."
+        ) from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()
+
+
+def names(path: Path, suffix: str, parts: Sequence[str], runs: Sequence[Run]) -> dict[tuple[int, str], Path]:
+    """File names of a set by (index of the run, part); makes the folder if ``path`` is meant as one.
+
+    Several runs are told apart by their ids.
+    """
+    folder = path.is_dir() or not path.suffix
+    if folder:
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise Refusal(f"The folder {path} cannot be made ({error.strerror}); choose another place.") from error
+    found = {}
+    for index, run in enumerate(runs):
+        run_part = f"run{run.id}-" if len(runs) > 1 else ""
+        for part in parts:
+            name = f"{run_part}{part}{suffix}"
+            found[index, part] = path / name if folder else path.with_name(f"{path.stem}-{name}")
+    return found
+
+
+def write_table(table: Mapping[str, Any], path: Path) -> None:
+    """Columns as a CSV file (RFC 4180, UTF-8), column names with their units as the header; not measured is an empty cell."""
+    columns = [column.tolist() if isinstance(column, np.ndarray) else list(column) for column in table.values()]
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([_with_unit(name) for name in table])
+        writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+
+
+_UNITS = re.compile(r"^(.+)_(ns|ms|s|mib|bytes)$")
+_SPELLED = {"mib": "MiB"}
+
+
+def _with_unit(name: str) -> str:
+    found = _UNITS.match(name)
+    return f"{found[1]} ({_SPELLED.get(found[2], found[2])})" if found else name
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return int(value)
+    return f"{value:.9g}" if isinstance(value, float) else value

@@ -1,0 +1,25 @@
+"""Exports the charts of runs as PNG pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.export import figures
+from core.export.base import exporters
+from core.session.run import Run
+
+
+@exporters.register
+class PngCharts:
+    """One file per chart, light theme."""
+
+    id = "png"
+    title = "Charts as PNG"
+    suffix = ".png"
+
+    def check(self) -> str | None:
+        return figures.check()
+
+    def write(self, runs: Sequence[Run], path: Path) -> list[Path]:
+        return figures.write_all(runs, path, "png")

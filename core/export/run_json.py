@@ -1,0 +1,32 @@
+"""Exports runs as the JSON that ``tickscope show --json`` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.analysis.summary import SCHEMA, summarize
+from core.export.base import exporters
+from core.export.files import replacing
+from core.session.run import Run
+
+
+@exporters.register
+class RunJson:
+    """One run is its JSON object; several are ``{"schema": …, "runs": […]}``."""
+
+    id = "json"
+    title = "Run as JSON"
+    suffix = ".json"
+
+    def check(self) -> str | None:
+        return None
+
+    def write(self, runs: Sequence[Run], path: Path) -> list[Path]:
+        summaries = [summarize(run) for run in runs]
+        content = summaries[0] if len(summaries) == 1 else {"schema": SCHEMA, "runs": summaries}
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        with replacing(path) as unfinished:
+            unfinished.write_text(text + "\n", encoding="utf-8")
+        return [path]

@@ -1,0 +1,210 @@
+"""Models of a named architecture with random weights, sized by options: ``arch:gpt2?n_layer=4&n_embd=96&n_head=4``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import psutil
+
+from core.config import ModelConfig
+from core.errors import Refusal
+from core.models import known, loading
+from core.models.base import Listing, LoadedModel, ModelFacts, sources
+from core.models.files import CONTEXT_KEYS
+from core.models.memory import ITEM_BYTES, fit
+from core.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+SUGGESTED = {
+    "gpt2": "GPT-2 124M, random weights",
+    "bert": "BERT base 110M, random weights",
+    "llama?hidden_size=576&intermediate_size=1536&num_hidden_layers=30&num_attention_heads=9&num_key_value_heads=3"
+    "&vocab_size=49152": "Llama of SmolLM2-135M's shape, random weights",
+}
+
+
+def parse_spec(rest: str) -> tuple[str, dict[str, str]]:
+    """Architecture and options of ``TYPE?key=value&...``; ``Refusal`` if they are written wrongly or it is unknown."""
+    model_type, _, query = rest.partition("?")
+    if not known.is_known(model_type):
+        similar = difflib.get_close_matches(model_type, known.classes("CONFIG"), 3) or ["gpt2", "llama", "bert"]
+        raise Refusal(f"transformers has no architecture {model_type!r}; give one that it has, such as {', '.join(similar)}.")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as error:
+        raise Refusal(f"{query!r} is not a list of options; write key=value and join several with &.") from error
+    return model_type, dict(pairs)
+
+
+def make_config(model_type: str, options: Mapping[str, str]) -> Any:
+    """The transformers config; every option must be a field of it and of its type. ``Refusal`` otherwise."""
+    from transformers import AutoConfig, PreTrainedConfig
+
+    standard = AutoConfig.for_model(model_type)
+    fields = standard.to_dict()
+    values = {}
+    for key, text in options.items():
+        real = standard.attribute_map.get(key, key)
+        if real not in fields or real in ("model_type", "architectures", "transformers_version"):
+            common = PreTrainedConfig().to_dict()
+            own = [name for name in fields if name not in common]
+            hints = difflib.get_close_matches(key, [*own, *standard.attribute_map], 4, 0.4) or own[:6]
+            raise Refusal(f"{model_type} has no option {key!r}; give one that it has, such as {', '.join(hints)}.")
+        values[key] = _typed(model_type, key, text, fields[real])
+    size = values.get("vocab_size", fields.get("vocab_size"))
+    if isinstance(size, int):
+        # The standard special tokens of a 50,000 token vocabulary do not exist in a small one.
+        values |= {
+            key: None for key in ("bos_token_id", "eos_token_id", "pad_token_id") if _beyond(fields.get(key), size, key, values)
+        }
+    with loading.refusing(f"arch:{model_type} with these options"):
+        return AutoConfig.for_model(model_type, **values)
+
+
+def _beyond(token: Any, size: int, key: str, values: Mapping[str, Any]) -> bool:
+    return key not in values and isinstance(token, int) and token >= size
+
+
+def _typed(model_type: str, key: str, text: str, standard: Any) -> Any:
+    """``text`` as the type of the option's standard value."""
+    try:
+        if isinstance(standard, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if isinstance(standard, int | float):
+            return type(standard)(text)
+        if isinstance(standard, str):
+            return text
+    except (ValueError, KeyError) as error:
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(standard)]
+        raise Refusal(f"{key}={text} does not suit {model_type}; give {kind} (the standard is {standard}).") from error
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def libraries_are_here() -> bool:
+    """Whether transformers' models are wholly imported already, so that asking them costs no import of torch."""
+    module = sys.modules.get("transformers.models.auto.modeling_auto")
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+def exact_facts(config: ModelConfig, rest: str) -> ModelFacts:
+    """Facts counted on the model itself, built without memory (on the meta device). Needs torch."""
+    import torch
+
+    model_type, options = parse_spec(rest)
+    settings = make_config(model_type, options)
+    task, _ = known.task_of(model_type, None, is_decoder=bool(getattr(settings, "is_decoder", False)))
+    with torch.device("meta"):
+        model = _build(settings, task, config, rest)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    text = settings.get_text_config()
+    weight_bytes = parameters * ITEM_BYTES[config.dtype]
+    return ModelFacts(
+        spec=config.spec,
+        name=_name(model_type, options),
+        architecture=type(model).__name__,
+        task=task,
+        parameters=parameters,
+        layers=getattr(text, "num_hidden_layers", None),
+        dtype=config.dtype,
+        weight_bytes=weight_bytes,
+        file_bytes=None,
+        context_length=next((getattr(text, key) for key in CONTEXT_KEYS if isinstance(getattr(text, key, None), int)), None),
+        has_tokenizer=False,
+        stored_as="random weights",
+        load_bytes=weight_bytes,
+    )
+
+
+def _build(settings: Any, task: str, config: ModelConfig, rest: str) -> torch.nn.Module:
+    import torch
+    import transformers
+
+    with loading.refusing(f"arch:{rest}"):
+        return getattr(transformers, loading.AUTO_CLASSES[task]).from_config(settings, dtype=getattr(torch, config.dtype))
+
+
+def _name(model_type: str, options: Mapping[str, str]) -> str:
+    return f"{model_type} ({', '.join(f'{key}={value}' for key, value in options.items())})" if options else model_type
+
+
+@contextmanager
+def _checking(progress: Progress) -> Iterator[None]:
+    """Looks at ``progress`` before every tensor operation, so that filling billions of weights can be cancelled."""
+    from torch.overrides import TorchFunctionMode
+
+    class Checking(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            progress.check()
+            return func(*args, **(kwargs or {}))
+
+    with Checking():
+        yield
+
+
+@sources.register
+class Architecture:
+    """An architecture of transformers with random weights: speed and memory are real, the text is not."""
+
+    id = "arch"
+    title = "Architecture with random weights"
+    hint = "TYPE or TYPE?key=value&key=value"
+
+    def listed(self) -> list[Listing]:
+        """A few of moderate size; any other that transformers has works too."""
+        return [Listing(f"{self.id}:{rest}", title, True) for rest, title in SUGGESTED.items()]
+
+    def describe(self, config: ModelConfig, rest: str) -> ModelFacts:
+        """Exact once transformers' models are imported; before that the sizes are unknown (None)."""
+        if libraries_are_here():
+            return exact_facts(config, rest)
+        model_type, options = parse_spec(rest)
+        task, architecture = known.task_of(model_type, None, is_decoder=options.get("is_decoder", "").lower() in ("true", "1"))
+        return ModelFacts(
+            spec=config.spec,
+            name=_name(model_type, options),
+            architecture=architecture,
+            task=task,
+            parameters=None,
+            layers=None,
+            dtype=config.dtype,
+            weight_bytes=None,
+            file_bytes=None,
+            context_length=None,
+            has_tokenizer=False,
+            stored_as="random weights",
+        )
+
+    def load(self, config: ModelConfig, rest: str, device: str, progress: Progress) -> LoadedModel:
+        """Build with weights drawn from ``config.seed``: the same on every device, since they are drawn on the CPU."""
+        import torch
+
+        sketch = self.describe(config, rest)
+        loading.import_libraries(progress, sketch.task, sketch.architecture)
+        with loading.quiet(progress, "Counting the weights"):
+            facts = exact_facts(config, rest)
+        # Asked here again: before torch was there, describe() could not know.
+        fits = fit(facts, config.dtype, psutil.virtual_memory().available)
+        if not fits.fits and not config.force:
+            raise Refusal(fits.sentence, can_override=True)
+        watch = loading.Stopwatch()
+        progress.report("Filling in random weights")
+        model_type, options = parse_spec(rest)
+        with (
+            loading.quiet(progress, "Filling in random weights"),
+            torch.random.fork_rng(devices=[]),
+            _checking(progress),
+        ):
+            torch.manual_seed(config.seed)
+            model = _build(make_config(model_type, options), facts.task, config, rest)
+        return loading.finish(model.to(device), None, config, facts, watch)

@@ -1,0 +1,63 @@
+"""From a model's spec to its source, and the questions asked of any model: what is it, does it fit, load it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from core.config import ModelConfig
+from core.errors import Refusal
+from core.models.base import Listing, LoadedModel, ModelFacts, Source, sources
+from core.models.memory import Fit, fit
+from core.progress import Progress
+
+__all__ = ["Fit", "describe", "fit", "listings", "load", "parse"]
+
+KINDS = "package:NAME, a folder, a .gguf file, hub:ORG/NAME or arch:TYPE"
+_PREFIX = re.compile(r"^([a-z][a-z_]+):(.*)$", re.DOTALL)  # two letters at least: C:\models is a path
+_ORDER = ("package", "hub", "arch")
+
+
+def parse(spec: str) -> tuple[Source, str]:
+    """The source of a spec, and the spec without its prefix. ``Refusal`` if no source knows such a spec."""
+    known = {source.id: source for source in sources}
+    spec = spec.strip()
+    prefixed = _PREFIX.match(spec)
+    if prefixed and not Path(spec).exists():
+        kind, rest = prefixed.groups()
+        if kind not in known:
+            raise Refusal(f"There is no kind of model {kind!r} (in {spec}); give {KINDS}.")
+        if not rest.strip():
+            raise Refusal(f"Nothing follows {kind}: in the model; give its {known[kind].hint}.")
+        return known[kind], rest.strip()
+    path = Path(spec).expanduser()
+    if path.suffix.lower() == ".gguf":
+        return known["gguf"], spec
+    if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
+        raise Refusal(f"{spec} is one file of a model; give its folder, {path.parent}.")
+    if path.exists() or "/" in spec or "\\" in spec or spec.startswith(("~", ".")):
+        return known["folder"], spec
+    raise Refusal(f"There is no model {spec!r} here; give {KINDS}.")
+
+
+def describe(config: ModelConfig) -> ModelFacts:
+    """Facts without loading weights or importing torch; ``Refusal`` if the model cannot be loaded."""
+    source, rest = parse(config.spec)
+    return source.describe(config, rest)
+
+
+def load(config: ModelConfig, device: str, progress: Progress) -> LoadedModel:
+    """Load the model onto ``device`` (a torch device string), in eval mode.
+
+    Raises:
+        Refusal: it cannot be loaded, in one sentence.
+        Cancelled: ``progress`` was cancelled.
+    """
+    source, rest = parse(config.spec)
+    return source.load(config, rest, device, progress)
+
+
+def listings() -> list[Listing]:
+    """All models at hand, packages first."""
+    ordered = sorted(sources, key=lambda source: _ORDER.index(source.id) if source.id in _ORDER else len(_ORDER))
+    return [listing for source in ordered for listing in source.listed()]

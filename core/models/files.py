@@ -1,0 +1,185 @@
+"""What a model folder holds, from its config and the headers of its weight files; nothing is loaded, torch is not imported."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from core import units
+from core.errors import Refusal
+
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+UNLIMITED = 1_000_000
+"""A tokenizer that knows no limit writes 10^30 as its longest text; no model here has a longer context than this."""
+
+_DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
+_HEADER_LIMIT = 100 << 20  # the format's own limit for the JSON
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weight files of a folder. ``parameters`` is None for pickled weights, which cannot be looked into safely."""
+
+    files: tuple[Path, ...]
+    pickled: bool
+    parameters: int | None
+    file_bytes: int
+    stored_as: str
+    largest_tensor_bytes: int = 0
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; ``Refusal`` if it holds none."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{path} cannot be read as JSON ({error}); download or save the model again.") from error
+    if not isinstance(value, dict):
+        raise Refusal(f"{path} holds no JSON object; download or save the model again.")
+    return value
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a model folder; ``Refusal`` where there is no folder, nothing in it, or no config."""
+    if not folder.exists():
+        raise Refusal(f"There is no folder {folder}; check the path.")
+    if not folder.is_dir():
+        raise Refusal(f"{folder} is not a model folder; give the folder that holds config.json, or a .gguf file.")
+    path = folder / "config.json"
+    if path.is_file():
+        return read_json(path)
+    names = sorted(child.name for child in folder.iterdir())
+    if not names:
+        raise Refusal(f"The folder {folder} is empty; give one that holds config.json and model.safetensors.")
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs:
+        raise Refusal(f"The folder {folder} holds a GGUF file; give the file itself, {folder / ggufs[0]}.")
+    if "adapter_config.json" in names:
+        raise Refusal(f"{folder} holds an adapter, not a model; merge it into its base model and give that folder.")
+    raise Refusal(f"The folder {folder} has no config.json; give the folder of a model saved by transformers.")
+
+
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of the text model: itself, or the part of a multimodal one."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config
+
+
+def first_number(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
+    """The first of ``keys`` that the config gives as an integer."""
+    return next((config[key] for key in keys if isinstance(config.get(key), int)), None)
+
+
+def context_length(folder: Path, config: Mapping[str, Any]) -> int | None:
+    """Longest input in tokens. Where the tokenizer's limit is lower it counts: RoBERTa's positions include its padding."""
+    length = first_number(text_part(config), CONTEXT_KEYS)
+    settings = folder / "tokenizer_config.json"
+    limit = read_json(settings).get("model_max_length") if settings.is_file() else None
+    if length and isinstance(limit, int) and 0 < limit < UNLIMITED:
+        return min(length, limit)
+    return length
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder holds a tokenizer's vocabulary."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def find_weights(folder: Path, *, allow_pickle: bool) -> Weights:
+    """The weights of a model folder, checked for missing and cut-off files.
+
+    Raises:
+        Refusal: there are none, a shard is missing or cut off, or they are pickled and ``allow_pickle`` is off.
+    """
+    for index, single in (
+        ("model.safetensors.index.json", "model.safetensors"),
+        ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+    ):
+        files = _shards(folder / index) if (folder / index).is_file() else []
+        if not files and (folder / single).is_file():
+            files = [folder / single]
+        if not files:
+            continue
+        if single.endswith(".bin"):
+            if not allow_pickle:
+                raise Refusal(
+                    f"{folder} has only pickled weights ({files[0].name}), and opening a pickle can run code hidden in it; "
+                    "use a safetensors version, or allow pickled weights if you trust where it comes from."
+                )
+            return Weights(tuple(files), True, None, sum(path.stat().st_size for path in files), "pickle")
+        return _measure(files)
+    raise Refusal(
+        f"{folder} has a config.json but no weights; add model.safetensors (or its shards with model.safetensors.index.json)."
+    )
+
+
+def read_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    """Tensors of a safetensors file by name: dtype as the file calls it, shape, bytes. ``Refusal`` if cut off or not one.
+
+    The format: https://huggingface.co/docs/safetensors (8 bytes of little-endian length, a JSON header, the data).
+    """
+    size = path.stat().st_size
+    broken = f"{path} is not a safetensors file or is damaged; download or save it again."
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= _HEADER_LIMIT:
+            raise Refusal(broken)
+        text = file.read(length)
+    if len(text) < length:
+        raise _cut_off(path, size, 8 + length)
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        tensors = {
+            name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
+            for name, entry in header.items()
+        }
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise Refusal(broken) from error
+    if 8 + length + end > size:
+        raise _cut_off(path, size, 8 + length + end)
+    return tensors
+
+
+def _cut_off(path: Path, size: int, expected: int) -> Refusal:
+    return Refusal(
+        f"{path} is cut off: it should have {units.size(expected)} and has {units.size(size)}; download or copy it again."
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise Refusal(f"{index} names no weight files; download or save the model again.")
+    files = [index.parent / name for name in sorted(set(names.values()))]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise Refusal(
+            f"{index.parent} lacks {len(missing)} of its {len(files)} weight files ({missing[0]}); add what is missing."
+        )
+    return files
+
+
+def _measure(files: list[Path]) -> Weights:
+    parameters, largest = 0, 0
+    elements: Counter[str] = Counter()
+    for path in files:
+        for dtype, shape, tensor_bytes in read_safetensors(path).values():
+            if dtype in ("I64", "I32", "BOOL"):  # position ids and masks, not weights
+                continue
+            parameters += prod(shape)
+            elements[dtype] += prod(shape)
+            largest = max(largest, tensor_bytes)
+    common = elements.most_common(1)[0][0] if elements else ""
+    stored_as = f"safetensors {_DTYPE_NAMES.get(common, common)}".strip()
+    return Weights(tuple(files), False, parameters, sum(path.stat().st_size for path in files), stored_as, largest)

@@ -1,0 +1,104 @@
+"""Models in a Hugging Face folder: config.json with safetensors, whole or sharded (pickled weights when allowed)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.config import ModelConfig
+from core.errors import Refusal
+from core.models import known, loading
+from core.models.base import Listing, LoadedModel, ModelFacts, sources
+from core.models.files import LAYER_KEYS, context_length, find_weights, first_number, has_tokenizer, read_config, text_part
+from core.models.memory import ITEM_BYTES
+from core.progress import Progress
+
+
+def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) -> ModelFacts:
+    """Facts of a model folder from its config and file headers; ``Refusal`` if it cannot be loaded."""
+    settings = read_config(folder)
+    task, architecture = task_from_config(settings, config, name)
+    weights = find_weights(folder, allow_pickle=config.allow_pickle)
+    item = ITEM_BYTES[config.dtype]
+    parameters = weights.parameters
+    if weights.pickled:
+        # A pickle must not be opened to look: the size of its tensors is the size of its files, in the dtype of the config.
+        stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
+        parameters = weights.file_bytes // ITEM_BYTES.get(stored, 4)
+    assert parameters is not None
+    weight_bytes = parameters * item
+    return ModelFacts(
+        spec=spec,
+        name=name,
+        architecture=architecture,
+        task=task,
+        parameters=parameters,
+        layers=first_number(text_part(settings), LAYER_KEYS),
+        dtype=config.dtype,
+        weight_bytes=weight_bytes,
+        file_bytes=weights.file_bytes,
+        context_length=context_length(folder, settings),
+        has_tokenizer=has_tokenizer(folder),
+        stored_as=weights.stored_as,
+        # safetensors are mapped and converted tensor by tensor; a pickle is wholly in memory beside the model.
+        load_bytes=weight_bytes + (weights.file_bytes if weights.pickled else weights.largest_tensor_bytes),
+    )
+
+
+def load_folder(
+    folder: Path,
+    config: ModelConfig,
+    device: str,
+    progress: Progress,
+    *,
+    spec: str,
+    name: str,
+    watch: loading.Stopwatch | None = None,
+) -> LoadedModel:
+    """Check a model folder and load it."""
+    progress.report("Checking the files")
+    facts = describe_folder(folder, config, spec=spec, name=name)
+    loading.import_libraries(progress, facts.task, facts.architecture)
+    return loading.load_checked(folder, config, facts, device, progress, watch or loading.Stopwatch())
+
+
+def task_from_config(settings: dict[str, Any], config: ModelConfig, name: str) -> tuple[str, str]:
+    """Task and class of the model that a config.json describes; ``Refusal`` if its code is unknown or not trusted."""
+    model_type = settings.get("model_type")
+    named = next(iter(settings.get("architectures") or []), None)
+    own_code = settings.get("auto_map")
+    if not isinstance(model_type, str) or not known.is_known(model_type):
+        if not own_code:
+            what = f"the architecture {model_type!r}" if model_type else "no architecture (model_type)"
+            raise Refusal(
+                f"The config of {name} names {what}, which transformers does not know; check it, or update transformers."
+            )
+        if not config.trust_remote_code:
+            raise Refusal(
+                f"{name} brings its own Python code, which would run on this machine; read it, and if you trust it "
+                "switch on trust_remote_code."
+            )
+    return known.task_of(str(model_type), named, is_decoder=bool(settings.get("is_decoder")))
+
+
+@sources.register
+class Folder:
+    """A folder as ``save_pretrained`` or the hub lays it out."""
+
+    id = "folder"
+    title = "Folder"
+    hint = "path of a folder with config.json and model.safetensors"
+
+    def listed(self) -> list[Listing]:
+        """None: folders are found by their owner."""
+        return []
+
+    def describe(self, config: ModelConfig, rest: str) -> ModelFacts:
+        """See ``describe_folder``."""
+        folder = Path(rest).expanduser()
+        return describe_folder(folder, config, spec=config.spec, name=folder.resolve().name)
+
+    def load(self, config: ModelConfig, rest: str, device: str, progress: Progress) -> LoadedModel:
+        """See ``load_folder``."""
+        folder = Path(rest).expanduser()
+        return load_folder(folder, config, device, progress, spec=config.spec, name=folder.resolve().name)

@@ -1,0 +1,226 @@
+"""How every source gets a folder's weights into memory: quietly, with progress and cancel, and with errors as sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from core.config import ModelConfig
+from core.errors import Refusal
+from core.models.base import LoadedModel, ModelFacts
+from core.models.files import CONTEXT_KEYS, UNLIMITED, find_weights, has_tokenizer
+from core.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO_CLASSES = {
+    "text-generation": "AutoModelForCausalLM",
+    "embedding": "AutoModel",
+    "classification": "AutoModelForSequenceClassification",
+}
+
+
+class Bar:
+    """Stands in for a library's progress bar: prints nothing, reports to ``progress``, raises ``Cancelled`` when asked."""
+
+    def __init__(self, progress: Progress, text: str, items: Any = None, total: float | None = None) -> None:
+        self._progress = progress
+        self._text = text
+        self._items = items
+        self._done = 0.0
+        self.total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+
+    def update(self, amount: float | None = 1) -> None:
+        """So much more is done."""
+        self._done += amount or 0
+        self._progress.report(self._text, min(1.0, self._done / self.total) if self.total else None)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self.update(0)
+            yield item
+            self._done += 1
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Stopwatch:
+    """Time and resident memory from here on; made when the libraries are imported, so that neither counts those."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.start_ns = time.perf_counter_ns()
+        self.rss_before_bytes: int = psutil.Process().memory_info().rss
+
+
+def import_libraries(progress: Progress, task: str, architecture: str) -> None:
+    """Import torch, transformers and the model's class (about 4 s the first time), so that load times do not count that."""
+    progress.report("Importing torch and transformers")
+    import torch
+    import transformers
+
+    assert torch
+    with quiet(progress, "Importing torch and transformers"):
+        for name in (AUTO_CLASSES[task], "AutoTokenizer", architecture):
+            getattr(transformers, name, None)  # transformers imports its modules when a name is first asked for
+
+
+@contextmanager
+def quiet(progress: Progress, text: str) -> Iterator[None]:
+    """Nothing of transformers reaches the terminal; its bars report to ``progress`` as ``text``. Restored afterwards."""
+    from transformers.utils import logging as library_logging
+
+    def make_bar(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bar:
+        return Bar(progress, text, args[0] if args else kwargs.get("iterable"), kwargs.get("total"))
+
+    verbosity = library_logging.get_verbosity()
+    library_logging.set_verbosity(library_logging.CRITICAL)
+    previous = library_logging.set_tqdm_hook(make_bar)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library_logging.set_tqdm_hook(previous)
+        library_logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """What the libraries raise about a model's files becomes one sentence; memory running out says so."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except Refusal:
+        raise
+    except MemoryError as error:
+        raise _no_memory(name) from error
+    except (ValueError, OSError, ImportError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            raise _no_memory(name) from error
+        raise Refusal(f"{name} cannot be loaded ({_first_line(error)}); check that its files belong together.") from error
+
+
+def load_checked(
+    folder: Path, config: ModelConfig, facts: ModelFacts, device: str, progress: Progress, watch: Stopwatch
+) -> LoadedModel:
+    """Load a checked model folder onto ``device`` for the task that ``facts`` name.
+
+    Raises:
+        Refusal: the files do not make this model, or memory ran out.
+        Cancelled: within one tensor's time of being asked.
+    """
+    import torch
+    import transformers
+
+    weights = find_weights(folder, allow_pickle=config.allow_pickle)
+    progress.report("Loading weights", 0.0)
+    with quiet(progress, "Loading weights"), refusing(facts.name):
+        model, report = getattr(transformers, AUTO_CLASSES[facts.task]).from_pretrained(
+            folder,
+            dtype=getattr(torch, config.dtype),
+            device_map=None if device == "cpu" else {"": device},
+            use_safetensors=not weights.pickled,
+            trust_remote_code=config.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    # A head that the checkpoint never had (BERT's pooler in a masked-LM checkpoint) is random but harmless; more is not.
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise Refusal(
+            f"{facts.name} lacks {len(missing)} of the weights that {type(model).__name__} needs (first {missing[0]}); "
+            "check that config and weights belong together."
+        )
+    if device == "cpu" and weights.stored_as == f"safetensors {config.dtype}":  # converted ones are copies already
+        _own_weights(model, progress)
+    tokenizer = load_tokenizer(folder, config, progress) if has_tokenizer(folder) else None
+    return finish(model, tokenizer, config, facts, watch)
+
+
+def _own_weights(model: torch.nn.Module, progress: Progress) -> None:
+    """Copy weights that are still a mapping of their file into memory of their own, one at a time.
+
+    So the first request does not pay for reading the disk, resident memory is what it says, replacing the file cannot
+    crash the process, and weights begin at addresses that vector loads like (in the file they are aligned to 8 bytes only).
+    """
+    import torch
+
+    with torch.no_grad():
+        for tensor in Bar(progress, "Reading weights into memory", [*model.parameters(), *model.buffers()]):
+            tensor.data = tensor.data.clone()
+
+
+def load_tokenizer(folder: Path, config: ModelConfig, progress: Progress) -> Any:
+    """The folder's tokenizer; ``Refusal`` if its files are damaged."""
+    import transformers
+
+    progress.report("Loading the tokenizer")
+    with quiet(progress, "Loading the tokenizer"):
+        try:
+            return transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code, local_files_only=True
+            )
+        except Exception as error:  # tokenizers raises bare Exception for a damaged file
+            raise Refusal(
+                f"The tokenizer in {folder} cannot be read ({_first_line(error)}); restore its files, "
+                "or take them away to run workloads given as a number of tokens."
+            ) from error
+
+
+def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: ModelFacts, watch: Stopwatch) -> LoadedModel:
+    """Make a model ready to run, and its facts those of what is in memory."""
+    model.eval()
+    model.requires_grad_(False)
+    text_config = model.config.get_text_config()
+    length = next((getattr(text_config, key) for key in CONTEXT_KEYS if isinstance(getattr(text_config, key, None), int)), None)
+    limit = getattr(tokenizer, "model_max_length", UNLIMITED)
+    if length and 0 < limit < UNLIMITED:
+        length = min(length, limit)
+    parameters = list(model.parameters())
+    known = dataclasses.replace(
+        facts,
+        architecture=type(model).__name__,
+        parameters=sum(p.numel() for p in parameters),
+        weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        layers=getattr(text_config, "num_hidden_layers", facts.layers),
+        context_length=length or facts.context_length,
+        dtype=config.dtype,
+        has_tokenizer=tokenizer is not None,
+    )
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        facts=known,
+        config=config,
+        load_ns=time.perf_counter_ns() - watch.start_ns,
+        rss_before_bytes=watch.rss_before_bytes,
+        rss_after_bytes=psutil.Process().memory_info().rss,
+    )
+
+
+def _no_memory(name: str) -> Refusal:
+    return Refusal(f"Memory ran out while loading {name}; choose a smaller dtype or model, or close other programs.")
+
+
+def _first_line(error: BaseException) -> str:
+    """The first sentence of a library's message, for our own one."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    return line[:200].rstrip(".:; ")

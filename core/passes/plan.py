@@ -1,0 +1,204 @@
+"""The plan: which passes may be on together, with which options, in which order, and what applying them did."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from time import perf_counter_ns
+from typing import Any
+
+from core import units
+from core.config import PassConfig
+from core.errors import Refusal
+from core.models.base import ModelFacts
+from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.passes.kernels import kernels_that_ran
+from core.passes.weights import weight_bytes
+from core.targets.base import TargetFacts
+
+CONFLICTS: Mapping[frozenset[str], str] = {
+    frozenset({"bfloat16", "int8_dynamic"}): "its kernels take float32 only",
+    frozenset({"int8_dynamic", "int8_weight_only"}): "both replace the same layers",
+}
+"""Pairs of passes that exclude each other, and why; the only such table."""
+
+KERNEL_PHASES = (Phase.PRECISION, Phase.QUANTIZE, Phase.COMPILE)
+"""Phases whose passes change which kernels run, and so report them."""
+
+
+def order(choices: Iterable[PassConfig]) -> tuple[PassConfig, ...]:
+    """The choices in the order in which they apply, whatever the order of clicks; ``Refusal`` for an unknown pass."""
+    return tuple(sorted(choices, key=lambda choice: (get(choice.id).phase, choice.id)))
+
+
+def get(pass_id: str) -> Pass:
+    """The pass of that id; ``Refusal`` naming those that exist."""
+    try:
+        return passes.get(pass_id)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+
+
+def reasons(model: ModelFacts | None, target: TargetFacts, chosen: Collection[str]) -> dict[str, str | None]:
+    """For every pass why it cannot be used now, as a short clause, or None.
+
+    Args:
+        model: facts of the chosen model; None while none is chosen.
+        target: facts of the chosen target.
+        chosen: ids of the passes that are on. A pass that is on conflicts with the others, not with itself.
+    """
+    result: dict[str, str | None] = {}
+    for one in passes:
+        others = frozenset(chosen) - {one.id}
+        result[one.id] = one.check(PassContext(model, target, others)) or _conflict(one.id, others)
+    return result
+
+
+def refuse_impossible(choices: Sequence[PassConfig], model: ModelFacts | None, target: TargetFacts) -> None:
+    """``Refusal`` for the first choice that cannot be used with this model, target and the other choices."""
+    chosen = [get(choice.id).id for choice in choices]
+    found = reasons(model, target, chosen)
+    for pass_id in chosen:
+        if (reason := found[pass_id]) is not None:
+            raise Refusal(f"The pass {pass_id} cannot be used here: {reason}; switch it off.")
+
+
+def _conflict(pass_id: str, others: Collection[str]) -> str | None:
+    for other in sorted(others):
+        if (why := CONFLICTS.get(frozenset({pass_id, other}))) is not None:
+            return f"conflicts with {get(other).title} ({why})"
+    return None
+
+
+# -- options --------------------------------------------------------------------------------------------------------------
+
+
+def parse_options(one: Pass, given: Mapping[str, Any]) -> Any:
+    """The pass's options dataclass filled from names and values (text from a command line, or already of their type).
+
+    Returns:
+        An instance of ``one.options``; None for a pass without options.
+
+    Raises:
+        Refusal: an unknown name or a bad value; names the valid ones.
+    """
+    fields = {field.name: field for field in dataclasses.fields(one.options)} if one.options is not None else {}
+    unknown = [name for name in given if name not in fields]
+    if unknown:
+        known = f"it has {', '.join(fields)}" if fields else "it has none"
+        raise Refusal(f"The pass {one.id} has no option {unknown[0]!r}; {known}.")
+    if one.options is None:
+        return None
+    kinds = typing.get_type_hints(one.options)
+    values = {name: _value(one.id, fields[name], kinds[name], value) for name, value in given.items()}
+    try:
+        return one.options(**values)
+    except ValueError as error:
+        raise Refusal(f"The pass {one.id} cannot use its options: {error}.") from error
+
+
+def _value(pass_id: str, field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
+    """One option's value, of its type and within its limits."""
+    choices = field.metadata.get("choices")
+    low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
+    if isinstance(kind, types.UnionType):  # "int | None"
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "")):
+            return None
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    try:
+        result = _coerced(kind, value)
+    except ValueError:
+        result = None
+    outside = (
+        result is not None
+        and kind in (int, float)
+        and ((low is not None and result < low) or (high is not None and result > high))
+    )
+    if result is None or outside or (choices is not None and result not in choices):
+        raise Refusal(f"{field.name} of the pass {pass_id} cannot be {value!r}; give {_wanted(kind, choices, low, high)}.")
+    return result
+
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _coerced(kind: Any, value: Any) -> Any:
+    """``value`` as ``kind`` (bool, int, float or str); ``ValueError`` if it is not one."""
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word not in _BOOLEANS:
+            raise ValueError(word)
+        return _BOOLEANS[word]
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+        raise ValueError(value)
+    return str(value) if kind is str else kind(value)
+
+
+def _wanted(kind: Any, choices: Sequence[Any] | None, low: Any, high: Any) -> str:
+    if choices is not None:
+        return " or ".join(str(choice) for choice in choices)
+    if kind is bool:
+        return "true or false"
+    noun = {int: "a whole number", float: "a number"}.get(kind, "a text")
+    if low is not None and high is not None:
+        return f"{noun} from {low} to {high}"
+    return noun if low is None else f"{noun} of at least {low}"
+
+
+# -- applying -------------------------------------------------------------------------------------------------------------
+
+
+def apply_all(
+    subject: Subject, choices: Iterable[PassConfig], probe: Callable[[], object] | None = None
+) -> tuple[PassReport, ...]:
+    """Apply the chosen passes to ``subject`` in phase order.
+
+    All choices are checked against each other, and their options parsed, before the first one changes anything. If a pass
+    fails half-way, ``subject.undo`` holds what must be called, and changed weights must be loaded again.
+
+    Args:
+        subject: the model; changed in place.
+        choices: the passes that are on, in any order.
+        probe: performs a small real piece of the workload; profiled once to name the kernels that ran. None: not named.
+
+    Returns:
+        One report per pass in the order applied, with the time it took and the weights' bytes before and after.
+
+    Raises:
+        Refusal: two passes conflict, options are wrong, or a pass found nothing to change.
+    """
+    steps = []
+    ordered = order(choices)
+    chosen = frozenset(choice.id for choice in ordered)
+    for choice in ordered:
+        if (reason := _conflict(choice.id, chosen - {choice.id})) is not None:
+            raise Refusal(f"The pass {choice.id} {reason}; switch one of them off.")
+        one = get(choice.id)
+        steps.append((one, parse_options(one, choice.options)))
+    reports = []
+    held = weight_bytes(subject.model) if steps else 0
+    for one, options in steps:
+        start = perf_counter_ns()
+        report = one.apply(subject, options)
+        took = perf_counter_ns() - start
+        before, held = held, weight_bytes(subject.model)
+        reports.append(_completed(report, before, held, took))
+    if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
+        return named(reports, kernels_that_ran(probe))
+    return tuple(reports)
+
+
+def named(reports: Iterable[PassReport], kernels: tuple[str, ...]) -> tuple[PassReport, ...]:
+    """The reports with the kernels that ran, for those passes that change which kernels run."""
+    return tuple(
+        dataclasses.replace(report, kernels=kernels) if get(report.id).phase in KERNEL_PHASES else report for report in reports
+    )
+
+
+def _completed(report: PassReport, before: int, after: int, took_ns: int) -> PassReport:
+    summary = report.summary if before == after else f"{report.summary}, {units.size(before)} → {units.size(after)}"
+    return dataclasses.replace(report, summary=summary, weight_bytes_before=before, weight_bytes_after=after, apply_ns=took_ns)

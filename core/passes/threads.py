@@ -1,0 +1,54 @@
+"""Thread count: how many threads torch's kernels use within one operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.targets.cpu import usable_threads
+
+
+@dataclass(frozen=True)
+class ThreadsOptions:
+    """How many threads."""
+
+    count: int = field(
+        default=1,
+        metadata={"label": "Threads", "help": "Threads within one operator", "minimum": 1, "maximum": usable_threads()},
+    )
+
+
+@passes.register
+class Threads:
+    """Sets the number of threads that one operator uses; more is not always faster."""
+
+    id = "threads"
+    title = "Thread count"
+    summary = "Threads that one operator uses; more is not always faster"
+    phase = Phase.PROCESS
+    options: ClassVar[type | None] = ThreadsOptions
+    changes_weights = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.target.id != "cpu":
+            return "only the CPU computes with threads"
+        return None
+
+    def apply(self, subject: Subject, options: ThreadsOptions) -> PassReport:
+        import torch
+
+        usable = usable_threads()
+        if not 1 <= options.count <= usable:
+            raise Refusal(f"{options.count} threads cannot be used; this process may use 1 to {usable}.")
+        before_model, before = subject.threads, torch.get_num_threads()
+        torch.set_num_threads(options.count)
+        subject.threads = options.count
+
+        def restore() -> None:
+            torch.set_num_threads(before)
+            subject.threads = before_model
+
+        subject.undo.append(restore)
+        return PassReport(self.id, self.title, {"count": options.count}, 0, f"{before} → {options.count} threads")

@@ -1,0 +1,296 @@
+"""The program without a face: what the window and the command line both drive."""
+
+from __future__ import annotations
+
+import os
+import queue
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import platformdirs
+
+from core.config import ModelConfig, RunConfig, TargetConfig
+from core.engine.failure import what_failed
+from core.engine.gate import Gate
+from core.engine.holder import Holder, give_memory_back
+from core.engine.notice import Notice, Status
+from core.engine.recording import Recording
+from core.engine.worker import Worker
+from core.engine.workload import Prompt, check_memory, is_out_of_memory
+from core.errors import Cancelled, Refusal
+from core.models.base import ModelFacts
+from core.passes import plan
+from core.progress import Progress
+from core.session.run import Run
+from core.session.store import SessionStore
+from core.session.writer import Writer
+from core.targets.base import TargetFacts, targets
+from core.units import duration, size
+
+
+def default_session_path(now: datetime) -> Path:
+    """Where a session goes that nobody named: a new file in the user's data folder."""
+    folder = Path(platformdirs.user_data_dir("tickscope", appauthor=False)) / "sessions"
+    return folder / f"{now:%Y-%m-%d %H%M%S}.tickscope"
+
+
+class Program:
+    """Holds the worker, the gate, the session and the notices. Every method returns at once unless it says otherwise.
+
+    What happens on the worker is told through ``notices``; where it stands, through ``status``.
+    """
+
+    def __init__(self, session_path: Path | None = None, *, keep_session: bool = True) -> None:
+        # Kineto prints a line whenever a profiler starts or stops, at every level below this one.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        self.gate = Gate()
+        self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        self.store: SessionStore | None = None
+        self.loaded: ModelFacts | None = None
+        self.load_ns: int | None = None
+        self._keep_session = keep_session
+        self._writer: Writer | None = None
+        self._session_path = session_path
+        self._holder = Holder()
+        self._progress = Progress()
+        self._pending: list[Progress] = []
+        self._state = "idle"
+        self._recording: Recording | None = None
+        self._last: Run | None = None
+        self._worker = Worker(self._failed)
+        if session_path is not None and session_path.exists():
+            self.open_session(session_path)
+
+    # -- what the faces read ----------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """What is going on, as of now; cheap enough for every tick."""
+        recording = self._recording
+        if recording is not None and self._state in ("running", "cancelling"):
+            return _running_status(self._state, recording)
+        return Status(self._state, self._progress.text, self._progress.fraction)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker has something to do."""
+        return self._worker.busy
+
+    def live(self) -> Run | None:
+        """The run under way with a fresh snapshot, or the last one."""
+        recording = self._recording
+        return recording.run() if recording is not None else self._last
+
+    @property
+    def live_text(self) -> str:
+        """The text of the request under way, as of the last pause."""
+        recording = self._recording
+        return recording.recorder.live_text if recording is not None else ""
+
+    def probe_targets(self) -> list[TargetFacts]:
+        """All targets, with the reason where one is absent (as much as is known before torch is loaded)."""
+        return [target.probe() for target in targets]
+
+    # -- what people ask for ----------------------------------------------------------------------------------------------
+
+    def load(self, model: ModelConfig, target: TargetConfig) -> None:
+        """Load a model onto a target."""
+        self._submit(lambda: self._load(model, target))
+
+    def unload(self) -> None:
+        """Let the model go."""
+        self._submit(self._unload)
+
+    def start(self, config: RunConfig) -> None:
+        """Carry out a run, loading its model first where needed."""
+        self._submit(lambda: self._run(config))
+
+    def cancel(self) -> None:
+        """Cancel what is going on; what was measured is kept."""
+        pending = list(self._pending)
+        if pending:
+            self._state = "cancelling"
+        for progress in pending:
+            progress.cancelled.set()
+        recording = self._recording
+        if recording is not None:
+            recording.cancel()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until the worker has nothing to do; False if ``timeout_s`` passed first."""
+        return self._worker.join(timeout_s)
+
+    def open_session(self, path: Path) -> None:
+        """Close the session and open another; ``Refusal`` if that cannot be opened (the present one then stays). Waits."""
+        self._change_session(SessionStore.open(path, create=False))
+
+    def new_session(self, path: Path | None = None) -> None:
+        """Close the session and begin another, at ``path`` or (with the first run) in the user's data folder. Waits."""
+        if path is None:
+            self._close_session()
+            self._session_path = None
+            self.notices.put(Notice("session_changed", ""))
+        else:
+            self._change_session(SessionStore.open(path, create=True))
+
+    def close(self) -> None:
+        """Cancel what is going on, write everything, and end all threads. Waits."""
+        self.cancel()
+        self._worker.submit(self._holder.unload)
+        self._worker.close()
+        self._close_session()
+
+    # -- on the worker ----------------------------------------------------------------------------------------------------
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        progress = Progress()
+        self._pending.append(progress)  # from now on, so that a cancel before the job begins is not lost
+
+        def job_with_progress() -> None:
+            self._progress = progress
+            try:
+                progress.check()
+                job()
+            finally:
+                self._pending.remove(progress)
+                self._recording = None
+                self.loaded = self._holder.loaded.facts if self._holder.loaded else None
+                self._state = "ready" if self.loaded else "idle"
+
+        self._worker.submit(job_with_progress)
+
+    def _load(self, model: ModelConfig, target: TargetConfig) -> None:
+        self._state = "loading"
+        self._progress.report("Loading", None)
+        facts = self._probed(target.id)
+        loaded_before = self._holder.loaded
+        model_facts = self._holder.load(model, facts.id, self._progress)
+        loaded = self._holder.loaded
+        assert loaded is not None
+        if loaded is not loaded_before:
+            self.loaded, self.load_ns = model_facts, loaded.load_ns
+            grown = max(0, loaded.rss_after_bytes - loaded.rss_before_bytes)
+            self.notices.put(
+                Notice("loaded", f"Loaded {model_facts.name} in {duration(loaded.load_ns)}; memory grew by {size(grown)}.")
+            )
+
+    def _unload(self) -> None:
+        self._holder.unload()
+        self.notices.put(Notice("unloaded", "The model was unloaded."))
+
+    def _run(self, config: RunConfig) -> None:
+        self._load(config.model, config.target)
+        self._state = "preparing"
+        target = targets.get(config.target.id)
+        facts = target.probe()
+        assert self._holder.loaded is not None
+        plan.refuse_impossible(config.passes, self._holder.loaded.facts, facts)
+        prompt = Prompt(self._holder.loaded, config.workload, target.device)
+        length = prompt.length()
+        prepared = self._holder.prepare(config, facts, length, self._progress)
+        if target.device == "cpu" and not config.model.force:
+            check_memory(prepared.subject.model, config.workload.batch, length, prepared.subject.max_length)
+        recording = Recording(config, prepared, prompt, (target, facts), self.gate, self._progress)
+        self._begin(recording)
+        try:
+            recording.carry_out()
+        finally:
+            self._end(recording)
+
+    def _begin(self, recording: Recording) -> None:
+        """The run becomes visible, and goes into the session file from its first row on."""
+        store = self._session()
+        if store is not None:
+            recording.number = store.begin(recording.run())
+            assert self._writer is not None
+            self._writer.follow(recording.number, recording.recorder, lambda: recording.facts)
+        self._recording = recording
+        self._last = None
+        self._state = "running" if not self._progress.cancelled.is_set() else "cancelling"
+        self.notices.put(Notice("run_started", f"Running {recording.run().name}.", run=recording.number))
+
+    def _end(self, recording: Recording) -> None:
+        if self._writer is not None:
+            self._writer.finish()
+        self._last = recording.run()
+        status = self._last.facts.status
+        sentence = {
+            "finished": f"Finished {self._last.name}.",
+            "cancelled": f"Cancelled {self._last.name}; what was measured is kept.",
+            "failed": f"{self._last.name} failed; what was measured until then is kept.",
+        }[status]
+        self.notices.put(Notice(f"run_{status}", sentence, run=recording.number))
+
+    def _probed(self, target_id: str) -> TargetFacts:
+        import torch  # noqa: F401 - with torch in memory a target's answer is final
+
+        facts = targets.get(target_id).probe()
+        if not facts.available:
+            raise Refusal(f"{facts.title} cannot be used: {facts.reason}; choose another target.")
+        return facts
+
+    def _failed(self, error: BaseException) -> None:
+        """A job raised: say it in a sentence, keep the traceback for the log, and let go of what the error holds."""
+        if isinstance(error, Cancelled):
+            if self._last is None or self._last.facts.status != "cancelled":
+                self.notices.put(Notice("load_cancelled", "Cancelled."))
+            return
+        detail = "".join(traceback.format_exception(error))
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, Refusal):
+            self.notices.put(Notice("refused", str(error), can_override=error.can_override))
+            return
+        if is_out_of_memory(error):
+            give_memory_back()
+            sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."
+        else:
+            sentence = f"{what_failed(error)}; the details are in the log."
+        self.notices.put(Notice("failed", sentence, detail))
+
+    # -- the session ------------------------------------------------------------------------------------------------------
+
+    def _session(self) -> SessionStore | None:
+        """The session, made with the first run."""
+        if self.store is None and self._keep_session:
+            path = self._session_path or default_session_path(datetime.now())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._change_session(SessionStore.open(path, create=True))
+        return self.store
+
+    def _change_session(self, store: SessionStore) -> None:
+        self._close_session()
+        self.store = store
+        self._session_path = store.path
+        self._writer = Writer(store, self.gate, self._warn)
+        self.notices.put(Notice("session_changed", ""))
+
+    def _close_session(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+    def _warn(self, sentence: str) -> None:
+        self.notices.put(Notice("warning", sentence))
+
+
+def _running_status(state: str, recording: Recording) -> Status:
+    recorder, workload = recording.recorder, recording.config.workload
+    done, planned = recorder.moments.count, recording.facts.planned_moments
+    requests = recorder.requests.count
+    if requests <= workload.warmup:
+        text = f"warm-up {requests} of {workload.warmup}"
+    else:
+        text = f"repeat {requests - workload.warmup} of {workload.repeats}"
+    steps = planned // (workload.warmup + workload.repeats)
+    if steps > 1:
+        step = done - (requests - 1) * steps if requests else 0
+        text += f" · moment {min(max(step, 0) + 1, steps)} of {steps}"
+    fraction = done / planned if planned else None
+    elapsed_s = recorder.now_ns() / 1e9
+    left = elapsed_s * (1 - fraction) / fraction if fraction else None
+    return Status(state, text, fraction, left)

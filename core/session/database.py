@@ -1,0 +1,113 @@
+"""Opens DuckDB files and says in one sentence why that, or a later read or write, did not work."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from core.errors import Refusal
+
+STORAGE_VERSION = "v1.4.0"
+"""DuckDB's own file format: that of the oldest DuckDB this program accepts, so that old and new clients read every file."""
+
+SETTINGS = {
+    # One thread and little memory, so that writing does not compete with inference.
+    "threads": 1,
+    "memory_limit": "512MB",
+    "storage_compatibility_version": STORAGE_VERSION,
+    # Without these DuckDB tries to download an extension when it is handed, say, an SQLite file.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+
+
+def connect(path: Path, *, create: bool) -> tuple[Any, bool]:
+    """Open (or create) the database at ``path``; returns the connection and whether it can only be read.
+
+    Raises:
+        Refusal: there is no such file (or no such folder), it is a folder, it is not DuckDB's, it is damaged, it is made by
+            a newer DuckDB, another process has it open, or a new file cannot be made there.
+    """
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder; choose a .tickscope file in it, or another name.")
+    exists = path.exists()
+    if not exists:
+        if not create:
+            raise Refusal(f"There is no session file {path}; check the name, or make a new session.")
+        check_folder(path)
+    read_only = exists and not (_writable(path) and os.access(path.parent, os.W_OK))
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=SETTINGS), read_only
+    except duckdb.Error as error:
+        # Network shares and containers may say "writable" and then refuse.
+        if exists and not read_only and re.search(r"Permission denied|Read-only file system", str(error)):
+            try:
+                return duckdb.connect(str(path), read_only=True, config=SETTINGS), True
+            except duckdb.Error as second:
+                raise Refusal(explain(second, path)) from second
+        raise Refusal(explain(error, path)) from error
+
+
+def check_folder(path: Path) -> None:
+    """Refuse unless a new file can be made at ``path``."""
+    if not path.parent.is_dir():
+        raise Refusal(f"The folder {path.parent} does not exist; make it, or choose another place for {path.name}.")
+    if not os.access(path.parent, os.W_OK):
+        raise Refusal(f"The folder {path.parent} is not writable; choose another place for {path.name}.")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete the write-ahead log of a file that is about to be replaced, lest DuckDB replays it into the new one."""
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+
+
+def explain(error: BaseException, path: Path) -> str:
+    """One sentence for people: what DuckDB or the system said about the file at ``path``, and what to do."""
+    text = str(error)
+    name = path.name
+    for pattern, sentence in _SENTENCES:
+        found = re.search(pattern, text, re.IGNORECASE)
+        if found:
+            return sentence.format(name=name, folder=path.parent, process=_process(text))
+    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return f"The session file {name} cannot be used ({first}); try again, or continue in another file with Save as."
+
+
+_SENTENCES = (
+    (
+        r"lock on file|being used by another process|different configuration than existing",
+        "{name} is already open in another program{process}; close it there, or open a copy of the file.",
+    ),
+    (
+        r"No space left|not enough space|File too large|disk (is )?full|quota",
+        "The disk is full, so {name} cannot grow; free some space in {folder}, and what is waiting will be written.",
+    ),
+    (r"not a valid DuckDB|Extension \"", "{name} is not a Tickscope session; choose a .tickscope file."),
+    (
+        r"version number|newer version of DuckDB|storage version",
+        "{name} was written by a newer DuckDB than the one installed here; update Tickscope and its duckdb package to open it.",
+    ),
+    (
+        r"Corrupt|enough bytes|checksum|INTERNAL Error|Serialization Error|deserialize|invalidated",
+        "{name} is damaged, part of it is missing or overwritten; use a backup of the file.",
+    ),
+    (
+        r"Permission denied|Access is denied|Read-only file system",
+        "{name} may not be read or written by you; change its permissions, or copy it to another place.",
+    ),
+)
+
+
+def _process(text: str) -> str:
+    found = re.search(r"PID (\d+)", text)
+    return f" (process {found[1]})" if found else ""
+
+
+def _writable(path: Path) -> bool:
+    # The administrator can write to a file whose owner made it read-only; the wish still counts.
+    return os.access(path, os.W_OK) and bool(path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))

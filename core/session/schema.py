@@ -1,0 +1,74 @@
+"""The tables of a session file, their version, and the numbered steps that bring an older file up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from core.errors import Refusal
+
+SCHEMA_VERSION = 1
+
+# No primary keys: DuckDB's indexes slow bulk inserts down several times and refuse to replace a row within one transaction.
+# Nothing but this program writes the file, one transaction at a time, so uniqueness needs no guard.
+TABLES_1 = """
+CREATE TABLE meta (schema_version INTEGER NOT NULL, made_by VARCHAR NOT NULL);
+CREATE TABLE runs (id INTEGER NOT NULL, name VARCHAR NOT NULL, created VARCHAR NOT NULL, status VARCHAR NOT NULL,
+                   note VARCHAR NOT NULL, config VARCHAR NOT NULL, facts VARCHAR NOT NULL);
+CREATE TABLE environment (run INTEGER NOT NULL, name VARCHAR NOT NULL, value VARCHAR);
+CREATE TABLE layers (run INTEGER NOT NULL, id INTEGER NOT NULL, path VARCHAR NOT NULL, type VARCHAR NOT NULL,
+                     stage VARCHAR NOT NULL, parent INTEGER);
+CREATE TABLE requests (run INTEGER NOT NULL, id INTEGER NOT NULL, tags INTEGER NOT NULL, start_ns BIGINT, tokenize_ns BIGINT,
+                       end_ns BIGINT, input_tokens INTEGER, output_tokens INTEGER);
+CREATE TABLE moments (run INTEGER NOT NULL, id INTEGER NOT NULL, request INTEGER NOT NULL, kind VARCHAR NOT NULL,
+                      step INTEGER NOT NULL, tags INTEGER NOT NULL, start_ns BIGINT, duration_ns BIGINT, latency_ns BIGINT,
+                      paused_ns BIGINT, tokens INTEGER, context INTEGER, kv_bytes BIGINT);
+CREATE TABLE spans (run INTEGER NOT NULL, moment INTEGER NOT NULL, layer INTEGER NOT NULL, start_ns BIGINT,
+                    duration_ns BIGINT, self_ns BIGINT, cycles BIGINT, instructions BIGINT);
+CREATE TABLE tracks (run INTEGER NOT NULL, id INTEGER NOT NULL, name VARCHAR NOT NULL, unit VARCHAR NOT NULL);
+CREATE TABLE counter_samples (run INTEGER NOT NULL, track INTEGER NOT NULL, time_ns BIGINT NOT NULL, value DOUBLE);
+CREATE TABLE instants (run INTEGER NOT NULL, track VARCHAR NOT NULL, time_ns BIGINT NOT NULL, label VARCHAR NOT NULL);
+CREATE TABLE outputs (run INTEGER NOT NULL, request INTEGER NOT NULL, token_ids INTEGER[] NOT NULL, text VARCHAR,
+                      finish_reason VARCHAR NOT NULL, vector DOUBLE[] NOT NULL);
+"""
+
+RUN_TABLES = ("environment", "layers", "requests", "moments", "spans", "tracks", "counter_samples", "instants", "outputs")
+"""Tables whose rows belong to one run by their ``run`` column."""
+
+
+def _create(connection: Any) -> None:
+    connection.execute(TABLES_1)
+    connection.execute("INSERT INTO meta VALUES (0, ?)", [_program()])
+
+
+MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create}
+"""``MIGRATIONS[n]`` brings a file of version n - 1 to version n; an empty file is version 0, so creating is the first step."""
+
+
+def file_version(connection: Any, name: str) -> int:
+    """The schema version of an open database: 0 if it is empty; ``Refusal`` if it is someone else's database."""
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        return 0
+    columns = connection.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'meta'").fetchall()
+    row = connection.execute("SELECT schema_version FROM meta").fetchone() if ("schema_version",) in columns else None
+    if row is None or "runs" not in tables:
+        raise Refusal(f"{name} is a DuckDB database, but not a Tickscope session; choose a .tickscope file.")
+    return int(row[0])
+
+
+def migrate(connection: Any, found: int) -> None:
+    """Bring a file from version ``found`` to ``SCHEMA_VERSION``, each step in a transaction of its own."""
+    for number in range(found + 1, SCHEMA_VERSION + 1):
+        connection.execute("BEGIN")
+        MIGRATIONS[number](connection)
+        connection.execute("UPDATE meta SET schema_version = ?", [number])
+        connection.execute("COMMIT")
+
+
+def _program() -> str:
+    try:
+        return f"Tickscope {version('tickscope')}"
+    except PackageNotFoundError:  # run from a folder without being installed
+        return "Tickscope"

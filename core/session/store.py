@@ -1,0 +1,257 @@
+"""The session file: runs with their columns, facts and notes in one DuckDB database.
+
+Threads: the worker begins and updates runs, the writer appends, the face lists, reads, renames and deletes. One connection
+is open; every call works on a cursor of its own, which is a transaction of its own, so readers never wait for the writer
+(DuckDB shows them the last commit). Writers take turns by a lock, because two transactions that touch one run would conflict.
+A commit is in DuckDB's write-ahead log when a call returns, so that ``kill -9`` loses nothing that was acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from core.config import RunConfig
+from core.errors import Refusal
+from core.session import codec
+from core.session.database import SETTINGS, STORAGE_VERSION, check_folder, connect, explain, remove_leftovers
+from core.session.rows import Written, append_rows, read_rows
+from core.session.run import Run, RunFacts
+from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
+from profilers.trace import Trace
+
+SUFFIX = ".tickscope"
+
+_ATTACHED = "tickscope_other_file"
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """A run without its columns, for lists. ``status`` is ``interrupted`` where the process died while it was running."""
+
+    id: int
+    name: str
+    created: str
+    status: str
+    note: str
+    config: RunConfig
+    facts: RunFacts
+
+
+class SessionStore:
+    """One open session file. Every method may be called from any thread and raises ``Refusal`` with a sentence for people."""
+
+    def __init__(self, path: Path, connection: Any, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._begun: set[int] = set()  # runs of this process: only these can really be running
+        self._decoded: dict[int, tuple[tuple[Any, ...], RunHead]] = {}
+        self._invalid = False  # DuckDB gave the open database up after a failed write; it must be opened anew
+
+    @classmethod
+    def open(cls, path: str | Path, create: bool = True) -> SessionStore:
+        """Open a session file, or make one if there is none and ``create``; read-only where it cannot be written.
+
+        Raises:
+            Refusal: see ``database.connect``; also if it is another program's database or of a newer schema version.
+        """
+        path = Path(path).expanduser().absolute()
+        connection, read_only = connect(path, create=create)
+        try:
+            found = file_version(connection, path.name)
+            if found > SCHEMA_VERSION:
+                raise Refusal(f"{path.name} was made by a newer Tickscope (file version {found}); update Tickscope to open it.")
+            if found < SCHEMA_VERSION:
+                if read_only:
+                    raise Refusal(
+                        f"{path.name} is of an older version and read-only; copy it to a writable folder and open that."
+                    )
+                migrate(connection, found)
+        except duckdb.Error as error:
+            connection.close()
+            raise Refusal(explain(error, path)) from error
+        except Refusal:
+            connection.close()
+            raise
+        return cls(path, connection, read_only)
+
+    def begin(self, run: Run) -> int:
+        """Add a run (without its columns); returns its id, from 1."""
+        with self._writing() as cursor:
+            (run_id,) = cursor.execute("SELECT coalesce(max(id), 0) + 1 FROM runs").fetchone()
+            config = codec.to_json(run.config)
+            facts = codec.facts_to_json(run.facts)
+            row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts]
+            cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._write_environment(cursor, run_id, run.facts)
+        self._begun.add(run_id)
+        return int(run_id)
+
+    def append(self, run_id: int, trace: Trace, written: Written) -> Written:
+        """Add the rows of ``trace`` past ``written`` (``Written()`` at first); all of them or, if it raises, none."""
+        with self._writing() as cursor:
+            return append_rows(cursor, run_id, trace, written)
+
+    def update(self, run_id: int, facts: RunFacts) -> None:
+        """Replace what is known about a run."""
+        with self._writing() as cursor:
+            text = codec.facts_to_json(facts)
+            cursor.execute("UPDATE runs SET status = ?, facts = ? WHERE id = ?", [facts.status, text, run_id])
+            self._write_environment(cursor, run_id, facts)
+
+    def runs(self) -> list[RunHead]:
+        """All runs, oldest first."""
+        with self._reading() as cursor:
+            return self._heads(cursor, "")
+
+    def read(self, run_id: int) -> Run:
+        """One run in full; ``Refusal`` if there is none of that id."""
+        with self._reading() as cursor:
+            cursor.execute("BEGIN")  # head and columns of one and the same commit
+            heads = self._heads(cursor, "WHERE id = ?", [run_id])
+            if not heads:
+                known = ", ".join(str(row[0]) for row in cursor.execute("SELECT id FROM runs ORDER BY id").fetchall())
+                there = f"it has {known}" if known else "it has no runs yet"
+                raise Refusal(f"There is no run {run_id} in {self.path.name}; {there}.")
+            head = heads[0]
+            trace = read_rows(cursor, run_id)
+        return Run(head.id, head.name, head.created, head.config, head.facts, trace, head.note)
+
+    def rename(self, run_id: int, name: str) -> None:
+        """Give a run another name."""
+        with self._writing() as cursor:
+            cursor.execute("UPDATE runs SET name = ? WHERE id = ?", [name, run_id])
+
+    def annotate(self, run_id: int, note: str) -> None:
+        """Replace a run's note."""
+        with self._writing() as cursor:
+            cursor.execute("UPDATE runs SET note = ? WHERE id = ?", [note, run_id])
+
+    def delete(self, run_id: int) -> None:
+        """Remove a run and all its rows; the file reuses their room."""
+        with self._writing() as cursor:
+            for table in RUN_TABLES:
+                cursor.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])
+            cursor.execute("DELETE FROM runs WHERE id = ?", [run_id])
+
+    def save_as(self, path: str | Path) -> None:
+        """Copy everything to another file (replacing it) and continue there; the old file stays as it is."""
+        path = Path(path).expanduser().absolute()
+        if path == self.path or (path.exists() and self.path.exists() and path.samefile(self.path)):
+            return
+        if path.is_dir():
+            raise Refusal(f"{path} is a folder; give the new session file a name.")
+        check_folder(path)
+        with self._lock:
+            unfinished = path.with_name(path.name + ".part")
+            try:
+                self._copy_to(unfinished)
+                remove_leftovers(path)
+                os.replace(unfinished, path)
+            except (duckdb.Error, OSError) as error:
+                unfinished.unlink(missing_ok=True)
+                remove_leftovers(unfinished)
+                raise Refusal(explain(error, path)) from error
+            connection, read_only = connect(path, create=False)
+            self._connection.close()
+            self._connection, self.path, self.read_only = connection, path, read_only
+
+    def close(self) -> None:
+        """Write everything to the file itself (no write-ahead log stays behind) and let go of it."""
+        with self._lock:
+            self._connection.close()
+
+    def _copy_to(self, path: Path) -> None:
+        remove_leftovers(path)
+        path.unlink(missing_ok=True)
+        # A database that was opened read-only lets nothing else be attached for writing, so there the copy attaches it.
+        if self.read_only:
+            cursor = duckdb.connect(str(path), config=SETTINGS)
+            other, way = self.path, "READ_ONLY"
+        else:
+            cursor = self._connection.cursor()
+            other, way = path, f"STORAGE_VERSION '{STORAGE_VERSION}'"
+        try:
+            (here,) = cursor.execute("SELECT current_database()").fetchone()
+            quoted, here = str(other).replace("'", "''"), '"' + here.replace('"', '""') + '"'
+            cursor.execute(f"ATTACH '{quoted}' AS {_ATTACHED} ({way})")
+            source, target = (_ATTACHED, here) if self.read_only else (here, _ATTACHED)
+            try:
+                cursor.execute(f"COPY FROM DATABASE {source} TO {target}")
+            finally:
+                cursor.execute(f"DETACH {_ATTACHED}")
+        finally:
+            cursor.close()
+
+    def _heads(self, cursor: Any, where: str, values: list[Any] | None = None) -> list[RunHead]:
+        rows = cursor.execute(
+            "SELECT id, runs.name, created, status, note, config, facts, names, settings FROM runs LEFT JOIN "
+            "(SELECT run, list(name) AS names, list(value) AS settings FROM environment GROUP BY run) ON run = id "
+            f"{where} ORDER BY id",
+            values or [],
+        ).fetchall()
+        # The face lists the runs again after every change, and decoding takes 0.5 ms a run.
+        for row in rows:
+            if row[0] not in self._decoded or self._decoded[row[0]][0] != row:
+                self._decoded[row[0]] = row, self._head(row)
+        return [self._decoded[row[0]][1] for row in rows]
+
+    def _head(self, row: tuple[Any, ...]) -> RunHead:
+        run_id, name, created, status, note, config, facts, names, settings = row
+        environment = dict(zip(names or (), map(json.loads, settings or ()), strict=True))
+        if status == "running" and run_id not in self._begun:
+            status = "interrupted"
+        known = replace(codec.facts_from_json(facts, environment), status=status)
+        return RunHead(run_id, name, created, status, note, codec.config_from_json(config), known)
+
+    def _write_environment(self, cursor: Any, run_id: int, facts: RunFacts) -> None:
+        new = {name: codec.to_json(value) for name, value in facts.environment.items()}
+        if dict(cursor.execute("SELECT name, value FROM environment WHERE run = ?", [run_id]).fetchall()) == new:
+            return
+        cursor.execute("DELETE FROM environment WHERE run = ?", [run_id])
+        if new:
+            cursor.execute("INSERT INTO environment SELECT ?, unnest(?), unnest(?)", [run_id, list(new), list(new.values())])
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        cursor = None
+        try:
+            cursor = self._connection.cursor()
+            yield cursor
+        except duckdb.Error as error:
+            raise Refusal(explain(error, self.path)) from error
+        finally:
+            if cursor is not None:
+                cursor.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        with self._lock:
+            if self.read_only:
+                raise Refusal(f"{self.path.name} is read-only; use Save as to continue in a copy that can be changed.")
+            if self._invalid:
+                self._connection, self.read_only = connect(self.path, create=False)
+                self._invalid = False
+            try:
+                cursor = self._connection.cursor()
+                try:
+                    cursor.execute("BEGIN")
+                    yield cursor
+                    cursor.execute("COMMIT")
+                finally:
+                    cursor.close()  # rolls back what was not committed
+            except duckdb.Error as error:
+                if isinstance(error, duckdb.FatalException):
+                    self._connection.close()
+                    self._invalid = True
+                raise Refusal(explain(error, self.path)) from error

@@ -1,0 +1,49 @@
+"""Intel GPUs through torch.xpu. Not verified on hardware."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.targets.accelerator import Accelerator, torch_has_library
+from core.targets.base import TargetFacts, targets
+
+NO_GPU = "no Intel GPU or driver"
+NOT_BUILT = "torch was built without XPU support"
+INTEL = "0x8086"  # PCI vendor
+
+
+def intel_gpu_listed(cards: Path = Path("/sys/class/drm")) -> bool | None:
+    """Whether the kernel lists an Intel graphics device; None where it cannot be asked (not Linux)."""
+    if sys.platform != "linux":
+        return None
+    for vendor in cards.glob("card*/device/vendor"):
+        try:
+            if vendor.read_text().strip() == INTEL:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@targets.register
+class Xpu(Accelerator):
+    """The first Intel GPU. Not verified on hardware."""
+
+    id = "xpu"
+    title = "XPU"
+    device = "xpu"
+
+    def before_torch(self) -> TargetFacts:
+        """Files of torch and the kernel's device list; torch itself has the last word once it is loaded."""
+        listed = intel_gpu_listed()
+        if not torch_has_library("xpu"):
+            return self.absent(f"{NO_GPU}, and {NOT_BUILT}" if listed is False else NOT_BUILT)
+        return self.absent(NO_GPU) if listed is False else self.present("Intel GPU", None)
+
+    def why_absent(self, torch: Any) -> str:
+        compiled = getattr(torch.xpu, "_is_compiled", None)
+        if compiled is None or compiled():
+            return NO_GPU
+        return f"{NO_GPU}, and {NOT_BUILT}" if intel_gpu_listed() is False else NOT_BUILT

@@ -1,0 +1,37 @@
+"""Where ``tickscope`` begins: the window, or for every other form the command line, which never imports Qt."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+NO_DISPLAY = "There is no display for the window; start it on a desktop, or measure without one (see tickscope --help)."
+
+
+def has_display() -> bool:
+    """Whether a window can be shown: Linux needs X or Wayland, or a Qt platform named by the user."""
+    if not sys.platform.startswith("linux"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    from core import cli
+
+    arguments = sys.argv[1:] if argv is None else argv
+    request = cli.window_request(arguments)
+    if request is None:
+        return cli.main(arguments)
+    if not has_display():
+        if request.demo:
+            return cli.main(["demo", "--headless", *arguments[1:]])
+        print(NO_DISPLAY, file=sys.stderr)  # noqa: T201 - the command line's one sentence
+        return 2
+    from gui import app
+
+    return app.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

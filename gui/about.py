@@ -1,0 +1,59 @@
+"""The two pages of the Help menu, shown beside the window so that nothing waits for them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontDatabase
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
+
+ABOUT = """<h3>Tickscope {version}</h3>
+<p>Shows where every clock tick of a transformer's inference goes,<br>and which optimization is worth it on this machine.</p>
+<p>Apache License 2.0. Text is set in Inter (SIL Open Font License 1.1).</p>"""
+SCHEMA = """A session is a DuckDB database (schema version {number}); any DuckDB client can query it while Tickscope is closed.
+Times are nanoseconds since the run's start. What was not measured is NULL, never 0.
+Tags add up: 1 cold, 2 warm-up, 4 clean, 8 traced, 16 compile, 32 garbage collection, 64 perturbed.
+
+Median clean decode latency of every run, in milliseconds:
+  SELECT run, median(duration_ns) / 1e6 FROM moments WHERE kind = 'decode' AND tags = 4 GROUP BY run ORDER BY run;
+
+{tables}"""
+
+
+def show_about(parent: QWidget) -> QDialog:
+    """Version and licences."""
+    try:
+        number = version("tickscope")
+    except PackageNotFoundError:
+        number = "(not installed)"
+    text = QLabel(ABOUT.format(version=number))
+    text.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+    return _page(parent, "About Tickscope", "aboutPage", text)
+
+
+def show_schema(parent: QWidget) -> QDialog:
+    """The tables of the session file."""
+    from core.session.schema import SCHEMA_VERSION, TABLES_1
+
+    text = QPlainTextEdit(SCHEMA.format(number=SCHEMA_VERSION, tables=TABLES_1.strip()))
+    text.setReadOnly(True)
+    text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+    text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+    page = _page(parent, "Session file schema", "schemaPage", text)
+    page.resize(900, 560)
+    return page
+
+
+def _page(parent: QWidget, title: str, name: str, content: QWidget) -> QDialog:
+    page = QDialog(parent)
+    page.setObjectName(name)
+    page.setWindowTitle(title)
+    page.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+    buttons.rejected.connect(page.close)
+    column = QVBoxLayout(page)
+    column.addWidget(content)
+    column.addWidget(buttons)
+    page.show()
+    return page

@@ -1,0 +1,130 @@
+"""The composition root: makes the application, the program and the window, and hands each what it needs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QGuiApplication, QIcon
+from PySide6.QtWidgets import QApplication, QWidget
+
+import resources
+from core.engine.notice import Notice
+from gui import theme
+from gui.main_window import MainWindow
+from gui.settings import Settings
+from gui.view_state import ViewState
+
+if TYPE_CHECKING:
+    from core.program import Program
+    from gui.setup.model_picker import ModelKnowledge
+
+SOURCE_ORDER = ("package", "hub", "folder", "gguf", "arch")
+
+
+def create(
+    argv: list[str],
+    *,
+    program: Program | None = None,
+    settings: Settings | None = None,
+    knowledge: ModelKnowledge | None = None,
+) -> tuple[QApplication, MainWindow]:
+    """The whole window, without entering the event loop. ``argv`` may name a session file; torch is not imported."""
+    app, window = _window(argv, program, settings, knowledge)
+    window.build_views()
+    return app, window
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Show the window and run until it is closed; ``demo`` in ``argv`` begins a short run of the starter model."""
+    arguments = sys.argv[1:] if argv is None else argv
+    app, window = _window(arguments, None, None, None)
+    sys.excepthook = _tell_in(window, sys.excepthook)
+    window.show()
+
+    def finish() -> None:
+        # The frame is on the screen by now; charts and pyqtgraph take longer than all the rest.
+        window.build_views()
+        if "demo" in arguments:
+            window.start_demo()
+
+    QTimer.singleShot(0, window, finish)
+    return app.exec()
+
+
+def _window(
+    argv: Sequence[str], program: Program | None, settings: Settings | None, knowledge: ModelKnowledge | None
+) -> tuple[QApplication, MainWindow]:
+    app = _application()
+    trouble = ""
+    if program is None:
+        from core.program import Program
+
+        path = next((Path(word) for word in argv if word.endswith(".tickscope")), None)
+        try:
+            program = Program(path)
+        except ValueError as refusal:
+            trouble, program = str(refusal), Program()
+    window = MainWindow(program, _choices(program, knowledge), settings or Settings(), _views)
+    window.setWindowIcon(app.windowIcon())
+    if trouble:
+        program.notices.put(Notice("refused", trouble))
+    return app, window
+
+
+def _application() -> QApplication:
+    """The one application, made if there is none yet."""
+    existing = QApplication.instance()
+    if existing is None:
+        QGuiApplication.setDesktopFileName("tickscope")
+        existing = QApplication(["tickscope"])
+    assert isinstance(existing, QApplication)
+    existing.setApplicationName("Tickscope")
+    existing.setStyle("Fusion")
+    existing.setWindowIcon(QIcon(resources.path("icons/app.svg")))
+    theme.load_fonts()
+    return existing
+
+
+def _choices(program: Program, knowledge: ModelKnowledge | None) -> Any:
+    from core.models.base import sources
+    from core.passes import plan
+    from core.passes.base import passes
+    from gui.setup.model_picker import CatalogKnowledge
+    from gui.setup.sidebar import Choices
+
+    found = {source.id: source for source in sources}
+    order = [*SOURCE_ORDER, *(source_id for source_id in found if source_id not in SOURCE_ORDER)]
+    return Choices(
+        sources=[found[source_id] for source_id in order if source_id in found],
+        passes=list(passes),
+        targets=program.probe_targets(),
+        knowledge=knowledge or CatalogKnowledge(),
+        reasons=plan.reasons,
+        parse_options=plan.parse_options,
+    )
+
+
+def _views(state: ViewState, program: Program) -> list[QWidget]:
+    from gui.views.compare import CompareView
+    from gui.views.layers import LayersView
+    from gui.views.live import LiveView
+    from gui.views.sessions import SessionsView
+
+    return [LiveView(state), LayersView(state), CompareView(state), SessionsView(state)]
+
+
+def _tell_in(window: MainWindow, before: Any) -> Any:
+    """An error in a slot must not pass unseen: it goes to the banner and the log as well as to the terminal."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        before(kind, error, trace)
+        detail = "".join(traceback.format_exception(kind, error, trace))
+        window.program.notices.put(Notice("failed", f"Something in the window went wrong: {error}", detail))
+
+    return hook

@@ -1,0 +1,92 @@
+"""The inline banner above the views: a sentence, its details, and what can be done about it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QFontDatabase, QIcon
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+import resources
+from core.engine.notice import Notice
+
+
+class Banner(QFrame):
+    """Hidden until there is something to say; the newest notice replaces the one before it (all are in the log)."""
+
+    load_anyway = Signal()
+    dismissed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("errorBanner")
+        self.text = QLabel()
+        self.text.setObjectName("bannerText")
+        self.text.setWordWrap(True)
+        self.text.setTextFormat(Qt.TextFormat.PlainText)
+        self.text.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
+        )
+        self.text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.details = QPushButton("Details")
+        self.details.setObjectName("bannerDetails")
+        self.details.setCheckable(True)
+        self.anyway = QPushButton("Load anyway")
+        self.anyway.setObjectName("loadAnyway")
+        self.dismiss = QToolButton()
+        self.dismiss.setObjectName("bannerDismiss")
+        self.dismiss.setIcon(QIcon(resources.path("icons/close.svg")))
+        self.dismiss.setToolTip("Dismiss")
+        self.dismiss.setAccessibleName("Dismiss")
+        self.detail = QPlainTextEdit()
+        self.detail.setObjectName("bannerDetail")
+        self.detail.setReadOnly(True)
+        self.detail.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.detail.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.detail.setFixedHeight(160)
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(self.text, 1)
+        for button in (self.anyway, self.details, self.dismiss):
+            row.addWidget(button, 0, Qt.AlignmentFlag.AlignTop)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 8, 8, 8)
+        column.addLayout(row)
+        column.addWidget(self.detail)
+        self.details.toggled.connect(self.detail.setVisible)
+        self.dismiss.clicked.connect(self._on_dismiss)
+        self.anyway.clicked.connect(self._on_anyway)
+        self.detail.hide()
+        self.hide()
+
+    def show_notice(self, notice: Notice) -> None:
+        """Say it, with a Details button where there is a traceback and "Load anyway" where that is allowed."""
+        kind = {"warning": "warning", "refused": "refused"}.get(notice.kind, "failed")
+        if self.property("kind") != kind:
+            self.setProperty("kind", kind)
+            self.style().unpolish(self)
+            self.style().polish(self)
+        self.text.setText(notice.text)
+        self.setAccessibleName(notice.text)
+        self.detail.setPlainText(notice.detail)
+        self.details.setChecked(False)
+        self.details.setVisible(bool(notice.detail))
+        self.anyway.setVisible(notice.can_override)
+        self.show()
+
+    def _on_dismiss(self) -> None:
+        self.hide()
+        self.dismissed.emit()
+
+    def _on_anyway(self) -> None:
+        self._on_dismiss()
+        self.load_anyway.emit()

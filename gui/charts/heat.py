@@ -1,0 +1,199 @@
+"""The layer clock: one row per layer of the outline, one column per traced moment, colour for the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtCore import QRectF, Signal
+from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QWidget
+
+from core import units
+from core.analysis import series
+from core.session.run import Run, Unavailable
+from gui.charts.axis import Axis, nice_limit, plain_number
+from gui.charts.card import Chart
+from gui.charts.colours import ColourBar, lookup_table
+from gui.charts.plot import Plot
+from gui.theme import Palette
+from profilers.trace import KINDS
+
+HIDDEN_HINT = "No layer has been timed yet: the first traced moment shows them."
+
+
+class MomentAxis(Axis):
+    """Numbers the columns by the moments they show."""
+
+    def __init__(self) -> None:
+        super().__init__("bottom", whole=True)
+        self.moments: np.ndarray = np.empty(0, np.int64)
+
+    def show_moments(self, moments: np.ndarray) -> None:
+        """New columns: the axis is drawn again only if one of its ticks now has a number."""
+        before, self.moments = self._texts(), moments
+        if self._texts() != before:
+            self.picture = None
+            self.update()
+
+    def _texts(self) -> list[str]:
+        view = self.linkedView()
+        (low, high), _ = view.viewRange()
+        spacing, values = self.tickValues(low, high, view.boundingRect().width())[0]
+        return self.tickStrings(values, 1.0, spacing)
+
+    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
+        count = len(self.moments)
+        return [plain_number(int(self.moments[int(value)]), 1) if 0 <= value < count else "" for value in values]
+
+
+class LayerHeat(Chart):
+    """Layer × moment. A click, or the arrow keys, select a layer."""
+
+    figure_name = "heat"
+    layer_selected = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Layer clock", "layerHeat", "Each layer's time in each traced moment, as colour.", parent)
+        self.columns = MomentAxis()
+        self.plot = self.adopt(Plot("moment", axis_width=92, gutter=14, grid=False, bottom=self.columns, parent=self.body))
+        self.plot.getViewBox().invertY(True)
+        self.bar = ColourBar(self.body)
+        self.painted.append(self.bar)
+        layout = QHBoxLayout(self.body)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.plot, 1)
+        layout.addWidget(self.bar)
+        self.series: series.HeatSeries | None = None
+        self.limit_ms = 0.0
+        self.image = pg.ImageItem(axisOrder="row-major")
+        self.image.setLookupTable(lookup_table())
+        self.plot.addItem(self.image, ignoreBounds=True)
+        self._paths: list[str] = []
+        self._selected = ""
+        self._capacity = 0
+        self._run_key: tuple[int, str] | None = None
+        self._frame = QGraphicsRectItem()
+        self._frame.setZValue(10)
+        self._frame.hide()
+        self.plot.addItem(self._frame, ignoreBounds=True)
+        self.plot.pointer_moved.connect(self._hover)
+        self.plot.pointer_left.connect(lambda: self.plot.say("", 0, 0))
+        self.plot.clicked.connect(self._click)
+        self.plot.stepped.connect(self._step)
+        self.full_range = self.menu.addAction("Colours up to the slowest layer")
+        self.full_range.setCheckable(True)
+        self.full_range.toggled.connect(self._rescale)
+
+    @property
+    def selected_row(self) -> int | None:
+        """The row of the selected layer, or of the row that it is inside; None if it is in none."""
+        best = [row for row, path in enumerate(self._paths) if self._selected == path or self._selected.startswith(f"{path}.")]
+        return max(best, key=lambda row: len(self._paths[row]), default=None)
+
+    def select_layer(self, path: str) -> None:
+        """Frame the row of this layer ("" for none)."""
+        self._selected = path
+        row = self.selected_row
+        self._frame.setVisible(row is not None)
+        if row is not None:
+            columns = 1 if self.series is None else self.series.milliseconds.shape[1]
+            self._frame.setRect(QRectF(0, row, columns, 1))
+        self.set_note("layer × traced moment" if row is None else f"{self._selected} selected", "layer × moment")
+
+    def draw(self, run: Run) -> str | None:
+        data = series.heat(run)
+        if not data.milliseconds.size:
+            return hidden_layers(run.facts.unavailable) or HIDDEN_HINT
+        key = (run.id, run.created)
+        if key != self._run_key:
+            self._run_key, self.limit_ms, self._capacity = key, 0.0, 0
+            self.plot.user_ranged = False
+        self.series = data
+        self.columns.show_moments(data.moments)
+        paths = [run.trace.layers[row].path for row in data.layer_rows]
+        if paths != self._paths:
+            self._paths = paths
+            self.plot.left.name_values(data.labels)
+        self._set_limit(data, run)
+        rows, count = data.milliseconds.shape
+        running = run.facts.status == "running"
+        expected = max(run.facts.planned_moments // 2, self._capacity) if running else 0
+        self._capacity = count if not running else max(expected, count if count <= expected else math.ceil(count * 1.25))
+        self._paint(data)
+        self.plot.fit(0.0, float(self._capacity), 0.0, float(rows))
+        self.select_layer(self._selected)
+        return None
+
+    def table(self) -> Mapping[str, Sequence[Any]]:
+        return {} if self.series is None else self.series.table()
+
+    def recolour(self, palette: Palette) -> None:
+        self.bar.set_palette(palette)
+        self._frame.setPen(pg.mkPen(palette.text, width=2))
+
+    def _set_limit(self, data: series.HeatSeries, run: Run) -> None:
+        """The scale's end in ms. By default the layers that repeat fill it, and a head that takes ten times as long is
+        simply at its end: on one linear scale with the head all blocks would have the same colour.
+        """
+        kinds = run.trace.moments["kind"][data.moments]
+        later = kinds != KINDS.index("prefill")
+        cells = data.milliseconds[:, later] if later.any() else data.milliseconds
+        per_row = np.median(np.nan_to_num(cells), axis=1)
+        slowest, usual = float(per_row.max()), float(np.percentile(per_row, 90)) * 1.5
+        wanted = nice_limit(max(slowest if self.full_range.isChecked() else usual, 1e-6))
+        # Only upward while it is near: colours that change meaning from tick to tick cannot be read.
+        if wanted > self.limit_ms or wanted < 0.4 * self.limit_ms:
+            self.limit_ms = wanted
+        self.bar.set_scale(self.limit_ms, bool(np.nanmax(data.milliseconds) > self.limit_ms))
+
+    def _paint(self, data: series.HeatSeries) -> None:
+        # Cells that were not called are NaN and stay transparent.
+        self.image.setImage(data.milliseconds, autoLevels=False, levels=(0.0, self.limit_ms))
+        rows, count = data.milliseconds.shape
+        self.image.setRect(QRectF(0, 0, count, rows))
+
+    def _rescale(self) -> None:
+        self.limit_ms = 0.0
+        if self.run is not None:
+            self.show_run(self.run)
+
+    def _cell(self, x: float, y: float) -> tuple[int, int] | None:
+        data = self.series
+        if data is None:
+            return None
+        row, column = math.floor(y), math.floor(x)
+        inside = 0 <= row < data.milliseconds.shape[0] and 0 <= column < data.milliseconds.shape[1]
+        return (row, column) if inside else None
+
+    def _hover(self, x: float, y: float) -> None:
+        cell = self._cell(x, y)
+        if cell is None or self.series is None:
+            self.plot.say("", 0, 0)
+            return
+        row, column = cell
+        value = float(self.series.milliseconds[row, column])
+        spent = "not called" if math.isnan(value) else units.duration(value * 1e6)
+        self.plot.say(f"{self._paths[row]} · moment {self.series.moments[column]} · {spent}", x, y)
+
+    def _click(self, x: float, y: float) -> None:
+        cell = self._cell(x, y)
+        if cell is not None:
+            self.layer_selected.emit(self._paths[cell[0]])
+
+    def _step(self, step: int) -> None:
+        if self._paths:
+            row = self.selected_row
+            target = 0 if row is None else min(max(row + step, 0), len(self._paths) - 1)
+            self.layer_selected.emit(self._paths[target])
+
+
+def hidden_layers(unavailable: Sequence[Unavailable]) -> str:
+    """Why there are no layer times, as a sentence; "" where nothing is said."""
+    for item in unavailable:
+        if "layer" in item.what:
+            return f"No layer times: {item.why}."
+    return ""

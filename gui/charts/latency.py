@@ -1,0 +1,221 @@
+"""Latency per moment: clean and traced, prefill and decode, warm-up and perturbed, each with a mark of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from core import units
+from core.analysis import series
+from core.session.run import Run
+from gui.charts.axis import nice_limit
+from gui.charts.card import START_HINT, Chart
+from gui.charts.plot import Plot
+from gui.theme import Palette
+from profilers.trace import KINDS
+
+PREFILL_KINDS = (KINDS.index("prefill"), KINDS.index("prefill_chunk"))
+HEADROOM = 1.06  # the strip above the limit in which outliers are marked
+
+
+class Mark(NamedTuple):
+    """How one sort of moment is drawn."""
+
+    symbol: str
+    hollow: bool
+    size: float
+
+
+MARKS = {
+    "clean": Mark("o", False, 5),
+    "traced": Mark("o", True, 5),
+    "clean prefill": Mark("d", False, 9),
+    "traced prefill": Mark("d", True, 9),
+    "warm-up": Mark("o", False, 4),
+    "perturbed": Mark("x", False, 7),
+    "prefill above": Mark("d", False, 9),
+    "outlier": Mark("t1", False, 8),
+}
+
+
+class LatencyChart(Chart):
+    """Dots over the moment number. The axis ends where most moments are; the few above are marked at the top edge."""
+
+    figure_name = "latency"
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Latency per moment", "latencyChart", f"{START_HINT}: every forward pass becomes a dot here.", parent)
+        self.plot = self.adopt(Plot("moment", "ms", whole_x=True, gutter=84, parent=self.body))
+        layout = QVBoxLayout(self.body)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.plot)
+        self.series: series.LatencySeries | None = None
+        self.limit_ms = 0.0
+        self._run_key: tuple[int, str] | None = None
+        self._values = np.empty(0)
+        self._groups = np.empty(0, np.int8)
+        self.dots = {
+            name: pg.ScatterPlotItem(symbol=mark.symbol, size=mark.size, antialias=True) for name, mark in MARKS.items()
+        }
+        for order, item in enumerate(self.dots.values()):
+            item.setZValue(order)
+            self.plot.addItem(item, ignoreBounds=True)
+        self.median_line = pg.PlotCurveItem()
+        self.median_line.setZValue(20)
+        self.plot.addItem(self.median_line, ignoreBounds=True)
+        self._ring = pg.ScatterPlotItem(symbol="o", size=11)
+        self._ring.setZValue(30)
+        self.plot.addItem(self._ring, ignoreBounds=True)
+        self.plot.pointer_moved.connect(self._hover)
+        self.plot.pointer_left.connect(self._unhover)
+
+    @property
+    def edge_ms(self) -> float:
+        """Where moments above the limit are marked."""
+        return self.limit_ms * (1 + (HEADROOM - 1) / 2)
+
+    def draw(self, run: Run) -> str | None:
+        data = series.latency(run)
+        if not len(data.moment):
+            return "No moment has been measured yet."
+        key = (run.id, run.created)
+        if key != self._run_key or len(data.moment) < len(self._values):
+            self._run_key, self.limit_ms = key, 0.0
+            self.plot.user_ranged = False
+        self.series = data
+        self._values = np.where(np.isnan(data.latency_ms), data.duration_ms, data.latency_ms)
+        self._sort_into_groups(data)
+        self.limit_ms = max(self.limit_ms, self._robust_limit())
+        self._place_dots(data)
+        self._place_median(data)
+        last = float(data.moment[-1]) + 1
+        planned = float(data.planned) if run.facts.status == "running" else 0.0
+        span = max(last, planned)
+        self.plot.fit(-0.012 * span, span * 1.005, 0.0, self.limit_ms * HEADROOM)
+        return None
+
+    def table(self) -> Mapping[str, Sequence[Any]]:
+        return {} if self.series is None else self.series.table()
+
+    def recolour(self, palette: Palette) -> None:
+        colours = {
+            "clean": palette.series[0],
+            "traced": palette.series[0],
+            "clean prefill": palette.series[2],
+            "traced prefill": palette.series[2],
+            "warm-up": palette.disabled,
+            "perturbed": palette.bad,
+            "prefill above": palette.series[2],
+            "outlier": palette.text,
+        }
+        for name, item in self.dots.items():
+            mark = MARKS[name]
+            item.setPen(pg.mkPen(colours[name], width=1.4 if mark.symbol == "x" else 1))
+            item.setBrush(pg.mkBrush(palette.card if mark.hollow else colours[name]))
+        self.median_line.setPen(pg.mkPen(palette.muted, width=1, style=Qt.PenStyle.DashLine))
+        self._ring.setPen(pg.mkPen(palette.text, width=1.5))
+        self._ring.setBrush(pg.mkBrush(None))
+        self._legend(palette)
+
+    def _legend(self, palette: Palette) -> None:
+        entries = (
+            ("●", palette.series[0], "clean"),
+            ("○", palette.series[0], "traced"),
+            ("◆", palette.series[2], "prefill"),
+            ("×", palette.bad, "perturbed"),
+            ("●", palette.disabled, "warm-up"),
+        )
+        shown = [f'<span style="color:{colour}">{mark}</span>&nbsp;{name}' for mark, colour, name in entries]
+        self.set_note("&nbsp; ".join(shown), "&nbsp; ".join(shown[:3]), "&nbsp; ".join(shown[:2]))
+
+    def _sort_into_groups(self, data: series.LatencySeries) -> None:
+        """Each moment gets the number of its mark in ``MARKS``; later rules win."""
+        names = list(MARKS)
+        prefill = np.isin(data.kind, PREFILL_KINDS)
+        groups = np.where(data.traced, names.index("traced"), names.index("clean")).astype(np.int8)
+        groups[prefill] += names.index("clean prefill")
+        groups[data.perturbed] = names.index("perturbed")
+        groups[data.warmup] = names.index("warm-up")
+        self._groups = groups
+
+    def _robust_limit(self) -> float:
+        """A round limit that most moments stay below: one outlier, or a few long prefills, must not flatten the rest."""
+        assert self.series is not None
+        prefill = np.isin(self.series.kind, PREFILL_KINDS)
+        warm = ~self.series.warmup
+        rest = self._values[~prefill & warm] if (~prefill & warm).any() else self._values[~prefill]
+        first = self._values[prefill & warm] if (prefill & warm).any() else self._values[prefill]
+        if not len(rest):
+            return nice_limit(1.25 * float(np.median(first)))
+        middle = float(np.median(rest))
+        top = min(max(float(np.percentile(rest, 98)) * 1.1, middle * 1.15), middle * 3)
+        if len(first) and float(np.median(first)) <= top * 1.6:
+            top = max(top, float(np.median(first)) * 1.15)
+        return nice_limit(top)
+
+    def _place_dots(self, data: series.LatencySeries) -> None:
+        names = list(MARKS)
+        above = self._values > self.limit_ms
+        prefill = np.isin(data.kind, PREFILL_KINDS)
+        groups = np.where(above, np.where(prefill, names.index("prefill above"), names.index("outlier")), self._groups)
+        heights = np.where(above, self.edge_ms, self._values)
+        for number, item in enumerate(self.dots.values()):
+            chosen = groups == number
+            if chosen.any() or len(item.data):
+                item.setData(x=data.moment[chosen], y=heights[chosen])
+
+    def _place_median(self, data: series.LatencySeries) -> None:
+        median = data.clean_median_ms
+        palette = self.palette_in_use
+        labels: list[tuple[str, str, float, float]] = []
+        colour = "#808080" if palette is None else palette.muted
+        last = float(data.moment[-1])
+        if median is None or median > self.limit_ms:
+            self.median_line.setData([], [])
+        else:
+            self.median_line.setData([-0.5, last + 0.5], [median, median])
+            labels.append((f"median\n{units.duration(median * 1e6)}", colour, last + 0.5, median))
+        above = self._values > self.limit_ms
+        prefill = np.isin(data.kind, PREFILL_KINDS)
+        counted = above & prefill & ~data.warmup if (above & prefill & ~data.warmup).any() else above & prefill
+        if counted.any():
+            text = f"prefill ↑\n{units.duration(float(np.median(self._values[counted])) * 1e6)}"
+            labels.append((text, colour, last + 0.5, self.edge_ms))
+        outliers = self._values[above & ~prefill]
+        if len(outliers):
+            text = f"▲ {len(outliers)} up to\n{units.duration(float(outliers.max()) * 1e6)}"
+            labels.append((text, colour, last + 0.5, self.edge_ms))
+        self.plot.labels.show(labels)
+
+    def _hover(self, x: float, y: float) -> None:
+        data = self.series
+        if data is None or not len(data.moment):
+            return
+        across, up = self.plot.pixel_size()
+        heights = np.minimum(self._values, self.edge_ms)
+        distance = ((data.moment - x) / across) ** 2 + ((heights - y) / up) ** 2
+        row = int(distance.argmin())
+        if distance[row] > 18**2:
+            self._unhover()
+            return
+        self._ring.setData(x=[float(data.moment[row])], y=[heights[row]])
+        self.plot.say(self._describe(row), float(data.moment[row]), float(heights[row]))
+
+    def _unhover(self) -> None:
+        self._ring.setData(x=[], y=[])
+        self.plot.say("", 0, 0)
+
+    def _describe(self, row: int) -> str:
+        data = self.series
+        assert data is not None
+        sort = [KINDS[data.kind[row]].replace("_", " "), "traced" if data.traced[row] else "clean"]
+        sort += ["warm-up"] if data.warmup[row] else []
+        sort += ["perturbed"] if data.perturbed[row] else []
+        forward = units.duration(float(data.duration_ms[row]) * 1e6)
+        value = units.duration(float(self._values[row]) * 1e6)
+        return f"moment {int(data.moment[row])} · {value} ({', '.join(sort)}) · forward {forward}"

@@ -1,0 +1,138 @@
+"""Memory of the process over time, stacked by what it is used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from core import units
+from core.analysis import series
+from core.session.run import Run
+from gui.charts.axis import nice_limit
+from gui.charts.card import Chart
+from gui.charts.plot import Plot
+from gui.theme import Palette
+
+KINDS = ("other", "weights", "kv_cache", "activations")
+TITLES = {"other": "other", "weights": "weights", "kv_cache": "KV cache", "activations": "activations"}
+MOST_POINTS = 600
+WIDE = 470
+
+
+class MemoryChart(Chart):
+    """Areas from "other" at the bottom to activations on top, named at their right end."""
+
+    figure_name = "memory"
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Memory", "memoryChart", "What holds the memory shows here as it is taken.", parent)
+        self.plot = self.adopt(Plot("s", "MiB", gutter=120, axis_width=64, parent=self.body))
+        layout = QVBoxLayout(self.body)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.plot)
+        self.series: series.MemorySeries | None = None
+        self.areas = {kind: pg.PlotCurveItem(fillLevel=0.0, skipFiniteCheck=True) for kind in KINDS}
+        for order, item in enumerate(self.areas.values()):
+            item.setZValue(len(KINDS) - order)  # each area reaches down to zero; the lower ones cover it
+            self.plot.addItem(item, ignoreBounds=True)
+        self._cursor = pg.InfiniteLine(angle=90)
+        self._cursor.setZValue(20)
+        self._cursor.hide()
+        self.plot.addItem(self._cursor, ignoreBounds=True)
+        self._run_key: tuple[int, str] | None = None
+        self._top = 0.0
+        self._span = 0.0
+        self._time = np.empty(0)
+        self._stacked: dict[str, Any] = {}
+        self.plot.pointer_moved.connect(self._hover)
+        self.plot.pointer_left.connect(self._unhover)
+
+    def draw(self, run: Run) -> str | None:
+        data = series.memory(run)
+        if not len(data.time_s):
+            why = next((item.why for item in run.facts.unavailable if "memory" in item.what), "")
+            return f"Memory was not measured: {why}." if why else "No memory sample has been taken yet."
+        key = (run.id, run.created)
+        if key != self._run_key:
+            self._run_key, self._top, self._span = key, 0.0, 0.0
+            self.plot.user_ranged = False
+        self.series = data
+        rows = _thinned(len(data.time_s))
+        self._time = np.asarray(data.time_s, np.float64)[rows]
+        total = np.zeros(len(rows))
+        self._stacked = {}
+        for kind, item in self.areas.items():
+            values = data.kinds.get(kind)
+            item.setVisible(values is not None)
+            if values is not None:
+                total = total + np.nan_to_num(np.asarray(values, np.float64)[rows])
+                self._stacked[kind] = total
+                item.setData(self._time, total)
+        highest = float(total.max())
+        if highest > self._top:
+            self._top = nice_limit(highest * 1.08)
+        end = float(self._time[-1])
+        if end > self._span:
+            # Half again as long, so that the axis moves a handful of times in a run and not with each sample.
+            self._span = nice_limit(end * 1.15) if run.facts.status == "running" else end
+        elif run.facts.status != "running":
+            self._span = end
+        self.plot.fit(0.0, max(self._span, 1e-6), 0.0, self._top)
+        self._label()
+        return None
+
+    def table(self) -> Mapping[str, Sequence[Any]]:
+        return {} if self.series is None else self.series.table()
+
+    def recolour(self, palette: Palette) -> None:
+        for kind, item in self.areas.items():
+            colour = QColor(palette.memory[kind])
+            item.setPen(pg.mkPen(None))
+            item.setBrush(pg.mkBrush(colour))
+        self._cursor.setPen(pg.mkPen(palette.text, width=1))
+        self.set_note("process, by kind")
+
+    def _label(self) -> None:
+        palette = self.palette_in_use
+        wide = self.width() >= WIDE
+        self.plot.set_gutter(124 if wide else 72)
+        labels = []
+        below = 0.0
+        for kind, stacked in self._stacked.items():
+            top = float(stacked[-1])
+            if top - below > 0:
+                text = f"{TITLES[kind]} {units.size((top - below) * 2**20)}" if wide else TITLES[kind]
+                colour = "#808080" if palette is None else palette.muted
+                labels.append((text, colour, float(self._time[-1]), (below + top) / 2))
+            below = top
+        self.plot.labels.show(labels)
+
+    def _hover(self, x: float, _: float) -> None:
+        if not len(self._time) or not 0 <= x <= self._time[-1]:
+            self._unhover()
+            return
+        row = int(np.abs(self._time - x).argmin())
+        parts, below = [], 0.0
+        for kind, stacked in self._stacked.items():
+            parts.append(f"{TITLES[kind]} {units.size((float(stacked[row]) - below) * 2**20)}")
+            below = float(stacked[row])
+        self._cursor.setPos(float(self._time[row]))
+        self._cursor.show()
+        lines = [f"{self._time[row]:.2f} s · {units.size(below * 2**20)} in all", *reversed(parts)]
+        self.plot.say("\n".join(lines), float(self._time[row]), below)
+
+    def _unhover(self) -> None:
+        self._cursor.hide()
+        self.plot.say("", 0, 0)
+
+
+def _thinned(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Row numbers of at most ``MOST_POINTS`` samples, first and last among them: more than there are pixels is not seen."""
+    if count <= MOST_POINTS:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, MOST_POINTS).astype(np.int64))

@@ -1,0 +1,142 @@
+"""What can be done with any chart: save its picture or data, copy them, reset the view."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtGui import QAction, QGuiApplication
+from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
+
+from core.errors import Refusal
+
+if TYPE_CHECKING:
+    from core.session.run import Run
+    from gui.charts.card import Chart
+
+PICTURES = "PNG picture (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
+DATA = "CSV table (*.csv)"
+AskPath = Callable[[QWidget, str, str, str], Path | None]
+
+
+def ask_path(parent: QWidget, title: str, suggested: str, filters: str) -> Path | None:
+    """A file to write, from the system's dialog; None if the user thought better of it. Tests replace it."""
+    name, chosen = QFileDialog.getSaveFileName(parent, title, suggested, filters)
+    if not name:
+        return None
+    path = Path(name)
+    return path if path.suffix else path.with_suffix(chosen[chosen.rindex("*") + 1 : -1])
+
+
+def as_tsv(table: Mapping[str, Sequence[Any]]) -> str:
+    """Columns as tab-separated text with a head line, as spreadsheets paste it. Not measured is an empty cell."""
+    lines = ["\t".join(table)]
+    lines += ["\t".join(_cell(value) for value in row) for row in zip(*table.values(), strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+class ChartMenu(QMenu):
+    """The menu of one chart. Files are drawn on a short thread of their own; ``poll`` tells how it went."""
+
+    def __init__(self, chart: Chart) -> None:
+        super().__init__(chart)
+        self._chart = chart
+        self._results: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        self._writers: list[threading.Thread] = []
+        self.ask_path: AskPath = ask_path
+        self.save_image = self._action("Save image…", self._save_image)
+        self.save_data = self._action("Save data…", self._save_data)
+        self.addSeparator()
+        self.copy_image = self._action("Copy image", self._copy_image)
+        self.copy_data = self._action("Copy data", self._copy_data)
+        self.addSeparator()
+        self.reset_view = self._action("Reset view", chart.reset_view)
+        self.aboutToShow.connect(self._allow)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file is still being written."""
+        return any(writer.is_alive() for writer in self._writers)
+
+    def poll(self) -> str:
+        """How the last save went, once; "" if there is nothing to tell. Called on the GUI thread by the slow tick."""
+        self._writers = [writer for writer in self._writers if writer.is_alive()]
+        try:
+            text, duration_ns = self._results.get_nowait()
+        except Empty:
+            return ""
+        if self._chart.paint_meter is not None:
+            # Drawing a file takes the interpreter from the worker as painting does, so it counts as a disturbance too.
+            self._chart.paint_meter(duration_ns)
+        return text
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for files that are still being written (on close)."""
+        for writer in self._writers:
+            writer.join(timeout_s)
+
+    def _action(self, text: str, call: Callable[[], None]) -> QAction:
+        action = self.addAction(text)
+        action.triggered.connect(lambda: call())
+        return action
+
+    def _allow(self) -> None:
+        has_data = self._chart.run is not None and not self._chart.explanation
+        for action in (self.save_image, self.save_data, self.copy_image, self.copy_data, self.reset_view):
+            action.setEnabled(has_data)
+
+    def _save_image(self) -> None:
+        self._save("Save image", "png", PICTURES, self._write_image)
+
+    def _save_data(self) -> None:
+        self._save("Save data", "csv", DATA, self._write_data)
+
+    def _save(self, title: str, suffix: str, filters: str, write: Callable[[Run, Path], None]) -> None:
+        run = self._chart.run
+        if run is None:
+            return
+        path = self.ask_path(self._chart, title, f"{run.name or 'run'} {self._chart.figure_name}.{suffix}", filters)
+        if path is None:
+            return
+        writer = threading.Thread(target=self._work, args=(write, run, path), name="chart-file", daemon=True)
+        self._writers.append(writer)
+        writer.start()
+
+    def _work(self, write: Callable[[Run, Path], None], run: Run, path: Path) -> None:
+        start_ns = time.perf_counter_ns()
+        try:
+            write(run, path)
+        except (OSError, Refusal, ValueError) as error:
+            text = f"{path.name} could not be written: {error}"
+        else:
+            text = f"Saved {path.name}"
+        self._results.put((text, time.perf_counter_ns() - start_ns))
+
+    def _write_image(self, run: Run, path: Path) -> None:
+        from core.export.figures import write_figure  # matplotlib is slow to import and rarely wanted
+
+        palette = self._chart.palette_in_use
+        write_figure(self._chart.figure_name, run, path, "light" if palette is None else palette.name)
+
+    def _write_data(self, run: Run, path: Path) -> None:
+        from core.export.figures import write_chart_csv
+
+        write_chart_csv(self._chart.figure_name, run, path)
+
+    def _copy_image(self) -> None:
+        QGuiApplication.clipboard().setPixmap(self._chart.picture())
+
+    def _copy_data(self) -> None:
+        QGuiApplication.clipboard().setText(as_tsv(self._chart.table()))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN stands for "not measured" in float columns
+        return ""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return str(value)

@@ -1,0 +1,114 @@
+"""What the File menu does: sessions are opened, begun and copied, runs exported; all off the GUI thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtWidgets import QFileDialog, QWidget
+
+from core.engine.notice import Notice
+
+if TYPE_CHECKING:
+    from core.program import Program
+    from gui.bridge import Bridge
+    from gui.view_state import ViewState
+
+SESSIONS = "Tickscope session (*.tickscope)"
+
+
+def ask_open(parent: QWidget, title: str, filters: str) -> Path | None:
+    """A file to open, from the system's dialog."""
+    name, _ = QFileDialog.getOpenFileName(parent, title, "", filters)
+    return Path(name) if name else None
+
+
+def ask_save(parent: QWidget, title: str, suggested: str, filters: str) -> tuple[Path, str] | None:
+    """A file to write and the chosen filter, from the system's dialog."""
+    name, chosen = QFileDialog.getSaveFileName(parent, title, suggested, filters)
+    return (Path(name), chosen) if name else None
+
+
+class Files:
+    """Each method asks for a path where it needs one (``ask_open`` and ``ask_save`` are replaceable) and returns at once."""
+
+    def __init__(self, program: Program, bridge: Bridge, state: ViewState, parent: QWidget) -> None:
+        self.ask_open: Callable[[QWidget, str, str], Path | None] = ask_open
+        self.ask_save: Callable[[QWidget, str, str, str], tuple[Path, str] | None] = ask_save
+        self._program = program
+        self._bridge = bridge
+        self._state = state
+        self._parent = parent
+
+    def new_session(self) -> None:
+        """Begin another session; its file is made with the first run."""
+        self._do(lambda: self._program.new_session(None), "The session could not be begun")
+
+    def open_session(self, path: Path | None = None) -> None:
+        """Open a session file."""
+        chosen = path or self.ask_open(self._parent, "Open session", SESSIONS)
+        if chosen is not None:
+            self._do(lambda: self._program.open_session(chosen), f"{chosen.name} could not be opened")
+
+    def save_session_as(self) -> None:
+        """Copy the session to another file and go on there."""
+        store = self._program.store
+        if store is None:
+            self._tell(Notice("refused", "There is nothing to save yet; every run is saved as it happens, so make one first."))
+            return
+        answer = self.ask_save(self._parent, "Save session as", store.path.name, SESSIONS)
+        if answer is not None:
+            path = answer[0].with_suffix(".tickscope")
+            done = Notice("session_changed", f"The session was saved as {path.name}.")
+            self._do(lambda: store.save_as(path), f"{path.name} could not be written", done)
+
+    def export_run(self) -> None:
+        """Write the run on show in one of the export formats."""
+        from core.export.base import exporters
+
+        run = self._state.current_run
+        if run is None:
+            self._tell(Notice("refused", "There is no run to export; make one, or open one in Sessions."))
+            return
+        known = {f"{one.title} (*{_dotted(one.suffix)})": one for one in exporters}
+        answer = self.ask_save(self._parent, "Export run", run.name or "run", ";;".join(known))
+        if answer is None:
+            return
+        path, chosen = answer
+        exporter = known.get(chosen) or next((one for one in known.values() if _dotted(one.suffix) == path.suffix), None)
+        if exporter is None:
+            self._tell(
+                Notice("refused", f"There is no export format for {path.suffix or path.name}; choose one from the list.")
+            )
+            return
+        target = path if path.suffix else path.with_suffix(_dotted(exporter.suffix))
+        done = Notice("exported", f"{run.name or 'The run'} was exported to {target.name}.")
+        self._do(lambda: exporter.write([run], target), f"{target.name} could not be written", done)
+
+    def _do(self, work: Callable[[], Any], trouble: str, done: Notice | None = None) -> None:
+        def finished(future: Future[Any]) -> None:
+            error = future.exception()
+            if error is None:
+                if done is not None:
+                    self._tell(done)
+            elif isinstance(error, ValueError):
+                self._tell(Notice("refused", str(error)))
+            else:
+                self._tell(Notice("failed", f"{trouble}: {error}", _trace(error)))
+
+        self._bridge.in_background(work, finished)
+
+    def _tell(self, notice: Notice) -> None:
+        self._bridge.notice.emit(notice)
+
+
+def _dotted(suffix: str) -> str:
+    return suffix if suffix.startswith(".") else f".{suffix}"
+
+
+def _trace(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))

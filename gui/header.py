@@ -1,0 +1,119 @@
+"""The top line: name, menus, the view tabs in the middle, and the session's file name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence, QShortcut
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QMenu, QMenuBar, QTabBar, QWidget
+
+from gui.theme import THEMES
+
+
+@dataclass(frozen=True)
+class Command:
+    """One menu entry. ``name`` is its object name; a group makes entries exclusive and checkable."""
+
+    menu: str
+    name: str
+    text: str
+    act: Callable[[], object]
+    keys: Sequence[str] = field(default=())
+    group: str = ""
+    checkable: bool = False
+    separated: bool = False
+
+
+class Header(QFrame):
+    """Builds the menus from commands; ``actions_by_name`` has the actions."""
+
+    def __init__(self, views: Sequence[str], commands: Sequence[Command], parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setObjectName("header")
+        self.actions_by_name: dict[str, QAction] = {}
+        self._groups: dict[str, QActionGroup] = {}
+        name = QLabel("Tickscope")
+        name.setObjectName("appName")
+        self.menu_bar = QMenuBar()
+        self.menu_bar.setNativeMenuBar(False)
+        self._fill_menus(commands, parent)
+        self.tabs = QTabBar()
+        self.tabs.setObjectName("viewTabs")
+        self.tabs.setAccessibleName("Views")
+        self.tabs.setDrawBase(False)
+        self.tabs.setExpanding(False)
+        self.tabs.setUsesScrollButtons(False)
+        for number, view in enumerate(views, 1):
+            index = self.tabs.addTab(f"{number} {view}")
+            self.tabs.setTabData(index, view)
+            self.tabs.setTabToolTip(index, f"{view} (key {number})")
+        frame = QFrame()
+        frame.setObjectName("tabFrame")
+        inside = QHBoxLayout(frame)
+        inside.setContentsMargins(3, 3, 3, 3)
+        inside.addWidget(self.tabs)
+        self.session = QLabel()
+        self.session.setObjectName("sessionName")
+        self.session.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        left = QHBoxLayout()
+        left.setSpacing(10)
+        left.addWidget(name)
+        left.addWidget(self.menu_bar, 0, Qt.AlignmentFlag.AlignVCenter)
+        left.addStretch(1)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(14, 4, 14, 4)
+        grid.addLayout(left, 0, 0)
+        grid.addWidget(frame, 0, 1)
+        grid.addWidget(self.session, 0, 2)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(2, 1)
+
+    def show_session(self, name: str, explanation: str = "") -> None:
+        """The open session's file name."""
+        self.session.setText(name)
+        self.session.setToolTip(explanation)
+
+    def show_theme(self, name: str) -> None:
+        """Mark the theme in use in its menu."""
+        self.actions_by_name[f"theme_{name}"].setChecked(True)
+
+    def _fill_menus(self, commands: Sequence[Command], owner: QWidget) -> None:
+        menus = {title: self._add_menu(title, owner) for title in dict.fromkeys(command.menu for command in commands)}
+        for command in commands:
+            menu = menus[command.menu]
+            if command.separated:
+                menu.addSeparator()
+            action = QAction(command.text, owner)
+            action.setObjectName(command.name)
+            action.setShortcuts([QKeySequence(keys) for keys in command.keys])
+            action.setCheckable(bool(command.group) or command.checkable)
+            if command.group:
+                self._groups.setdefault(command.group, QActionGroup(owner)).addAction(action)
+            action.triggered.connect(lambda _checked=False, act=command.act: act())
+            menu.addAction(action)
+            owner.addAction(action)  # its shortcut works wherever the focus is
+            self.actions_by_name[command.name] = action
+
+    def _add_menu(self, title: str, owner: QWidget) -> QMenu:
+        """Alt and the first letter open it, without the underline that Fusion would always draw under a mnemonic."""
+        menu = self.menu_bar.addMenu(title)
+        keys = QShortcut(QKeySequence(f"Alt+{title[0]}"), owner)
+        keys.activated.connect(lambda: self.menu_bar.setActiveAction(menu.menuAction()))
+        return menu
+
+
+def theme_commands(set_theme: Callable[[str], None]) -> list[Command]:
+    """The three themes."""
+    return [
+        Command(
+            "View",
+            f"theme_{name}",
+            f"{name.capitalize()} theme",
+            lambda name=name: set_theme(name),  # type: ignore[misc]  # mypy cannot infer a lambda's default
+            group="theme",
+            separated=name == THEMES[0],
+        )
+        for name in THEMES
+    ]

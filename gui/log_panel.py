@@ -1,0 +1,52 @@
+"""The log: every notice with its time, and the traceback under it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from PySide6.QtGui import QFontDatabase, QGuiApplication
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
+
+from core.engine.notice import Notice
+
+MOST_LINES = 5000
+
+
+class LogPanel(QFrame):
+    """Newest at the end; follows it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("logPanel")
+        self.setMinimumHeight(90)
+        title = QLabel("LOG")
+        title.setProperty("role", "section")
+        self.text = QPlainTextEdit()
+        self.text.setObjectName("logText")
+        self.text.setReadOnly(True)
+        self.text.setMaximumBlockCount(MOST_LINES)
+        self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.text.setAccessibleName("Log")
+        self.text.setPlaceholderText("Nothing has happened yet")
+        copy = QPushButton("Copy")
+        copy.setObjectName("logCopy")
+        copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.text.toPlainText()))
+        clear = QPushButton("Clear")
+        clear.clicked.connect(self.text.clear)
+        head = QHBoxLayout()
+        head.addWidget(title)
+        head.addStretch(1)
+        head.addWidget(copy)
+        head.addWidget(clear)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(14, 6, 14, 6)
+        column.setSpacing(4)
+        column.addLayout(head)
+        column.addWidget(self.text, 1)
+
+    def add(self, notice: Notice) -> None:
+        """One line, and the traceback indented under it."""
+        mark = {"failed": "! ", "run_failed": "! ", "refused": "! ", "warning": "? "}.get(notice.kind, "")
+        lines = [f"{datetime.now():%H:%M:%S}  {mark}{notice.text}"]
+        lines += [f"          {line}" for line in notice.detail.rstrip().splitlines()]
+        self.text.appendPlainText("\n".join(lines))

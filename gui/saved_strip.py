@@ -1,0 +1,33 @@
+"""The strip above the views that says they show a saved run, with the way back to the live one."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
+
+from core.session.run import Run
+
+
+class SavedStrip(QFrame):
+    """Hidden while the views follow the worker."""
+
+    back_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("savedStrip")
+        self.text = QLabel()
+        back = QPushButton("Back to live")
+        back.setObjectName("backToLive")
+        back.clicked.connect(lambda: self.back_asked.emit())
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 4, 6, 4)
+        row.addWidget(self.text, 1)
+        row.addWidget(back)
+        self.hide()
+
+    def show_run(self, run: Run | None) -> None:
+        """Name the saved run; None hides the strip."""
+        self.setVisible(run is not None)
+        if run is not None:
+            self.text.setText(f"Saved run {run.id} · {run.name or 'without a name'} · {run.facts.status}")

@@ -1,0 +1,79 @@
+"""What the window remembers from one start to the next: layout, theme and the last setup."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QByteArray, QSettings
+
+from gui.theme import THEMES
+
+
+class Settings:
+    """A small INI file of the user, or the file at ``path``. What cannot be read counts as never set."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        ini = QSettings.Format.IniFormat
+        if path is None:
+            self._file = QSettings(ini, QSettings.Scope.UserScope, "tickscope", "tickscope")
+        else:
+            self._file = QSettings(str(path), ini)
+
+    @property
+    def theme(self) -> str:
+        """The chosen theme, "system" at first."""
+        theme = self._file.value("theme", "system")
+        return theme if theme in THEMES else "system"
+
+    @theme.setter
+    def theme(self, name: str) -> None:
+        self._file.setValue("theme", name)
+
+    @property
+    def geometry(self) -> QByteArray:
+        """Of the window; empty if never stored."""
+        value = self._file.value("geometry")
+        return value if isinstance(value, QByteArray) else QByteArray()
+
+    @geometry.setter
+    def geometry(self, value: QByteArray) -> None:
+        self._file.setValue("geometry", value)
+
+    @property
+    def splitter(self) -> QByteArray:
+        """Of the log's splitter; empty if never stored."""
+        value = self._file.value("splitter")
+        return value if isinstance(value, QByteArray) else QByteArray()
+
+    @splitter.setter
+    def splitter(self, value: QByteArray) -> None:
+        self._file.setValue("splitter", value)
+
+    @property
+    def view(self) -> int:
+        """Number of the view that was on show."""
+        value = str(self._file.value("view", 0))
+        return int(value) if value.isdecimal() else 0
+
+    @view.setter
+    def view(self, value: int) -> None:
+        self._file.setValue("view", value)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The last model as fields of ``ModelConfig`` (never the switches that let foreign code run); {} if there was none."""
+        try:
+            value = json.loads(str(self._file.value("model", "{}")))
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @model.setter
+    def model(self, value: dict[str, Any]) -> None:
+        self._file.setValue("model", json.dumps(value))
+
+    def save(self) -> None:
+        """Write the file now."""
+        self._file.sync()

@@ -1,0 +1,79 @@
+"""A field with its label inside the frame, as the sidebar shows all of its fields."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QFrame, QLabel, QSpinBox, QVBoxLayout, QWidget
+
+
+class FieldBox(QFrame):
+    """Label above, editor below; the frame lights up while the editor has the focus and a click anywhere goes to the editor."""
+
+    def __init__(self, label: str, editor: QWidget, explanation: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setProperty("fieldBox", True)
+        self.editor = editor
+        self.label = QLabel(label, self)
+        self.label.setProperty("role", "fieldLabel")
+        self.label.setBuddy(editor)
+        editor.setProperty("inBox", True)
+        editor.setAccessibleName(label)
+        editor.setAccessibleDescription(explanation)
+        editor.setToolTip(explanation)
+        self.setToolTip(explanation)
+        self.setFocusProxy(editor)
+        if isinstance(editor, QComboBox):
+            narrow(editor)
+        editor.installEventFilter(self)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(8, 4, 6, 3)
+        box.setSpacing(0)
+        box.addWidget(self.label)
+        box.addWidget(editor)
+
+    def set_invalid(self, invalid: bool) -> None:
+        """A red frame round what cannot be used."""
+        self._set("invalid", invalid)
+
+    def _set(self, name: str, value: bool) -> None:
+        if bool(self.property(name)) != value:
+            self.setProperty(name, value)
+            self.style().unpolish(self)
+            self.style().polish(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.editor and event.type() in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+            self._set("focused", event.type() == QEvent.Type.FocusIn)
+        return super().eventFilter(watched, event)
+
+
+def narrow(combo: QComboBox) -> None:
+    """Let a combo box be narrower than its longest entry; the list that opens is as wide as it needs."""
+    combo.setMinimumContentsLength(4)
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.view().setTextElideMode(Qt.TextElideMode.ElideNone)
+
+
+def spin_box(object_name: str, least: int, most: int, value: int, special: str = "") -> QSpinBox:
+    """A whole-number field. The wheel changes it only while it has the focus, so that scrolling the sidebar changes nothing."""
+    spin = QuietSpinBox()
+    spin.setObjectName(object_name)
+    spin.setRange(least, most)
+    spin.setValue(value)
+    spin.setSpecialValueText(special)
+    spin.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    spin.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.UpDownArrows)
+    spin.setGroupSeparatorShown(False)
+    spin.setMinimumWidth(44)
+    return spin
+
+
+class QuietSpinBox(QSpinBox):
+    """A spin box that leaves the wheel to the page it stands on until it is clicked."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()

@@ -1,0 +1,268 @@
+"""The left panel: model, target, passes, workload and the buttons; it yields one ``RunConfig``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from core.config import ModelConfig, PassConfig, RunConfig
+from core.engine.notice import Status
+from core.errors import Refusal
+from core.models.base import ModelFacts, Source
+from core.passes.base import Pass, PassReport
+from core.targets.base import TargetFacts
+from gui.setup.model_picker import Background, ModelKnowledge, ModelPicker
+from gui.setup.options_form import OptionsForm
+from gui.setup.pass_list import ID, PassList
+from gui.setup.target_picker import TargetPicker
+from gui.setup.workload_form import WorkloadForm
+from gui.theme import Palette
+
+WIDTH = 300
+BUSY = ("loading", "preparing", "running", "cancelling")
+Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, str | None]]
+ParseOptions = Callable[[Pass, Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What there is to choose from, and who knows about it."""
+
+    sources: Sequence[Source]
+    passes: Sequence[Pass]
+    targets: Sequence[TargetFacts]
+    knowledge: ModelKnowledge
+    reasons: Reasons
+    parse_options: ParseOptions
+
+
+class Sidebar(QFrame):
+    """Says what the user wants; does nothing itself."""
+
+    load_asked = Signal()
+    unload_asked = Signal()
+    run_asked = Signal()
+    cancel_asked = Signal()
+    changed = Signal()
+
+    def __init__(self, choices: Choices, background: Background, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("sidebar")
+        self.setFixedWidth(WIDTH)
+        self._choices = choices
+        self._reasons: dict[str, str] = {}
+        self.model = ModelPicker(choices.sources, choices.knowledge, background)
+        self.target = TargetPicker(choices.targets)
+        self.passes = PassList(choices.passes)
+        self.workload = WorkloadForm()
+        self.forms: dict[str, OptionsForm] = {}
+        self._build()
+        self.passes.switched.connect(self._on_switched)
+        self.passes.currentItemChanged.connect(self._on_current)
+        self.target.changed.connect(self._on_changed)
+        self.model.changed.connect(self._on_changed)
+        self.model.described.connect(self._on_described)
+        self.workload.changed.connect(self._on_changed)
+        self.show_status(Status(), None)
+        self._on_changed()
+
+    def _build(self) -> None:
+        body = QWidget()
+        body.setObjectName("sidebarBody")
+        column = QVBoxLayout(body)
+        column.setContentsMargins(14, 10, 14, 8)
+        column.setSpacing(6)
+        self._switched_on = QLabel()
+        self._switched_on.setProperty("role", "muted")
+        for title, note, widgets in (
+            ("MODEL", None, (self.model,)),
+            ("TARGET", None, (self.target,)),
+            ("PASSES", self._switched_on, (self.passes, self._build_options())),
+            ("WORKLOAD", None, (self.workload,)),
+        ):
+            column.addLayout(_section(title, note))
+            for widget in widgets:
+                column.addWidget(widget)
+            column.addSpacing(5)
+        column.addStretch(1)
+        self._scroll = scroll = QScrollArea()
+        scroll.setWidget(body)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
+        outer.addWidget(scroll, 1)
+        outer.addWidget(self._build_actions())
+
+    def _build_options(self) -> QWidget:
+        """The options of the pass that is selected in the list; hidden while it has none."""
+        self._options = QFrame()
+        self._options.setObjectName("passOptions")
+        self._options_title = QLabel()
+        self._options_title.setProperty("role", "fieldLabel")
+        inside = QVBoxLayout(self._options)
+        inside.setContentsMargins(10, 8, 10, 10)
+        inside.setSpacing(6)
+        inside.addWidget(self._options_title)
+        for known in self._choices.passes:
+            if known.options is not None:
+                form = OptionsForm(known.options)
+                form.hide()
+                form.changed.connect(self._on_changed)
+                inside.addWidget(form)
+                self.forms[known.id] = form
+        self._options.hide()
+        return self._options
+
+    def _build_actions(self) -> QWidget:
+        self.problem = QLabel()
+        self.problem.setObjectName("setupProblem")
+        self.problem.setProperty("role", "error")
+        self.problem.setWordWrap(True)
+        self.problem.hide()
+        self.load = _button("loadButton", "Load", "Load the model into memory", self.load_asked)
+        self.unload = _button("unloadButton", "Unload", "Give the model's memory back", self.unload_asked)
+        self.run = _button("runButton", "Run  F5", "Measure; loads the model first if need be", self.run_asked)
+        self.run.setProperty("primary", True)
+        self.cancel = _button("cancelButton", "Cancel  Esc", "Stop; what was measured is kept", self.cancel_asked)
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        for button in (self.load, self.unload):
+            row.addWidget(button, 2)
+        row.addWidget(self.run, 3)
+        row.addWidget(self.cancel, 3)
+        frame = QFrame()
+        frame.setObjectName("sidebarActions")
+        column = QVBoxLayout(frame)
+        column.setContentsMargins(14, 8, 14, 12)
+        column.setSpacing(6)
+        column.addWidget(self.problem)
+        column.addLayout(row)
+        return frame
+
+    def run_config(self) -> RunConfig:
+        """Everything that is set, or ``ValueError`` with a sentence that says what to change."""
+        chosen = []
+        for pass_id in self.passes.chosen():
+            known = next(one for one in self._choices.passes if one.id == pass_id)
+            reason = self._reasons.get(pass_id)
+            if reason:
+                raise Refusal(f"{known.title} cannot be used: {reason}; switch it off or change what it depends on.")
+            options = self.forms[pass_id].values() if pass_id in self.forms else {}
+            if known.options is not None:
+                self._choices.parse_options(known, options)
+            chosen.append(PassConfig(pass_id, options))
+        return RunConfig(self.model.config(), tuple(chosen), self.target.config(), self.workload.config())
+
+    def model_config(self) -> ModelConfig:
+        """The chosen model, or ``ValueError``."""
+        return self.model.config()
+
+    def show_config(self, config: RunConfig) -> None:
+        """Set everything as a run had it, as far as it is here."""
+        self.model.show_config(config.model)
+        self.target.threads.setValue(config.target.threads or 0)
+        self.workload.show_config(config.workload)
+        for choice in config.passes:
+            if choice.id in self.forms:
+                self.forms[choice.id].set_values(choice.options)
+        self.passes.choose(choice.id for choice in config.passes)
+
+    def show_status(self, status: Status, loaded: ModelFacts | None) -> None:
+        """Offer what can be done now: Cancel stands where Run was while something is going."""
+        busy = status.state in BUSY
+        focused = self.run.hasFocus() or self.cancel.hasFocus()
+        self.load.setEnabled(not busy)
+        self.unload.setEnabled(not busy and loaded is not None)
+        self.run.setVisible(not busy)
+        self.cancel.setVisible(busy)
+        self.cancel.setEnabled(busy and status.state != "cancelling")
+        self.cancel.setText("Cancelling" if status.state == "cancelling" else "Cancel  Esc")
+        if focused:
+            (self.cancel if busy else self.run).setFocus()
+
+    def show_reports(self, reports: Sequence[PassReport]) -> None:
+        """Say in the list what each pass changed."""
+        self.passes.show_reports(reports)
+
+    def show_problem(self, sentence: str) -> None:
+        """A sentence above the buttons; "" takes it away."""
+        self.problem.setText(sentence)
+        self.problem.setVisible(bool(sentence))
+
+    def set_palette(self, palette: Palette) -> None:
+        """Repaint what the style sheet does not reach."""
+        self.passes.set_palette(palette)
+        self.workload.prompt.fit_height()
+
+    def _on_switched(self) -> None:
+        item = self.passes.currentItem()
+        chosen = self.passes.chosen()
+        if item is None or item.data(ID) not in chosen:
+            with_options = [pass_id for pass_id in chosen if pass_id in self.forms]
+            if with_options:
+                self.passes.setCurrentItem(self.passes.item_of(with_options[-1]))
+        self._on_current()
+        self._on_changed()
+
+    def _on_current(self) -> None:
+        item = self.passes.currentItem()
+        current = item.data(ID) if item is not None else None
+        for pass_id, form in self.forms.items():
+            form.setVisible(pass_id == current)
+        shown = current in self.forms and current not in self._reasons
+        self._options.setVisible(shown)
+        if shown and item is not None:
+            self._options_title.setText(f"Options of {item.text()}")
+            # Only after the layout has made room for it.
+            QTimer.singleShot(0, self, lambda: self._scroll.ensureWidgetVisible(self._options, 0, 8))
+
+    def _on_described(self) -> None:
+        facts = self.model.facts
+        self.workload.set_generates(facts is None or facts.task == "text-generation")
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        """Every change may allow or refuse a pass, and may make the whole usable or not."""
+        chosen = self.passes.chosen()
+        reasons = self._choices.reasons(self.model.facts, self.target.facts(), chosen)
+        self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
+        self.passes.show_reasons(self._reasons)
+        self._switched_on.setText(f"{len(chosen)} on" if chosen else "")
+        try:
+            self.run_config()
+        except ValueError as problem:
+            self.show_problem(str(problem))
+            self.run.setEnabled(False)
+        else:
+            self.show_problem("")
+            self.run.setEnabled(True)
+        self.changed.emit()
+
+
+def _section(title: str, note: QLabel | None) -> QHBoxLayout:
+    label = QLabel(title)
+    label.setProperty("role", "section")
+    row = QHBoxLayout()
+    row.setSpacing(8)
+    row.addWidget(label)
+    if note is not None:
+        row.addWidget(note)
+    row.addStretch(1)
+    return row
+
+
+def _button(name: str, text: str, explanation: str, asked: Any) -> QPushButton:
+    button = QPushButton(text)
+    button.setObjectName(name)
+    button.setToolTip(explanation)
+    button.setAccessibleDescription(explanation)
+    button.clicked.connect(lambda: asked.emit())
+    return button

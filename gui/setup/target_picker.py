@@ -1,0 +1,72 @@
+"""Where the model runs: the targets of this machine, the absent ones with their reason, and the number of CPU threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QStandardItemModel
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QWidget
+
+from core.config import TargetConfig
+from core.targets.base import TargetFacts
+from gui.setup.field_box import FieldBox, spin_box
+
+
+class TargetPicker(QWidget):
+    """``config()`` is the choice, ``facts()`` what probing told of it."""
+
+    changed = Signal()
+
+    def __init__(self, targets: Sequence[TargetFacts], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._targets: dict[str, TargetFacts] = {}
+        self.combo = QComboBox()
+        self.combo.setObjectName("targetCombo")
+        self.threads = spin_box("threadsSpin", 0, 1024, 0, "auto")
+        self._threads_box = FieldBox("Threads", self.threads, "Threads of the CPU that torch may use; auto leaves its choice")
+        self._threads_box.setFixedWidth(88)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        row.addWidget(FieldBox("Device", self.combo, "Where the model runs"), 1)
+        row.addWidget(self._threads_box)
+        self.show_targets(targets)
+        self.combo.currentIndexChanged.connect(self._on_changed)
+        self.threads.valueChanged.connect(self._on_changed)
+
+    def show_targets(self, targets: Sequence[TargetFacts]) -> None:
+        """List these; the choice stays if it is still there."""
+        chosen = self.combo.currentData()
+        blocked = self.combo.blockSignals(True)
+        self.combo.clear()
+        self._targets = {facts.id: facts for facts in targets}
+        model = self.combo.model()
+        assert isinstance(model, QStandardItemModel)
+        for row, facts in enumerate(targets):
+            name = " · ".join(part for part in (facts.title, facts.name) if part)
+            self.combo.addItem(name if facts.available else f"{facts.title} · not here", facts.id)
+            hint = name if facts.available else f"{facts.title}: {facts.reason or 'not available'}"
+            self.combo.setItemData(row, hint, Qt.ItemDataRole.ToolTipRole)
+            self.combo.setItemData(row, hint, Qt.ItemDataRole.AccessibleDescriptionRole)
+            model.item(row).setEnabled(facts.available)
+        usable = next((row for row, facts in enumerate(targets) if facts.available), 0)
+        kept = self.combo.findData(chosen)
+        self.combo.setCurrentIndex(kept if kept >= 0 else usable)
+        self.combo.blockSignals(blocked)
+        self._on_changed()
+
+    def facts(self) -> TargetFacts:
+        """What is known of the chosen target."""
+        return self._targets.get(self.combo.currentData()) or TargetFacts("cpu", "CPU", "", True)
+
+    def config(self) -> TargetConfig:
+        """The choice as the run wants it."""
+        return TargetConfig(self.facts().id, self.threads.value() or None)
+
+    def _on_changed(self) -> None:
+        facts = self.facts()
+        self.combo.setToolTip(" · ".join(part for part in (facts.title, facts.name) if part))
+        self.threads.setMaximum(facts.threads or 1024)
+        self._threads_box.setEnabled(facts.id == "cpu")
+        self.changed.emit()

@@ -1,0 +1,96 @@
+"""The bottom line: what is going on, how far it is, how long it will take, and what the process uses."""
+
+from __future__ import annotations
+
+import psutil
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QToolButton, QWidget
+
+from core import units
+from core.engine.notice import Status
+
+LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"
+TITLES = {
+    "idle": "Idle",
+    "loading": "Loading",
+    "ready": "Ready",
+    "preparing": "Preparing",
+    "running": "Running",
+    "cancelling": "Cancelling",
+}
+
+
+class StatusBar(QFrame):
+    """Only shows; ``refresh_machine`` reads the process's memory."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("statusBar")
+        self.setFixedHeight(32)
+        self._process = psutil.Process()
+        self._total_bytes = psutil.virtual_memory().total
+        self.state = _label("statusState")
+        self.text = _label("statusText")
+        self.text.setMaximumWidth(620)
+        self.text.setMinimumWidth(60)
+        self.progress = QProgressBar()
+        self.progress.setObjectName("progressBar")
+        self.progress.setTextVisible(False)
+        self.progress.setRange(0, 1000)
+        self.progress.setFixedWidth(250)
+        self.progress.setAccessibleName("Progress")
+        self.left = _label("timeLeft")
+        self.left.setMinimumWidth(70)
+        self.memory = _label("memoryUse", "Memory of this process, of all the machine has")
+        self.cores = _label("coreCount", "Logical processors that this process may use")
+        self.log = QToolButton()
+        self.log.setObjectName("logToggle")
+        self.log.setText(LOG_CLOSED)
+        self.log.setCheckable(True)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(14, 0, 10, 0)
+        row.setSpacing(14)
+        row.addWidget(self.state)
+        row.addWidget(self.text)
+        row.addWidget(self.progress)
+        row.addWidget(self.left)
+        row.addStretch(1)
+        for widget in (self.memory, self.cores, self.log):
+            row.addWidget(widget)
+        self.log.toggled.connect(lambda is_open: self.log.setText(LOG_OPEN if is_open else LOG_CLOSED))
+        self.show_status(Status())
+        self.refresh_machine()
+
+    def show_status(self, status: Status, model_name: str = "") -> None:
+        """``model_name`` is what stands there while nothing is going on."""
+        busy = status.state not in ("idle", "ready")
+        self.state.setText(f"● {TITLES[status.state]}")
+        kind = "busy" if busy else "quiet"
+        if self.state.property("state") != kind:
+            self.state.setProperty("state", kind)
+            self.state.style().unpolish(self.state)
+            self.state.style().polish(self.state)
+        self._set_text(status.text if busy else model_name or "no model is loaded")
+        self.progress.setVisible(busy)
+        self.left.setVisible(busy)
+        # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
+        self.progress.setValue(round(1000 * min(1.0, max(0.0, status.fraction or 0.0))))
+        self.left.setText(f"{units.clock(status.seconds_left)} left" if status.seconds_left is not None else "")
+
+    def show_cores(self, threads: int | None) -> None:
+        """How many logical processors there are."""
+        self.cores.setText("" if threads is None else "1 core" if threads == 1 else f"{threads} cores")
+
+    def refresh_machine(self) -> None:
+        """Read the process's memory (about 30 µs)."""
+        self.memory.setText(f"{units.size(self._process.memory_info().rss)} of {units.size(self._total_bytes)}")
+
+    def _set_text(self, text: str) -> None:
+        self.text.setText(text)
+        self.text.setToolTip(text)
+
+
+def _label(name: str, explanation: str = "") -> QLabel:
+    label = QLabel()
+    label.setObjectName(name)
+    label.setToolTip(explanation)
+    return label

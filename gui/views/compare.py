@@ -1,0 +1,277 @@
+"""The compare view: two runs side by side, their headline numbers and layers with the differences between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QScrollArea,
+    QStackedLayout,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from core.analysis.compare import Comparison, compare
+from core.errors import Refusal
+from core.session.run import Run
+from gui.theme import Palette
+from gui.view_state import ViewState
+from gui.views.background import InBackground, at_once
+from gui.views.differences import DELTA, DifferenceModel, DifferenceTile
+from gui.views.sessions import Store, started
+
+HINT = "Choose two runs above, or select two in Sessions and press Compare."
+SAME = "Both sides show the same run; choose another one on one side."
+LIVE = "live"
+TILE_COLUMNS = (4, 5)
+
+
+class CompareView(QWidget):
+    """Two choosers, tiles, what stands in the way of a verdict, and the layer table by the size of the difference."""
+
+    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.state = state
+        self.setObjectName("compareView")
+        self.store: Store | None = None
+        self.notify: Callable[[str], None] | None = None
+        self.in_background: InBackground = at_once
+        self.comparison: Comparison | None = None
+        self._live: Run | None = None
+        self._pair: tuple[Run, Run] | None = None
+        self._tiles: list[DifferenceTile] = []
+        self._asked = 0
+        self._build_head()
+        self._build_body()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(12, 12, 12, 12)
+        layout.setSpacing(10)
+        layout.addLayout(self._head)
+        layout.addLayout(self._stack, 1)
+        state.pair_changed.connect(self.show_pair)
+        state.layer_selected.connect(self._select_layer)
+        self._explain(HINT)
+
+    @property
+    def explanation(self) -> str:
+        """The sentence on show instead of a comparison, "" while there is one."""
+        return self.hint.text() if self._stack.currentIndex() == 0 else ""
+
+    def set_store(self, store: Store | None) -> None:
+        """Offer the runs of another session, or of the same one after it changed."""
+        self.store = store
+        self._offer()
+
+    def show_run(self, run: Run | None) -> None:
+        """Remember the run on show, so that it can be chosen."""
+        appeared = (run is None) != (self._live is None)
+        self._live = run
+        if appeared:
+            self._offer()
+
+    def show_slow(self, run: Run | None, _summary: Any) -> None:
+        """As ``show_run``: two finished runs do not change."""
+        self.show_run(run)
+
+    def show_pair(self, pair: tuple[Run, Run] | None) -> None:
+        """Lay two runs side by side."""
+        self._pair = pair
+        self._offer()
+        if pair is None:
+            self._explain(HINT)
+            return
+        self._asked += 1
+        asked = self._asked
+
+        def done(future: Future[Any]) -> None:
+            if asked != self._asked:
+                return  # another pair was chosen meanwhile
+            error = future.exception()
+            if error is None:
+                self._show(future.result())
+            else:
+                self._explain(str(error))
+
+        self.in_background(lambda: compare(*pair), done)
+
+    def set_palette(self, palette: Palette) -> None:
+        """Repaint in other colours."""
+        self.model.palette_in_use = palette
+        self.badge.setStyleSheet(
+            f"color: {palette.warn}; border: 1px solid {palette.warn}; border-radius: 8px; padding: 2px 8px; font-weight: 600;"
+        )
+        self.table.viewport().update()
+
+    def _build_head(self) -> None:
+        self.first, self.second = QComboBox(self), QComboBox(self)
+        self._head = QHBoxLayout()
+        self._head.setSpacing(8)
+        for combo, name in ((self.first, "First"), (self.second, "Second")):
+            label = QLabel(name, self)
+            label.setProperty("role", "muted")
+            label.setBuddy(combo)
+            combo.setObjectName(f"compare{name}")
+            combo.setAccessibleName(f"{name} run")
+            combo.setMinimumContentsLength(12)
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            combo.activated.connect(self._choose)
+            self._head.addWidget(label)
+            self._head.addWidget(combo, 1)
+        self.badge = QLabel("not interleaved: no verdict", self)
+        self.badge.setToolTip("A verdict needs both configurations run in turn (A B B A …) on the same machine.")
+        self._head.addWidget(self.badge)
+
+    def _build_body(self) -> None:
+        self.hint = QLabel(self)
+        self.hint.setProperty("role", "hint")
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.hint.setWordWrap(True)
+        empty = QFrame(self)
+        empty.setProperty("card", True)
+        QVBoxLayout(empty).addWidget(self.hint)
+        self._grid = QGridLayout()
+        self._grid.setSpacing(8)
+        self.warnings = QLabel(self)
+        self.warnings.setProperty("role", "muted")
+        self.warnings.setWordWrap(True)
+        self.warnings.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._build_table()
+        card = QFrame(self)
+        card.setProperty("card", True)
+        inner = QVBoxLayout(card)
+        inner.setContentsMargins(8, 6, 8, 8)
+        inner.addWidget(self.table)
+        content = QWidget(self)
+        column_box = QVBoxLayout(content)
+        column_box.setContentsMargins(0, 0, 0, 0)
+        column_box.setSpacing(10)
+        column_box.addLayout(self._grid)
+        column_box.addWidget(self.warnings)
+        column_box.addWidget(card, 1)
+        area = QScrollArea(self)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setWidget(content)
+        self._stack = QStackedLayout()
+        self._stack.addWidget(empty)
+        self._stack.addWidget(area)
+
+    def _build_table(self) -> None:
+        self.model = DifferenceModel(self)
+        self.proxy = QSortFilterProxyModel(self)
+        self.proxy.setSourceModel(self.model)
+        self.proxy.setSortRole(Qt.ItemDataRole.UserRole)
+        self.table = QTableView(self)
+        self.table.setObjectName("compareLayers")
+        self.table.setAccessibleName("Layers of both runs")
+        self.table.setModel(self.proxy)
+        self.table.setSortingEnabled(True)
+        self.table.sortByColumn(DELTA, Qt.SortOrder.DescendingOrder)
+        self.table.setSelectionBehavior(QTableView.SelectionBehavior.SelectRows)
+        self.table.setShowGrid(False)
+        self.table.setAlternatingRowColors(True)
+        self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(24)
+        header = self.table.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setHighlightSections(False)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column, width in enumerate((0, 80, 80, 86, 86, 96, 76)):
+            if width:
+                self.table.setColumnWidth(column, width)
+        self.table.setMinimumHeight(220)
+        self.table.selectionModel().currentRowChanged.connect(self._on_row)
+
+    def _show(self, found: Comparison) -> None:
+        self.comparison = found
+        for tile in self._tiles:
+            tile.setParent(None)
+            tile.deleteLater()
+        columns = TILE_COLUMNS[1] if self.width() >= 1000 else TILE_COLUMNS[0]
+        self._tiles = [DifferenceTile(tile, self) for tile in found.tiles]
+        for order, widget in enumerate(self._tiles):
+            self._grid.addWidget(widget, *divmod(order, columns))
+        for column in range(TILE_COLUMNS[-1]):
+            self._grid.setColumnStretch(column, 1 if column < columns else 0)
+        self.warnings.setText("\n".join(f"⚠ {warning[:1].upper()}{warning[1:]}." for warning in found.warnings))
+        self.model.set_rows(found.layers)
+        self._explain(None)
+        self._select_layer(self.state.layer)
+
+    def _offer(self) -> None:
+        """Fill both choosers: the run on show, then the session's runs, newest first."""
+        entries: list[tuple[str, str, Any]] = []
+        if self._live is not None:
+            entries.append((f"on show: {self._live.name or 'run'}", started(self._live.created), LIVE))
+        try:
+            heads = [] if self.store is None else list(self.store.runs())
+        except Refusal as refusal:
+            heads = []
+            self._tell(str(refusal))
+        entries += [(f"{head.id} · {head.name or 'run'}", started(head.created), head.id) for head in reversed(heads)]
+        for combo, side in ((self.first, 0), (self.second, 1)):
+            chosen = self._pair[side].id if self._pair is not None else combo.currentData()
+            combo.blockSignals(True)
+            combo.clear()
+            for row, (text, tip, key) in enumerate(entries):
+                combo.addItem(text, key)
+                combo.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
+            combo.setCurrentIndex(next((row for row, (_, _, key) in enumerate(entries) if key == chosen), -1))
+            combo.setPlaceholderText("choose a run")
+            combo.blockSignals(False)
+
+    def _choose(self) -> None:
+        first, second = self.first.currentData(), self.second.currentData()
+        if first is None or second is None:
+            return
+        if first == second:
+            self._explain(SAME)
+            return
+
+        def done(future: Future[Any]) -> None:
+            error = future.exception()
+            if error is None:
+                self.state.compare(future.result())
+            else:
+                self._explain(str(error))
+
+        store, live = self.store, self._live
+
+        def read() -> tuple[Run | None, ...]:
+            return tuple(live if key == LIVE or store is None else store.read(key) for key in (first, second))
+
+        self.in_background(read, done)
+
+    def _on_row(self, index: QModelIndex, _: QModelIndex) -> None:
+        if index.isValid():
+            self.state.select_layer(self.model.rows[self.proxy.mapToSource(index).row()].path)
+
+    def _select_layer(self, path: str) -> None:
+        current = self.proxy.mapToSource(self.table.currentIndex())
+        if current.isValid() and self.model.rows[current.row()].path == path:
+            return
+        row = next((row for row, layer in enumerate(self.model.rows) if layer.path == path), None) if path else None
+        if row is None:
+            self.table.selectionModel().clear()
+        else:
+            self.table.setCurrentIndex(self.proxy.mapFromSource(self.model.index(row, 0)))
+
+    def _explain(self, text: str | None) -> None:
+        if text is not None:
+            self.hint.setText(text)
+        self._stack.setCurrentIndex(1 if text is None else 0)
+        self.badge.setVisible(text is None)
+
+    def _tell(self, sentence: str) -> None:
+        if self.notify is not None:
+            self.notify(sentence)

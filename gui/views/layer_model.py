@@ -1,0 +1,198 @@
+"""The layer table as a tree for Qt: one row per module, with the times of the chosen kind of moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from PySide6.QtCore import QAbstractItemModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+
+from core import units
+from profilers.trace import Layer
+
+Index = QModelIndex | QPersistentModelIndex
+SORT_ROLE = Qt.ItemDataRole.UserRole
+PATH_ROLE = Qt.ItemDataRole.UserRole + 1
+BAR_ROLE = Qt.ItemDataRole.UserRole + 2  # (self share, total share, stage), both of the largest block
+LISTS = ("ModuleList", "Sequential")
+COLUMNS = ("Layer", "Type", "Stage", "Calls", "Total", "Self", "Share")
+MEANINGS = (
+    "Module by its place in the model",
+    "Class of the module",
+    "What the module does in the model",
+    "Calls in one moment",
+    "Time in a median moment with everything inside it, scaled to clean moments",
+    "Time of the module itself, without the modules inside it, scaled to clean moments",
+    "Self time over the moment's time. Bar, to the scale of the largest block: solid by itself, pale with everything inside",
+)
+NUMBERS_FROM = 3
+
+
+class Times(NamedTuple):
+    """One layer's numbers; ``summed``: the layer itself is never called, its total is that of what is inside."""
+
+    calls: float | None
+    total_ns: float | None
+    self_ns: float | None
+    share: float | None
+    total_share: float | None
+    summed: bool = False
+
+
+NOTHING = Times(None, None, None, None, None)
+
+
+class LayerModel(QAbstractItemModel):
+    """Structure and values are set apart: new values keep what the user expanded and selected."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.layers: tuple[Layer, ...] = ()
+        self.times: list[Times] = []
+        self._children: list[list[int]] = [[]]  # by layer number + 1; 0 is the invisible root
+        self._place: list[int] = []  # among its siblings
+        self._bar_scale = 1.0
+
+    def set_layers(self, layers: Sequence[Layer]) -> bool:
+        """The model's modules; returns whether they are others than before."""
+        layers = tuple(layers)
+        if layers is self.layers or layers == self.layers:
+            return False
+        self.beginResetModel()
+        self.layers = layers
+        self._children = [[] for _ in range(len(layers) + 1)]
+        self._place = []
+        for number, layer in enumerate(layers):
+            siblings = self._children[layer.parent + 1]
+            self._place.append(len(siblings))
+            siblings.append(number)
+        self.times = [NOTHING] * len(layers)
+        self.endResetModel()
+        return True
+
+    def set_times(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Values by path: ``calls``, ``total_ns``, ``self_ns`` and ``share`` of each row."""
+        by_path = {row["path"]: row for row in rows}
+        moment_ns = next((row["self_ns"] / row["share"] for row in by_path.values() if row["share"]), None)
+        times = [NOTHING] * len(self.layers)
+        # Children have higher numbers than their parents, so from the end each sum is complete when it is needed.
+        for number in range(len(self.layers) - 1, -1, -1):
+            row = by_path.get(self.layers[number].path)
+            inside = [times[child].total_ns for child in self._children[number + 1]]
+            known = [value for value in inside if value is not None]
+            if row is not None:
+                total = row["total_ns"]
+                times[number] = Times(
+                    row["calls"], total, row["self_ns"], row["share"], total / moment_ns if moment_ns else None
+                )
+            elif known:
+                total = sum(known)
+                times[number] = Times(None, total, None, None, total / moment_ns if moment_ns else None, summed=True)
+        self.times = times
+        self._bar_scale = self._largest_piece()
+        # One signal for the top row, not one for each of hundreds of parents: the proxy would look at every row again
+        # (60 ms for 400 layers). The view asks for values whenever it paints, and its owner has it painted.
+        if self.layers:
+            self.dataChanged.emit(self.index(0, 0), self.index(0, len(COLUMNS) - 1))
+
+    def index_of(self, path: str) -> QModelIndex:
+        """Where the layer of that path is; invalid if there is none."""
+        number = next((row for row, layer in enumerate(self.layers) if layer.path == path), None)
+        return QModelIndex() if number is None else self.createIndex(self._place[number], 0, number)
+
+    def _largest_piece(self) -> float:
+        """The largest share of a module that is not on the way to the blocks: bars to its scale can be told apart."""
+        on_the_way: set[int] = set()
+        for number, layer in enumerate(self.layers):
+            if layer.type in LISTS:
+                above = number
+                while above >= 0 and above not in on_the_way:
+                    on_the_way.add(above)
+                    above = self.layers[above].parent
+        shares = (times.total_share or 0.0 for number, times in enumerate(self.times) if number not in on_the_way)
+        return max(shares, default=0.0) or 1.0
+
+    def _text(self, number: int, column: int) -> str:
+        layer, times = self.layers[number], self.times[number]
+        if column == 0:
+            above, _, name = layer.path.rpartition(".")
+            # "layers.12" says more than a bare 12.
+            return f"{above.rpartition('.')[2]}.{name}" if name.isdigit() and above else name or layer.type
+        if column == 3:
+            return units.DASH if times.calls is None else f"{times.calls:.3g}" if times.calls % 1 else f"{times.calls:.0f}"
+        shown = (layer.type, layer.stage, "", units.duration(times.total_ns), units.duration(times.self_ns))
+        return units.percent(times.share) if column == 6 else shown[column - 1]
+
+    def _sort_key(self, number: int, column: int) -> Any:
+        times = self.times[number]
+        if column >= NUMBERS_FROM:
+            value = (times.calls, times.total_ns, times.self_ns, times.share)[column - NUMBERS_FROM]
+            return -1.0 if value is None else float(value)
+        return number if column == 0 else self._text(number, column)
+
+    def _tip(self, number: int) -> str:
+        layer, times = self.layers[number], self.times[number]
+        name = layer.path or layer.type
+        if times.summed:
+            return f"{name}\nNot called itself; its total is that of the modules inside it."
+        if times.total_ns is None:
+            return f"{name}\nNot called in these moments."
+        inside = f"{units.percent(times.total_share)} with everything inside it"
+        return f"{name}\n{units.percent(times.share)} of the moment by itself, {inside}"
+
+    # Qt overrides
+
+    def index(self, row: int, column: int, parent: Index | None = None) -> QModelIndex:
+        above = parent.internalId() + 1 if parent is not None and parent.isValid() else 0
+        siblings = self._children[above]
+        if not 0 <= row < len(siblings) or not 0 <= column < len(COLUMNS):
+            return QModelIndex()
+        return self.createIndex(row, column, siblings[row])
+
+    def parent(self, child: Index | None = None) -> QModelIndex:  # type: ignore[override]  # Qt overloads it with QObject.parent
+        if child is None or not child.isValid():
+            return QModelIndex()
+        above = self.layers[child.internalId()].parent
+        return QModelIndex() if above < 0 else self.createIndex(self._place[above], 0, above)
+
+    def rowCount(self, parent: Index | None = None) -> int:
+        if parent is None or not parent.isValid():
+            return len(self._children[0])
+        return len(self._children[parent.internalId() + 1]) if parent.column() == 0 else 0
+
+    def columnCount(self, parent: Index | None = None) -> int:
+        return len(COLUMNS)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid():
+            return None
+        number, column = index.internalId(), index.column()
+        if role == Qt.ItemDataRole.DisplayRole:
+            return self._text(number, column)
+        if role == SORT_ROLE:
+            return self._sort_key(number, column)
+        if role == PATH_ROLE:
+            return self.layers[number].path
+        if role == BAR_ROLE:
+            times = self.times[number]
+            return (
+                (times.share or 0.0) / self._bar_scale,
+                (times.total_share or 0.0) / self._bar_scale,
+                self.layers[number].stage,
+            )
+        if role == Qt.ItemDataRole.TextAlignmentRole and column >= NUMBERS_FROM:
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._tip(number)
+        return None
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return COLUMNS[section]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return MEANINGS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole and section >= NUMBERS_FROM:
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        return None

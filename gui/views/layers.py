@@ -1,0 +1,282 @@
+"""The layers view: every module of the model with its calls and times, as a tree that can be sorted and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from PySide6.QtCore import QItemSelection, QModelIndex, QPersistentModelIndex, QRectF, QSortFilterProxyModel, Qt
+from PySide6.QtGui import QColor, QGuiApplication, QKeySequence, QPainter, QShortcut
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QLineEdit,
+    QStackedLayout,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QToolButton,
+    QTreeView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from core.session.run import Run
+from gui.charts.card import START_HINT
+from gui.charts.heat import hidden_layers
+from gui.charts.menu import as_tsv
+from gui.theme import Palette
+from gui.view_state import ViewState
+from gui.views.layer_model import BAR_ROLE, COLUMNS, LISTS, PATH_ROLE, SORT_ROLE, LayerModel
+
+WIDTHS = (0, 140, 80, 60, 84, 84, 160)
+
+
+class ShareDelegate(QStyledItemDelegate):
+    """A bar behind the number: solid for the layer's own share, pale for the share with everything inside it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.palette_in_use: Palette | None = None
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
+        super().paint(painter, option, index)
+        palette = self.palette_in_use
+        if palette is None:
+            return
+        own, total, stage = index.data(BAR_ROLE)
+        colour = QColor(palette.stages.get(stage, palette.muted))
+        room = option.rect.adjusted(8, 0, -66, 0)
+        if room.width() < 10:
+            return
+        line = QRectF(room.left(), room.center().y() - 3, room.width(), 7)
+        painter.save()
+        painter.setPen(Qt.PenStyle.NoPen)
+        for share, alpha in ((total, 70), (own, 255)):
+            if share > 0:
+                colour.setAlpha(alpha)
+                painter.setBrush(colour)
+                painter.drawRect(QRectF(line.left(), line.top(), max(1.0, line.width() * min(1.0, share)), line.height()))
+        painter.restore()
+
+
+class LayersView(QWidget):
+    """Times of a median moment of the chosen kind, scaled to clean moments."""
+
+    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.state = state
+        self.setObjectName("layersView")
+        self._run: Run | None = None
+        self._rows: list[Mapping[str, Any]] = []
+        self._kinds: tuple[str, ...] = ()
+        self._build_head()
+        self._build_tree()
+        self.hint = QLabel(self)
+        self.hint.setProperty("role", "hint")
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.hint.setWordWrap(True)
+        card = QFrame(self)
+        card.setProperty("card", True)
+        self._stack = QStackedLayout(card)
+        self._stack.setContentsMargins(8, 6, 8, 8)
+        self._stack.addWidget(self.hint)
+        self._stack.addWidget(self.tree)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(12, 12, 12, 12)
+        layout.setSpacing(10)
+        layout.addLayout(self._head)
+        layout.addWidget(card, 1)
+        state.layer_selected.connect(self.select_layer)
+        state.run_changed.connect(lambda run: None if run is not None else self.show_run(None))
+        self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
+
+    @property
+    def kind(self) -> str:
+        """The kind of moment on show, "" for none."""
+        return self.kind_combo.currentData() or ""
+
+    @property
+    def explanation(self) -> str:
+        """The sentence on show instead of the table, "" while the table is."""
+        return self.hint.text() if self._stack.currentIndex() == 0 else ""
+
+    def show_run(self, run: Run | None) -> None:
+        """Nothing of a table needs to move at the pace of curves; only "no run" is told at once."""
+        if run is None:
+            self.show_slow(None, None)
+
+    def show_slow(self, run: Run | None, summary: Mapping[str, Any] | None) -> None:
+        """The layer times of a run; ``summary`` spares computing them again."""
+        self._run = run
+        if run is not None and run.facts.status == "running" and not self.isVisible():
+            return  # the bridge calls again at the end, and when this view comes up
+        if run is None:
+            self._rows = []
+            self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
+            return
+        self._rows = list(summary["layers"]) if summary is not None else layer_rows_of(run)
+        self._offer_kinds()
+        if not self._rows:
+            waiting = "No layer has been timed yet: the first traced moment after warm-up shows them."
+            none = "This run has no layer times: no traced moment was kept."
+            self._explain(hidden_layers(run.facts.unavailable) or (waiting if run.facts.status == "running" else none))
+            return
+        if self.model.set_layers(run.trace.layers):
+            self._expand_to_blocks()
+        self._show_kind()
+        self._explain(None)
+        self.select_layer(self.state.layer)
+
+    def select_layer(self, path: str) -> None:
+        """Select the layer's row and make it visible."""
+        index = self.proxy.mapFromSource(self.model.index_of(path)) if path else QModelIndex()
+        if not index.isValid():
+            self.tree.selectionModel().clearSelection()
+        elif index != self.tree.currentIndex() or not self.tree.selectionModel().isRowSelected(index.row(), index.parent()):
+            self.tree.setCurrentIndex(index)
+            self.tree.scrollTo(index)
+
+    def set_palette(self, palette: Palette) -> None:
+        """Repaint in other colours."""
+        self._delegate.palette_in_use = palette
+        self.tree.viewport().update()
+
+    def table(self) -> dict[str, list[Any]]:
+        """The layers of the chosen kind as columns, for the clipboard."""
+        rows = [row for row in self._rows if row["kind"] == self.kind]
+        names = ("path", "type", "stage", "kind", "calls", "total_ns", "self_ns", "share")
+        return {name: [row[name] for row in rows] for name in names}
+
+    def _build_head(self) -> None:
+        self.filter = QLineEdit(self)
+        self.filter.setObjectName("layerFilter")
+        self.filter.setPlaceholderText("Filter layers")
+        self.filter.setAccessibleName("Filter layers")
+        self.filter.setClearButtonEnabled(True)
+        self.filter.setMaximumWidth(320)
+        self.filter.textChanged.connect(self._filter)
+        self.kind_combo = QComboBox(self)
+        self.kind_combo.setObjectName("layerKind")
+        self.kind_combo.setAccessibleName("Kind of moment")
+        self.kind_combo.currentIndexChanged.connect(self._show_kind)
+        self.note = QLabel(self)
+        self.note.setProperty("role", "muted")
+        self._head = QHBoxLayout()
+        self._head.setSpacing(8)
+        self._head.addWidget(self.filter, 2)
+        self._head.addWidget(self.kind_combo)
+        self._head.addWidget(self.note, 1)
+        for text, tip, call in (
+            ("Blocks", "Show the blocks and close what is inside them", self._expand_to_blocks),
+            ("Expand all", "Show every layer", lambda: self.tree.expandAll()),
+            ("Copy", "Copy the table as text for a spreadsheet (Ctrl+C)", self.copy),
+        ):
+            button = QToolButton(self)
+            button.setText(text)
+            button.setToolTip(tip)
+            button.clicked.connect(call)
+            self._head.addWidget(button)
+
+    def _build_tree(self) -> None:
+        self.model = LayerModel(self)
+        self.proxy = QSortFilterProxyModel(self)
+        self.proxy.setSourceModel(self.model)
+        self.proxy.setSortRole(SORT_ROLE)
+        self.proxy.setFilterRole(PATH_ROLE)
+        self.proxy.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        self.proxy.setRecursiveFilteringEnabled(True)
+        # Sorted again when new values are complete, not at each of a thousand changed cells.
+        self.proxy.setDynamicSortFilter(False)
+        self.tree = QTreeView(self)
+        self.tree.setObjectName("layerTable")
+        self.tree.setAccessibleName("Layers")
+        self.tree.setModel(self.proxy)
+        self.tree.setUniformRowHeights(True)
+        self.tree.setAlternatingRowColors(True)
+        self.tree.setSelectionBehavior(QTreeView.SelectionBehavior.SelectRows)
+        self.tree.setSortingEnabled(True)
+        self.tree.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+        self._delegate = ShareDelegate(self.tree)
+        self.tree.setItemDelegateForColumn(len(COLUMNS) - 1, self._delegate)
+        header = self.tree.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column, width in enumerate(WIDTHS):
+            if width:
+                header.resizeSection(column, width)
+        self.tree.selectionModel().selectionChanged.connect(self._on_selected)
+        shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self.tree)
+        shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
+        shortcut.activated.connect(self.copy)
+
+    def copy(self) -> None:
+        """Put the table on the clipboard as tab-separated text."""
+        QGuiApplication.clipboard().setText(as_tsv(self.table()))
+
+    def _offer_kinds(self) -> None:
+        kinds = tuple(sorted({row["kind"] for row in self._rows}, key=lambda kind: (kind != "decode", kind)))
+        if kinds == self._kinds:
+            return
+        chosen = self.kind
+        self._kinds = kinds
+        self.kind_combo.blockSignals(True)
+        self.kind_combo.clear()
+        for kind in kinds:
+            self.kind_combo.addItem(f"{kind.replace('_', ' ')} moments", kind)
+        self.kind_combo.setCurrentIndex(max(0, kinds.index(chosen) if chosen in kinds else 0))
+        self.kind_combo.blockSignals(False)
+        self.kind_combo.setVisible(bool(kinds))
+
+    def _show_kind(self) -> None:
+        rows = [row for row in self._rows if row["kind"] == self.kind]
+        self.model.set_times(rows)
+        running = self._run is not None and self._run.facts.status == "running"
+        if self.tree.header().sortIndicatorSection() > 0 and not running:
+            self.proxy.invalidate()  # while a run is going rows keep their places; a click on the header sorts them anew
+        self.tree.viewport().update()
+        scaled = rows[0].get("scaled_to", "clean") if rows else "clean"
+        self.note.setText(f"median moment, scaled to {scaled}" if scaled == "clean" else "median traced moment, not scaled")
+
+    def _filter(self, text: str) -> None:
+        self.proxy.setFilterFixedString(text.strip())
+        if text.strip():
+            self.tree.expandAll()
+        else:
+            self._expand_to_blocks()
+
+    def _expand_to_blocks(self) -> None:
+        """Open the way to the blocks, and leave the blocks themselves closed."""
+        self.tree.collapseAll()
+        layers = self.model.layers
+        for number, layer in enumerate(layers):
+            if layer.type in LISTS or layer.parent < 0:
+                above = number
+                while above >= 0:
+                    self.tree.expand(self.proxy.mapFromSource(self.model.index_of(layers[above].path)))
+                    above = layers[above].parent
+                if layer.type in LISTS:
+                    return
+
+    def _on_selected(self, selected: QItemSelection, _: QItemSelection) -> None:
+        indexes = selected.indexes()
+        if indexes:
+            self.state.select_layer(indexes[0].data(PATH_ROLE))
+
+    def _explain(self, text: str | None) -> None:
+        if text is not None:
+            self.hint.setText(text)
+        self._stack.setCurrentIndex(1 if text is None else 0)
+        self.kind_combo.setVisible(text is None)
+        self.note.setVisible(text is None)
+        self.filter.setEnabled(text is None)
+
+
+def layer_rows_of(run: Run) -> list[Mapping[str, Any]]:
+    """The layer table as rows by name."""
+    from core.analysis.series import layer_rows
+
+    columns = layer_rows(run).table()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,130 @@
+"""The live view: tiles above a grid of charts that fills the window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
+
+from core.session.run import Run
+from gui.charts.card import Card, Chart
+from gui.charts.heat import LayerHeat
+from gui.charts.latency import LatencyChart
+from gui.charts.machine import MachineChart
+from gui.charts.memory import MemoryChart
+from gui.charts.plot import PaintMeter
+from gui.charts.stages import StageBars
+from gui.theme import Palette
+from gui.view_state import ViewState
+from gui.views.output import OutputCard
+from gui.views.tiles import TILE_WIDTH, Tiles
+
+ONE_COLUMN_BELOW = 700
+ROWS = ((5, 168), (6, 186), (3, 112))  # stretch and least height of each row of cards
+GAP = 10
+
+
+class LiveView(QScrollArea):
+    """Everything about the run on show. ``show_run`` is for each repaint, ``show_slow`` for numbers and text."""
+
+    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.state = state
+        self.setObjectName("liveView")
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.notify: Callable[[str], None] | None = None  # told how saving a chart went
+        content = QWidget(self)
+        content.setObjectName("liveContent")
+        self.tiles = Tiles(content)
+        self.latency = LatencyChart(content)
+        self.memory = MemoryChart(content)
+        self.heat = LayerHeat(content)
+        self.stages = StageBars(content)
+        self.machine = MachineChart(content)
+        self.output = OutputCard(content)
+        self.charts: list[Chart] = [self.latency, self.memory, self.heat, self.stages, self.machine]
+        self._cards: list[Card] = [*self.charts, self.output]
+        self._grid = QGridLayout()
+        self._grid.setSpacing(GAP)
+        self._columns = 0
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(12, 12, 12, 12)
+        layout.setSpacing(GAP)
+        layout.addWidget(self.tiles)
+        layout.addLayout(self._grid, 1)
+        self.setWidget(content)
+        self._arrange(2)
+        self.heat.layer_selected.connect(state.select_layer)
+        state.layer_selected.connect(self.heat.select_layer)
+        state.layer_selected.connect(self.stages.select_layer)
+        state.run_changed.connect(self._on_run_changed)
+        self._live_text: str | None = None
+
+    def show_run(self, run: Run | None) -> None:
+        """Draw the charts of a snapshot; cheap enough for each repaint."""
+        for chart in self.charts:
+            chart.show_run(run)
+
+    def show_slow(self, run: Run | None, summary: Mapping[str, Any] | None) -> None:
+        """Tiles and text; at most twice a second while a run is going."""
+        self.poll()
+        self.tiles.show_summary(None if run is None else summary)
+        if run is None or run.facts.status != "running":
+            self._live_text = None
+        self.output.show_run(run, self._live_text)
+
+    def show_text(self, text: str) -> None:
+        """What is being generated now."""
+        run = self.charts[0].run
+        if run is not None and run.facts.status == "running":
+            self._live_text = text
+            self.output.show_run(run, text)
+
+    def poll(self) -> None:
+        """Tell how files that were being written turned out."""
+        for chart in self.charts:
+            text = chart.menu.poll()
+            if text and self.notify is not None:
+                self.notify(text)
+
+    def set_paint_meter(self, meter: PaintMeter | None) -> None:
+        """Tell ``meter`` how long each painting of a chart took, in ns."""
+        for chart in self.charts:
+            chart.set_paint_meter(meter)
+
+    def set_palette(self, palette: Palette) -> None:
+        """Repaint in other colours."""
+        self.tiles.set_palette(palette)
+        for card in self._cards:
+            card.set_palette(palette)
+
+    def _on_run_changed(self, run: Run | None) -> None:
+        """Another run: a saved one is told by the bridge; that there is none is known at once."""
+        if run is None:
+            self.show_run(None)
+            self.show_slow(None, None)
+
+    def _arrange(self, columns: int) -> None:
+        if columns == self._columns:
+            return
+        self._columns = columns
+        for row in range(self._grid.rowCount()):
+            self._grid.setRowStretch(row, 0)
+            self._grid.setRowMinimumHeight(row, 0)
+        for order, card in enumerate(self._cards):
+            row, column = divmod(order, columns)
+            self._grid.addWidget(card, row, column)
+            stretch, least = ROWS[order // 2]
+            card.setMinimumHeight(least)
+            self._grid.setRowStretch(row, stretch)
+        for column in range(2):
+            self._grid.setColumnStretch(column, 1 if column < columns else 0)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        width = self.viewport().width()
+        self.tiles.arrange(6 if width >= 6 * TILE_WIDTH + 24 else 3 if width >= 3 * TILE_WIDTH + 24 else 2)
+        self._arrange(2 if width >= ONE_COLUMN_BELOW else 1)

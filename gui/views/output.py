@@ -1,0 +1,121 @@
+"""The text as it is generated: the prompt in a quiet colour, what the model adds in the colour of text."""
+
+from __future__ import annotations
+
+from PySide6.QtGui import QColor, QFont, QFontDatabase, QTextCharFormat, QTextCursor
+from PySide6.QtWidgets import QTextEdit, QWidget
+
+from core.session.run import Run
+from gui.charts.card import START_HINT, Card
+from gui.theme import Palette
+from profilers.trace import Tag
+
+MOST_CHARACTERS = 200_000
+CARET = "▌"
+
+
+class OutputCard(Card):
+    """Appends only what is new, so that a long text costs no more than a short one."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Output", "outputCard", parent)
+        self.text = QTextEdit(self)
+        self.text.setObjectName("outputText")
+        self.text.setAccessibleName("Generated text")
+        self.text.setReadOnly(True)
+        self.text.setUndoRedoEnabled(False)
+        self.text.setFrameShape(QTextEdit.Shape.NoFrame)
+        self.text.setStyleSheet("QTextEdit { background: transparent; border: none; padding: 0; }")
+        self.text.document().setDocumentMargin(0)
+        self.text.setTabChangesFocus(True)
+        self.text.setPlaceholderText(f"{START_HINT}: the generated text appears here.")
+        self.box.addWidget(self.text, 1)
+        self._prompt = ""
+        self._generated = ""
+        self._caret = False
+        self._quiet = QTextCharFormat()
+        self._loud = QTextCharFormat()
+
+    @property
+    def generated(self) -> str:
+        """What the model said, as it is on show."""
+        return self._generated
+
+    def show_run(self, run: Run | None, live_text: str | None = None) -> None:
+        """The latest output of the run, or ``live_text`` while one is being generated."""
+        if run is None:
+            self._write("", "", False)
+            self.set_note("")
+            return
+        running = run.facts.status == "running"
+        self._write(_prompt(run), _said(run) if live_text is None else live_text, running)
+        self.set_note(progress_text(run))
+
+    def set_palette(self, palette: Palette) -> None:
+        family = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont).family()
+        font = QFont(family)
+        font.setStyleHint(QFont.StyleHint.Monospace)
+        font.setPixelSize(max(10, self.font().pixelSize() - 1))
+        self._quiet.setForeground(QColor(palette.muted))
+        self._loud.setForeground(QColor(palette.text))
+        self._loud.setFont(font)
+        prompt, generated, caret = self._prompt, self._generated, self._caret
+        self._write("", "", False)
+        self._write(prompt, generated, caret)
+
+    def _write(self, prompt: str, generated: str, caret: bool) -> None:
+        generated = generated[-MOST_CHARACTERS:]
+        if (prompt, generated, caret) == (self._prompt, self._generated, self._caret):
+            return
+        cursor = QTextCursor(self.text.document())
+        bar = self.text.verticalScrollBar()
+        at_end = bar.value() >= bar.maximum() - 4
+        cursor.movePosition(QTextCursor.MoveOperation.End)
+        if self._caret:
+            cursor.deletePreviousChar()
+        if prompt == self._prompt and generated.startswith(self._generated):
+            cursor.insertText(generated[len(self._generated) :], self._loud)
+        else:
+            cursor.select(QTextCursor.SelectionType.Document)
+            cursor.removeSelectedText()
+            cursor.insertText(prompt, self._quiet)
+            cursor.insertText(generated, self._loud)
+        if caret:
+            cursor.insertText(CARET, self._loud)
+        self._prompt, self._generated, self._caret = prompt, generated, caret
+        if at_end:
+            bar.setValue(bar.maximum())
+
+
+def progress_text(run: Run) -> str:
+    """``repeat 4 · 41 of 64 tokens``, or how the last request ended."""
+    requests, moments = run.trace.requests, run.trace.moments
+    count = len(requests["tags"])
+    if not count:
+        return ""
+    warmups = int(((requests["tags"] & int(Tag.WARMUP)) != 0).sum())
+    last_is_warmup = bool(requests["tags"][-1] & int(Tag.WARMUP))
+    name = f"warm-up {count}" if last_is_warmup else f"repeat {count - warmups}"
+    encoder = run.facts.model is not None and run.facts.model.task != "text-generation"
+    if encoder:
+        return f"{name} of {run.config.workload.repeats}"
+    done = int(((moments["request"] == count - 1) & (moments["latency_ns"] >= 0)).sum())
+    return f"{name} · {done} of {run.config.workload.new_tokens} tokens"
+
+
+def _prompt(run: Run) -> str:
+    workload = run.config.workload
+    return workload.prompt if workload.prompt_tokens is None else f"[{workload.prompt_tokens} random tokens]"
+
+
+def _said(run: Run) -> str:
+    """What the latest finished request produced: text, or token numbers, or an encoder's values."""
+    if not run.trace.outputs:
+        return ""
+    output = run.trace.outputs[-1]
+    if output.text is not None and (output.text or not output.values):
+        return output.text
+    if output.values:
+        shown = ", ".join(f"{value:.4f}" for value in output.values[:64])
+        return f"\n[{shown}{', …' if len(output.values) > 64 else ''}] ({len(output.values)} values)"
+    return "\n" + " ".join(str(token) for token in output.token_ids)

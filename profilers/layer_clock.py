@@ -1,0 +1,157 @@
+"""The layer clock: times every module of a model in traced moments, and is not there at all in clean ones.
+
+A layer's ``forward`` is replaced on the instance (about 0.3 µs a call; a pair of forward hooks costs 1.3 µs and slows every
+call by leaving the fast path of ``Module.__call__``). The replacement appends three integers to plain lists, which measured
+faster here than ``array`` or numbered slots; everything else happens after the moment, with the clock stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from profilers.base import Reading
+from profilers.trace import Array, Recorder
+
+if TYPE_CHECKING:
+    import torch
+
+Forward = Callable[..., Any]
+
+
+def forward_slots(model: torch.nn.Module) -> list[tuple[int, torch.nn.Module]]:
+    """The modules below ``model`` whose ``forward`` can be replaced, with their row in ``named_modules`` order."""
+    import torch
+
+    return [
+        (row, module)
+        for row, module in enumerate(model.modules())
+        if row > 0 and not isinstance(module, torch.jit.ScriptModule | torch.nn.ModuleList | torch.nn.ModuleDict)
+    ]
+
+
+class LayerClock:
+    """Times the layers of one model. ``install`` and ``remove`` are called between moments; rows are ``named_modules`` order.
+
+    The model itself (row 0) is not wrapped: the engine times it, and ``collect`` adds its span.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._rows: list[int] = []
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
+        for row, module in forward_slots(model):
+            own = module.__dict__.get("forward")
+            self._places.append((module.__dict__, own, self._timed(row, module.forward)))
+        self._known_rows: Array | None = None
+        self._known_parents: Array | None = None
+
+    def install(self) -> None:
+        """Put the clock on every layer; in the instance's dict, because ``Module.__setattr__`` costs 20 times as much."""
+        self._forget()  # of a moment that was cut short
+        for place, _own, timed in self._places:
+            place["forward"] = timed
+
+    def remove(self) -> None:
+        """Take the clock off every layer; each has again just what it had."""
+        for place, own, _timed in self._places:
+            if own is None:
+                place.pop("forward", None)
+            else:
+                place["forward"] = own
+
+    def collect(self, recorder: Recorder, moment: int, start_ns: int, duration_ns: int) -> None:
+        """Append the spans of the traced moment just ended.
+
+        Args:
+            recorder: where to; times become relative to its origin.
+            moment: row the moment will have.
+            start_ns: the moment's start, as ``perf_counter_ns``.
+            duration_ns: the moment's length, which becomes the span of the model itself.
+        """
+        rows = np.array([*self._rows, 0], np.int64)
+        starts = np.array([*self._starts, start_ns], np.int64)
+        durations = np.array([*self._ends, start_ns + duration_ns], np.int64) - starts
+        self._forget()
+        parents = self._parents(rows, starts)
+        below = np.bincount(parents[:-1], weights=durations[:-1], minlength=len(rows)).astype(np.int64)
+        recorder.spans.extend(
+            {
+                "moment": np.full(len(rows), moment),
+                "layer": rows,
+                "start_ns": starts - recorder.origin_ns,
+                "duration_ns": durations,
+                "self_ns": durations - below,
+            }
+        )
+
+    def _forget(self) -> None:
+        self._rows.clear()
+        self._starts.clear()
+        self._ends.clear()
+
+    def _parents(self, rows: Array, starts: Array) -> Array:
+        """For each span (in order of their ends) the index of the span that called it; the last one is the model's.
+
+        The order of calls is nearly always that of the moment before, so the answer is kept.
+        """
+        if self._known_rows is None or not np.array_equal(rows, self._known_rows):
+            self._known_rows = rows
+            self._known_parents = parents_of(starts)
+        assert self._known_parents is not None
+        return self._known_parents
+
+    def _timed(self, row: int, forward: Forward) -> Forward:
+        now = time.perf_counter_ns
+        add_row, add_start, add_end = self._rows.append, self._starts.append, self._ends.append
+
+        @functools.wraps(forward)  # transformers looks at the signature of ``forward``
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = now()
+            output = forward(*args, **kwargs)
+            end = now()
+            add_row(row)
+            add_start(start)
+            add_end(end)
+            return output
+
+        return timed
+
+
+def parents_of(starts: Sequence[int] | Array) -> Array:
+    """For spans in the order in which they ended, the index of each span's caller (the last span's is itself).
+
+    A span that ended later and started no later than another contains it.
+    """
+    parents = np.full(len(starts), len(starts) - 1, np.int64)
+    open_spans: list[int] = []
+    for index, start in enumerate(starts):
+        while open_spans and starts[open_spans[-1]] >= start:
+            parents[open_spans.pop()] = index
+        open_spans.append(index)
+    return parents
+
+
+class LayerClockInstrument:
+    """How the layer clock appears among the instruments; the engine drives it, so it is not sampled."""
+
+    id = "layer_clock"
+    title = "Layer clock"
+    summary = "time of every layer, in every other moment"
+    period_s: float | None = None
+
+    def check(self) -> str | None:
+        """Works with every model that calls its layers from Python."""
+        return None
+
+    def open(self, recorder: Recorder) -> Reading:
+        """Never: the engine installs a ``LayerClock`` on the model itself."""
+        raise AssertionError("the layer clock is not sampled")
+
+
+INSTRUMENT = LayerClockInstrument()

