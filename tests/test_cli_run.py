@@ -6,17 +6,20 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import cli
+from core.commands import demo
 from core.session.store import SessionStore
 from tests.shape import check_run_json
 
 ROOT = Path(__file__).parent.parent
-TINY = "arch:llama?hidden_size=64&intermediate_size=128&num_hidden_layers=2&num_attention_heads=4&num_key_value_heads=2&vocab_size=256"
+SHAPE = "hidden_size=64&intermediate_size=128&num_hidden_layers=2&num_attention_heads=4&num_key_value_heads=2&vocab_size=256"
+TINY = f"arch:llama?{SHAPE}"
 SMALL_RUN = ("--prompt-tokens", "8", "--new-tokens", "8", "--repeats", "3", "--warmup", "1", "--threads", "1")
 WITHOUT_QT = (
     "import sys\n"
@@ -168,10 +171,12 @@ def test_what_only_the_program_can_refuse(capsys: pytest.CaptureFixture[str], ar
     assert "Traceback" not in said.err
 
 
-def test_the_demo_without_a_window_writes_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_demo_without_a_window_writes_its_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "WORKLOAD", replace(demo.WORKLOAD, new_tokens=4, repeats=2))
     folder = tmp_path / "demo"
-    tiny = TINY.replace("vocab_size=256", "vocab_size=512")
-    assert cli.main(["demo", "--headless", "--out", str(folder), "--model", tiny]) == 0
+    assert cli.main(["demo", "--headless", "--out", str(folder), "--model", TINY]) == 0
     said = capsys.readouterr().out
     names = {path.name for path in folder.iterdir()}
     charts = {f"{name}.png" for name in ("latency", "memory", "heat", "stages", "machine")}

@@ -187,9 +187,21 @@ def test_architecture_that_does_not_fit_is_refused_unless_forced(monkeypatch):
     assert load(LLAMA_SPEC, force=True).facts.parameters
 
 
-def test_filling_random_weights_can_be_cancelled():
+def test_filling_random_weights_is_cancelled_between_two_tensors():
+    class CancelInside(Progress):
+        looks = 0
+
+        def check(self):
+            if self.text.startswith("Filling"):
+                self.looks += 1
+            if self.looks == 20:
+                self.cancelled.set()
+            super().check()
+
+    progress = CancelInside()
     with pytest.raises(Cancelled):
-        catalog.load(ModelConfig(LLAMA_SPEC), "cpu", CancelAt("Filling"))
+        catalog.load(ModelConfig(LLAMA_SPEC), "cpu", progress)
+    assert progress.looks == 20
 
 
 def facts(parameters: int | None, load_bytes: int | None = None) -> ModelFacts:

@@ -63,7 +63,7 @@ def edit_config(folder, **changes):
         ("hub:not a name", "write ORG/NAME"),
         ("./nowhere", "There is no folder nowhere; check the path"),
         ("nowhere.gguf", "There is no file nowhere.gguf; check the path"),
-        ("arch:gpt5", "transformers has no architecture 'gpt5'; give one that it has, such as gpt2, "),
+        ("arch:gpt5", "transformers has no architecture 'gpt5'; give one that it has, such as gptj, gpt2"),
         ("arch:gpt2?layers=3", "gpt2 has no option 'layers'; give one that it has, such as n_layer, "),
         ("arch:gpt2?n_layer=three", "give a whole number (the standard is 12)"),
         ("arch:gpt2?use_cache=maybe", "give true or false"),

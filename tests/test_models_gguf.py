@@ -77,13 +77,17 @@ def test_converts_once_and_exactly(tmp_path, cache, monkeypatch, capfd):
 def test_long_vocabulary_and_one_without_its_size_convert_alike(tmp_path, cache, monkeypatch):
     path = tmp_path / "tiny.gguf"
     save_gguf(path)
-    expected = load(path).model
-    os.utime(path, ns=(1, 1))
+    expected = load(path)
     monkeypatch.setattr(gguf_conversion, "LONG_ARRAY", 10)  # so that 64 tokens count as a long vocabulary
-    converted = load(path)
-    assert converted.model.config.to_dict() == expected.config.to_dict()
-    assert torch.equal(converted.model.lm_head.weight, expected.lm_head.weight)
-    assert len(converted.tokenizer) == 64
+    for with_size in (True, False):
+        other = tmp_path / f"{with_size}.gguf"
+        save_gguf(other, with_size=with_size)
+        loaded = load(other)
+        assert loaded.model.config.to_diff_dict() | {"_name_or_path": ""} == expected.model.config.to_diff_dict() | {
+            "_name_or_path": ""
+        }
+        assert torch.equal(loaded.model.lm_head.weight, expected.model.lm_head.weight)
+        assert loaded.tokenizer.get_vocab() == expected.tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize("lacks", [{"with_tokenizer": False}, {"merged": "ht"}])
@@ -141,6 +145,22 @@ def test_no_space_for_the_conversion(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(gguf_conversion.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(Refusal, match=r"is free; .*TICKSCOPE_CACHE"):
         load(path)
+
+
+def test_disk_full_while_saving(tmp_path, cache, monkeypatch):
+    import transformers
+    from safetensors import SafetensorError
+
+    path = tmp_path / "tiny.gguf"
+    save_gguf(path)
+
+    def full(*_args, **_kwargs):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "save_pretrained", full)
+    with pytest.raises(Refusal, match="there is no space left"):
+        load(path)
+    assert list((cache / "gguf").iterdir()) == []
 
 
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch):

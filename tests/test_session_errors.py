@@ -1,10 +1,10 @@
 """Every way a session file can be bad is one sentence that says what to do, and nothing is lost."""
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -184,19 +184,21 @@ print(store.read_only, len(store.runs()))
 """
 
 
-def test_folder_that_is_not_writable(sample, tmp_path):
-    for folder in tmp_path.parents:
-        if folder.name.startswith("pytest-") and folder.stat().st_uid == os.getuid():
-            folder.chmod(0o755)
-    tmp_path.chmod(0o555)
-    done = subprocess.run(
-        [sys.executable, "-c", LOCKED_OUT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    tmp_path.chmod(0o755)
+def test_folder_that_is_not_writable():
+    # Not pytest's own folder: that is closed to everyone but the user, and the administrator must become someone else.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(SAMPLE, folder / "sample.tickscope")
+        folder.chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", LOCKED_OUT, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
-    assert first == f"The folder {tmp_path} is not writable; choose another place for new.tickscope."
-    assert second == "True 3"
+    assert done.stdout.splitlines() == [
+        f"The folder {folder} is not writable; choose another place for new.tickscope.",
+        "True 3",
+    ]
 
 
 def test_already_open_in_another_process(sample):

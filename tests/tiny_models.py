@@ -43,7 +43,9 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-def save_gguf(path: Path, *, with_tokenizer: bool = True, merged: str = "th", architecture: str = "llama") -> None:
+def save_gguf(
+    path: Path, *, with_tokenizer: bool = True, with_size: bool = True, merged: str = "th", architecture: str = "llama"
+) -> None:
     """A one-block Llama as GGUF, its large matrices as Q8_0; ``merged`` other than "th" makes its tokenizer useless."""
     import gguf
     import numpy as np
@@ -57,7 +59,8 @@ def save_gguf(path: Path, *, with_tokenizer: bool = True, merged: str = "th", ar
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(64)
+    if with_size:
+        writer.add_vocab_size(64)
     if with_tokenizer:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("default")

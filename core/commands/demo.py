@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from core.commands import report
@@ -21,8 +22,7 @@ WORKLOAD = WorkloadConfig(new_tokens=32, repeats=5, warmup=1)
 def demo(args: argparse.Namespace) -> int:
     """Run the demo and write its files, each named on stdout."""
     folder = args.out or DEFAULT_FOLDER
-    config = RunConfig(ModelConfig(args.model), workload=WORKLOAD, name="Demo")
-    check(config)
+    config = demo_config(args.model)
     _make(folder)
     session = folder / "demo.tickscope"
     note(f"A short run of {args.model} without a window; its files go to {folder}.")
@@ -32,6 +32,17 @@ def demo(args: argparse.Namespace) -> int:
         written = [session, *write_files(measured, folder)]
         write("Written:\n" + "\n".join(f"  {path}" for path in written))
     return status
+
+
+def demo_config(spec: str) -> RunConfig:
+    """The short run of a model; random tokens for one without tokenizer. ``Refusal`` if it is not there."""
+    from core.models import catalog
+
+    model = ModelConfig(spec)
+    workload = WORKLOAD if catalog.describe(model).has_tokenizer else replace(WORKLOAD, prompt_tokens=16)
+    config = RunConfig(model, workload=workload, name="Demo")
+    check(config)
+    return config
 
 
 def write_files(run: Run, folder: Path) -> list[Path]:

@@ -111,15 +111,21 @@ def _remove_leftovers(folder: Path) -> None:
 def _write(path: Path, dtype: str, header: GgufHeader, into: Path, progress: Progress) -> None:
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     text = "Converting the GGUF file (only the first time)"
-    with loading.quiet(progress, text), loading.refusing(path.name), _watched_reader(header, progress):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=getattr(torch, dtype), local_files_only=True
-        )
+    with loading.quiet(progress, text), _watched_reader(header, progress):
+        with loading.refusing(path.name):
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=getattr(torch, dtype), local_files_only=True
+            )
         _forget_quantization(model)
         progress.report("Saving the converted weights")
-        model.save_pretrained(into, max_shard_size=_SHARD)
+        try:
+            model.save_pretrained(into, max_shard_size=_SHARD)
+        except SafetensorError as error:  # how safetensors passes on what the system said about a file
+            full = "os error 28" in str(error) or "os error 112" in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
         del model
         gc.collect()
         trouble = _write_tokenizer(path, into, progress) if "tokenizer.ggml.tokens" in header.values else "none in the file"

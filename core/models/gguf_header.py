@@ -9,6 +9,7 @@ import mmap
 import struct
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,13 @@ def read_header(path: Path) -> GgufHeader:
         raise Refusal(f"{path} is a folder; give the .gguf file itself.")
     if not path.is_file():
         raise Refusal(f"There is no file {path}; check the path.")
-    size = path.stat().st_size
+    facts = path.stat()
+    return _read(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, size: int, _modified_ns: int) -> GgufHeader:
+    """Kept for the next question about the same file: describing and loading ask several times."""
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise Refusal(f"{path} is not a GGUF file (it does not begin with GGUF); choose another file or download it again.")

@@ -24,6 +24,13 @@ class Int8DynamicOptions:
             "help": "A head that shares its weight with the embedding gets an int8 copy; the embedding stays float32",
         },
     )
+    skip: str = field(
+        default="",
+        metadata={
+            "label": "Leave in float32",
+            "help": "Layers whose path contains one of these words, such as down_proj; separate them by a space or +",
+        },
+    )
     granularity: str = field(
         default="tensor",
         metadata={
@@ -59,9 +66,11 @@ class Int8Dynamic:
         if quantize is None:
             raise Refusal("This torch no longer has quantize_dynamic; use the pass int8_weight_only instead.")
         model = subject.model
-        paths = [path for path in linear_paths(model, options.include_head) if path]
+        paths = [path for path in linear_paths(model, options.include_head, options.skip) if path]
         if not paths:
-            raise Refusal("int8 dynamic found no linear layer in this model; switch the pass off.")
+            raise Refusal(
+                "int8 dynamic found no linear layer to change in this model; switch the pass off or skip fewer layers."
+            )
         for path in paths:
             if (linear := as_linear(module := model.get_submodule(path))) is not module:
                 replace(model, path, linear)
@@ -79,8 +88,11 @@ class Int8Dynamic:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says on this path each time: that torch.ao moves to torchao, and about its observers' ranges."""
+    """Without what torch says on this path: that torch.ao and its tensors will go one day, and about observers' ranges."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"torch\.ao\.quantization is deprecated", category=DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", message=r"torch\.quantize_per_tensor, torch\.quantize_per_channel", category=UserWarning
+        )
         warnings.filterwarnings("ignore", message=r"Please use quant_min and quant_max", category=UserWarning)
         yield

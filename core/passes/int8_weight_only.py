@@ -34,6 +34,13 @@ class Int8WeightOnlyOptions:
             "help": "A head that shares its weight with the embedding gets an int8 copy; the embedding stays as it is",
         },
     )
+    skip: str = field(
+        default="",
+        metadata={
+            "label": "Leave as they are",
+            "help": "Layers whose path contains one of these words, such as down_proj; separate them by a space or +",
+        },
+    )
     activations: str = field(
         default="bfloat16",
         metadata={
@@ -60,9 +67,11 @@ class Int8WeightOnly:
 
     def apply(self, subject: Subject, options: Int8WeightOnlyOptions) -> PassReport:
         model = subject.model
-        paths = [path for path in linear_paths(model, options.include_head) if path]
+        paths = [path for path in linear_paths(model, options.include_head, options.skip) if path]
         if not paths:
-            raise Refusal("int8 weights found no linear layer in this model; switch the pass off.")
+            raise Refusal(
+                "int8 weights found no linear layer to change in this model; switch the pass off or skip fewer layers."
+            )
         on_cpu = True
         for path in paths:
             linear = as_linear(model.get_submodule(path))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 AUTO_SHARE = 0.1
-_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_PARTS = re.compile(r"[\s,+]+")
+_PART = re.compile(r"\d+(-\d+)?")
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers", "mlp_layer_types")
 """Configuration values with one entry per block that the models' forward passes index by block number."""
 
@@ -27,14 +28,14 @@ class LayerDropOptions:
         default=AUTO,
         metadata={
             "label": "Blocks to drop",
-            "help": "Block numbers from 0, such as 20-24,28; auto drops a tenth of them, just before the last block",
+            "help": "Block numbers from 0, such as 14-16+20 (or with commas); auto drops a tenth of them, just past the middle",
         },
     )
 
     def __post_init__(self) -> None:
-        text = self.layers.replace(" ", "")
-        if text != AUTO and _LIST.fullmatch(text) is None:
-            raise ValueError(f"layers is {self.layers!r}; give block numbers such as 20-24,28, or auto")
+        parts = _parts(self.layers)
+        if parts != [AUTO] and (not parts or any(_PART.fullmatch(part) is None for part in parts)):
+            raise ValueError(f"layers is {self.layers!r}; give block numbers such as 14-16+20, or auto")
 
 
 @passes.register
@@ -93,18 +94,17 @@ def find_blocks(model: torch.nn.Module) -> tuple[str, Any]:
 def numbers(text: str, count: int) -> list[int]:
     """The block numbers that ``text`` names, of ``count`` blocks, sorted; ``Refusal`` if they are out of range or all.
 
-    ``auto`` is a tenth of the blocks (at least one), ending just before the last: late middle blocks change the hidden state
-    least, the last one much.
+    ``auto`` is a tenth of the blocks (at least one) just past the middle. Measured on SmolLM2-135M (30 blocks, KLD of three
+    dropped blocks over 60 tokens): 0.3 to 0.4 past the middle, 1 to 8 among the last five, 7 to 11 among the first.
     """
     if count < 2:
         raise Refusal("Layer drop needs a model of at least two blocks; switch the pass off.")
-    text = text.replace(" ", "")
-    if text == AUTO:
-        share = max(1, round(count * AUTO_SHARE))
-        last = count - 1
-        return list(range(last - share, last))
+    parts = _parts(text)
+    if parts == [AUTO]:
+        middle = count // 2
+        return list(range(middle, middle + max(1, round(count * AUTO_SHARE))))
     found: set[int] = set()
-    for part in text.split(","):
+    for part in parts:
         first, _, last_text = part.partition("-")
         low, high = int(first), int(last_text or first)
         if low > high or high >= count:
@@ -113,6 +113,11 @@ def numbers(text: str, count: int) -> list[int]:
     if len(found) == count:
         raise Refusal(f"Layer drop would drop all {count} blocks; leave at least one.")
     return sorted(found)
+
+
+def _parts(text: str) -> list[str]:
+    """``+`` and spaces separate as well as commas, which the command line needs between options."""
+    return [part for part in _PARTS.split(text) if part]
 
 
 def ranges(sorted_numbers: list[int]) -> str:

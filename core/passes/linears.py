@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 
-def linear_paths(model: torch.nn.Module, include_head: bool) -> list[str]:
+def linear_paths(model: torch.nn.Module, include_head: bool, skip: str = "") -> list[str]:
     """Dotted paths of all plain ``nn.Linear`` and transformers ``Conv1D`` layers, in module order.
 
     Only the exact classes count: subclasses exist because their owner reads ``.weight`` itself. ``include_head`` False
-    leaves out the output projection to the vocabulary.
+    leaves out the output projection to the vocabulary; ``skip`` holds words (separated by spaces, ``+`` or commas), and a
+    layer whose path contains one of them is left out.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
 
     head = None if include_head else output_head(model)
     kinds = (torch.nn.Linear, Conv1D)
-    return [path for path, module in model.named_modules() if type(module) in kinds and module is not head]
+    found = [path for path, module in model.named_modules() if type(module) in kinds and module is not head]
+    words = [word for word in re.split(r"[\s,+]+", skip) if word]
+    return [path for path in found if not any(word in path for word in words)]
 
 
 def output_head(model: torch.nn.Module) -> torch.nn.Module | None:

@@ -14,7 +14,7 @@ from core.config import PassConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, passes
-from core.passes.kernels import kernels_that_ran
+from core.passes.kernels import as_run, kernels_that_ran
 from core.passes.weights import weight_bytes
 from core.targets.base import TargetFacts
 
@@ -188,7 +188,9 @@ def apply_all(
         before, held = held, weight_bytes(subject.model)
         reports.append(_completed(report, before, held, took))
     if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
-        return named(reports, kernels_that_ran(probe))
+        with as_run(subject):
+            probe()  # compiles what is to be compiled, which would drown the kernels
+            return named(reports, kernels_that_ran(probe))
     return tuple(reports)
 
 

@@ -29,8 +29,11 @@ def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 def _packed_bytes(module: torch.nn.Module) -> int:
     """Bytes behind a ``LinearPackedParams`` of ``torch.ao``, whose weight is a packed object and no tensor of the module."""
+    import torch
+
     unpack = getattr(module, "_weight_bias", None)
-    if unpack is None or not hasattr(module, "_packed_params"):
+    # the quantised layer answers too, by asking its LinearPackedParams, which alone holds the packed object
+    if unpack is None or isinstance(getattr(module, "_packed_params", module), torch.nn.Module):
         return 0
     weight, bias = unpack()
     held = weight.numel() * weight.element_size()

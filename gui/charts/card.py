@@ -176,8 +176,10 @@ class Chart(Card):
             plot.reset()
 
     def table(self) -> Mapping[str, Sequence[Any]]:
-        """The drawn data as columns of equal length, for the clipboard."""
-        return {}
+        """The drawn data as columns of equal length, for the clipboard: the same as in the CSV file."""
+        from core.export.figures import chart_table
+
+        return {} if self.run is None else chart_table(self.figure_name, self.run)
 
     def picture(self) -> QPixmap:
         """The card as it looks now, without its menu button."""

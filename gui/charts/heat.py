@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
@@ -13,7 +11,8 @@ from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QWidget
 
 from core import units
 from core.analysis import series
-from core.session.run import Run, Unavailable
+from core.analysis.select import main_kind
+from core.session.run import Run
 from gui.charts.axis import Axis, nice_limit, plain_number
 from gui.charts.card import Chart
 from gui.charts.colours import ColourBar, lookup_table
@@ -21,7 +20,7 @@ from gui.charts.plot import Plot
 from gui.theme import Palette
 from profilers.trace import KINDS
 
-HIDDEN_HINT = "No layer has been timed yet: the first traced moment shows them."
+NOTHING_YET = "No layer has been timed yet: the first traced moment shows them."
 
 
 class MomentAxis(Axis):
@@ -74,6 +73,7 @@ class LayerHeat(Chart):
         self.plot.addItem(self.image, ignoreBounds=True)
         self._paths: list[str] = []
         self._selected = ""
+        self._partial = ""  # why only some moments have layers
         self._capacity = 0
         self._run_key: tuple[int, str] | None = None
         self._frame = QGraphicsRectItem()
@@ -102,12 +102,17 @@ class LayerHeat(Chart):
         if row is not None:
             columns = 1 if self.series is None else self.series.milliseconds.shape[1]
             self._frame.setRect(QRectF(0, row, columns, 1))
-        self.set_note("layer × traced moment" if row is None else f"{self._selected} selected", "layer × moment")
+        if row is not None:
+            self.set_note(f"{self._selected} selected", "1 selected")
+        elif self._partial:
+            self.set_note(self._partial, "prefill only")
+        else:
+            self.set_note("layer × traced moment", "layer × moment")
 
     def draw(self, run: Run) -> str | None:
         data = series.heat(run)
         if not data.milliseconds.size:
-            return hidden_layers(run.facts.unavailable) or HIDDEN_HINT
+            return hidden_layers(run, main_kind(run.trace.moments)) or NOTHING_YET
         key = (run.id, run.created)
         if key != self._run_key:
             self._run_key, self.limit_ms, self._capacity = key, 0.0, 0
@@ -123,13 +128,12 @@ class LayerHeat(Chart):
         running = run.facts.status == "running"
         expected = max(run.facts.planned_moments // 2, self._capacity) if running else 0
         self._capacity = count if not running else max(expected, count if count <= expected else math.ceil(count * 1.25))
+        shown = KINDS.index(main_kind(run.trace.moments)) in run.trace.moments["kind"][data.moments]
+        self._partial = "" if shown else hidden_layers(run, main_kind(run.trace.moments))
         self._paint(data)
         self.plot.fit(0.0, float(self._capacity), 0.0, float(rows))
         self.select_layer(self._selected)
         return None
-
-    def table(self) -> Mapping[str, Sequence[Any]]:
-        return {} if self.series is None else self.series.table()
 
     def recolour(self, palette: Palette) -> None:
         self.bar.set_palette(palette)
@@ -191,9 +195,9 @@ class LayerHeat(Chart):
             self.layer_selected.emit(self._paths[target])
 
 
-def hidden_layers(unavailable: Sequence[Unavailable]) -> str:
-    """Why there are no layer times, as a sentence; "" where nothing is said."""
-    for item in unavailable:
-        if "layer" in item.what:
-            return f"No layer times: {item.why}."
-    return ""
+def hidden_layers(run: Run, kind: str) -> str:
+    """Why moments of ``kind`` have no layer times, as a sentence; "" where nothing is known to hide them."""
+    why = next((item.why for item in run.facts.unavailable if "layer" in item.what), "")
+    if not why and kind == "decode" and any(choice.id == "compile_decode" for choice in run.config.passes):
+        why = "compiled decode runs as one graph, in which layers are not timed one by one"
+    return f"No layer times: {why}." if why else ""

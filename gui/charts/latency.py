@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyqtgraph as pg
@@ -98,9 +97,6 @@ class LatencyChart(Chart):
         span = max(last, planned)
         self.plot.fit(-0.012 * span, span * 1.005, 0.0, self.limit_ms * HEADROOM)
         return None
-
-    def table(self) -> Mapping[str, Sequence[Any]]:
-        return {} if self.series is None else self.series.table()
 
     def recolour(self, palette: Palette) -> None:
         colours = {

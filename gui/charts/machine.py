@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyqtgraph as pg
@@ -27,7 +26,7 @@ MEANINGS = {
     "frequency": "Clock of the processor, mean over the cores, as the system reports it.",
     "switches": "How often the system took the processor away from this process (involuntary context switches).",
 }
-REASON_WORDS = {"cpu": ("cpu", "utilization", "utilisation"), "frequency": ("frequency", "clock"), "switches": ("switch",)}
+REASON_WORDS = {"cpu": ("cpu", "utilization"), "frequency": ("frequency", "utilization"), "switches": ("switch", "utilization")}
 
 
 class TrackCell(QWidget):
@@ -139,15 +138,6 @@ class MachineChart(Chart):
                 cell.show_series(track, self._span, fresh)
         self.set_note(f"{math.floor(end * 10) / 10:.1f} s" if self._series else "")
         return None
-
-    def table(self) -> Mapping[str, Sequence[Any]]:
-        columns: dict[str, list[Any]] = {"track": [], "unit": [], "time_s": [], "value": []}
-        for track in self._series:
-            columns["track"] += [track.name] * len(track.value)
-            columns["unit"] += [track.unit] * len(track.value)
-            columns["time_s"] += track.time_s.tolist()
-            columns["value"] += track.value.tolist()
-        return columns
 
     def recolour(self, palette: Palette) -> None:
         for order, cell in enumerate(self.cells.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,9 +84,6 @@ class MemoryChart(Chart):
         self.plot.fit(0.0, max(self._span, 1e-6), 0.0, self._top)
         self._label()
         return None
-
-    def table(self) -> Mapping[str, Sequence[Any]]:
-        return {} if self.series is None else self.series.table()
 
     def recolour(self, palette: Palette) -> None:
         for kind, item in self.areas.items():

@@ -14,7 +14,7 @@ from core import units
 from core.analysis import series
 from core.session.run import Run
 from gui.charts.card import Chart
-from gui.charts.heat import hidden_layers
+from gui.charts.heat import NOTHING_YET, hidden_layers
 from gui.charts.plot import Painted
 from gui.theme import Palette
 from profilers.trace import KINDS
@@ -133,7 +133,7 @@ class StageBars(Chart):
         self.series = data
         self.kind_button.setText(f"{data.kind.replace('_', ' ')} ▾")
         if not data.stages:
-            return hidden_layers(run.facts.unavailable) or "No layer has been timed yet: the first traced moment shows them."
+            return hidden_layers(run, data.kind) or NOTHING_YET
         early = " (warming up)" if data.provisional else ""
         self.set_note(f"median moment, scaled to {data.scaled_to}{early}", f"scaled to {data.scaled_to}{early}")
         rows = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from PySide6.QtCore import QItemSelection, QModelIndex, QPersistentModelIndex, QRectF, QSortFilterProxyModel, Qt
-from PySide6.QtGui import QColor, QGuiApplication, QKeySequence, QPainter, QShortcut
+from PySide6.QtGui import QColor, QGuiApplication, QKeySequence, QPainter, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from core.analysis.select import main_kind
 from core.session.run import Run
 from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
@@ -31,6 +32,7 @@ from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.layer_model import BAR_ROLE, COLUMNS, LISTS, PATH_ROLE, SORT_ROLE, LayerModel
 
+NARROW = 900
 WIDTHS = (0, 140, 80, 60, 84, 84, 160)
 
 
@@ -72,6 +74,7 @@ class LayersView(QWidget):
         self._run: Run | None = None
         self._rows: list[Mapping[str, Any]] = []
         self._kinds: tuple[str, ...] = ()
+        self._partial = ""  # why the main kind of moment has no layers
         self._build_head()
         self._build_tree()
         self.hint = QLabel(self)
@@ -122,8 +125,10 @@ class LayersView(QWidget):
         if not self._rows:
             waiting = "No layer has been timed yet: the first traced moment after warm-up shows them."
             none = "This run has no layer times: no traced moment was kept."
-            self._explain(hidden_layers(run.facts.unavailable) or (waiting if run.facts.status == "running" else none))
+            why = self._hidden(run, summary)
+            self._explain(why or (waiting if run.facts.status == "running" else none))
             return
+        self._partial = self._hidden(run, summary) if main_kind(run.trace.moments) not in self._kinds else ""
         if self.model.set_layers(run.trace.layers):
             self._expand_to_blocks()
         self._show_kind()
@@ -195,6 +200,7 @@ class LayersView(QWidget):
         self.tree.setAccessibleName("Layers")
         self.tree.setModel(self.proxy)
         self.tree.setUniformRowHeights(True)
+        self.tree.setIndentation(16)
         self.tree.setAlternatingRowColors(True)
         self.tree.setSelectionBehavior(QTreeView.SelectionBehavior.SelectRows)
         self.tree.setSortingEnabled(True)
@@ -238,7 +244,19 @@ class LayersView(QWidget):
             self.proxy.invalidate()  # while a run is going rows keep their places; a click on the header sorts them anew
         self.tree.viewport().update()
         scaled = rows[0].get("scaled_to", "clean") if rows else "clean"
-        self.note.setText(f"median moment, scaled to {scaled}" if scaled == "clean" else "median traced moment, not scaled")
+        how = f"median moment, scaled to {scaled}" if scaled == "clean" else "median traced moment, not scaled"
+        self.note.setText(how)
+        self.note.setToolTip(self._partial or how)
+        if self._partial:
+            self.note.setText(self._partial)
+
+    def _hidden(self, run: Run, summary: Mapping[str, Any] | None) -> str:
+        """Why there are no layer times of the moments that the run is about."""
+        kind = main_kind(run.trace.moments)
+        for item in (summary or {}).get("unavailable", ()):
+            if item["what"] in ("layers", f"layers of {kind}"):
+                return f"No layer times of {kind} moments: {item['why']}."
+        return hidden_layers(run, kind)
 
     def _filter(self, text: str) -> None:
         self.proxy.setFilterFixedString(text.strip())
@@ -272,6 +290,10 @@ class LayersView(QWidget):
         self.kind_combo.setVisible(text is None)
         self.note.setVisible(text is None)
         self.filter.setEnabled(text is None)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.tree.setColumnHidden(1, self.width() < NARROW)  # the type is in the tooltip too
 
 
 def layer_rows_of(run: Run) -> list[Mapping[str, Any]]:

@@ -1,0 +1,82 @@
+"""The house itself: what is on disk is what is registered, and starting needs nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.export.base import exporters
+from core.models.base import sources
+from core.passes.base import passes
+from core.registry import Registry
+from core.targets.base import targets
+from profilers.base import instruments
+
+ROOT = Path(__file__).parent.parent
+
+
+def files_with(folder: str, mark: str) -> int:
+    return sum(mark in path.read_text() for path in (ROOT / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("registry", "folder", "mark"),
+    [
+        (sources, "core/models", "@sources.register"),
+        (passes, "core/passes", "@passes.register"),
+        (targets, "core/targets", "@targets.register"),
+        (exporters, "core/export", "@exporters.register"),
+    ],
+)
+def test_every_file_that_registers_is_discovered(registry: Registry, folder: str, mark: str) -> None:
+    marks = sum(path.read_text().count(mark) for path in (ROOT / folder).glob("*.py") if path.name != "base.py")
+    ids = [item.id for item in registry]
+    assert len(ids) == len(set(ids)) == marks > 0
+
+
+def test_every_instrument_on_disk_is_found() -> None:
+    assert len(instruments()) == files_with("profilers", "\nINSTRUMENT = ") > 0
+
+
+def test_two_of_one_id_are_an_error() -> None:
+    registry: Registry = Registry("thing", "core")
+
+    class Thing:
+        id = "same"
+
+    registry.register(Thing)
+    with pytest.raises(AssertionError, match="same"):
+        registry.register(Thing)
+
+
+@pytest.mark.parametrize("module", ["core.program", "core.cli", "gui.app"])
+def test_importing_the_app_does_not_import_torch(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["core.program", "core.cli"])
+def test_the_lower_floors_do_not_import_qt(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in sys.modules if m.startswith(('PySide6', 'pyqtgraph', 'gui'))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for floor in ("gui", "core", "profilers", "tests", "benchmarks")
+        for path in (ROOT / floor).rglob("*.py")
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_packaging_is_no_package() -> None:
+    """It would shadow PyPI's ``packaging``, which transformers and pytest import from the repository root."""
+    assert not (ROOT / "packaging" / "__init__.py").exists()
