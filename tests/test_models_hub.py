@@ -100,6 +100,7 @@ def server(model, cache, monkeypatch):
     from huggingface_hub import constants
 
     fake = FakeHub(model)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", fake.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", fake.url + "/{repo_id}/resolve/{revision}/{filename}")
     yield fake

@@ -68,9 +68,7 @@ class Int8Dynamic:
         model = subject.model
         paths = [path for path in linear_paths(model, options.include_head, options.skip) if path]
         if not paths:
-            raise Refusal(
-                "int8 dynamic found no linear layer to change in this model; switch the pass off or skip fewer layers."
-            )
+            raise Refusal("int8 dynamic found no linear layer to change here; switch the pass off or skip fewer layers.")
         for path in paths:
             if (linear := as_linear(module := model.get_submodule(path))) is not module:
                 replace(model, path, linear)
@@ -91,8 +89,6 @@ def _quiet() -> Iterator[None]:
     """Without what torch says on this path: that torch.ao and its tensors will go one day, and about observers' ranges."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"torch\.ao\.quantization is deprecated", category=DeprecationWarning)
-        warnings.filterwarnings(
-            "ignore", message=r"torch\.quantize_per_tensor, torch\.quantize_per_channel", category=UserWarning
-        )
+        warnings.filterwarnings("ignore", message=r"torch\.quantize_per_tensor, torch\.", category=UserWarning)
         warnings.filterwarnings("ignore", message=r"Please use quant_min and quant_max", category=UserWarning)
         yield

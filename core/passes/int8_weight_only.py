@@ -69,9 +69,7 @@ class Int8WeightOnly:
         model = subject.model
         paths = [path for path in linear_paths(model, options.include_head, options.skip) if path]
         if not paths:
-            raise Refusal(
-                "int8 weights found no linear layer to change in this model; switch the pass off or skip fewer layers."
-            )
+            raise Refusal("int8 weights found no linear layer to change here; switch the pass off or skip fewer layers.")
         on_cpu = True
         for path in paths:
             linear = as_linear(model.get_submodule(path))

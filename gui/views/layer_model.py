@@ -132,7 +132,7 @@ class LayerModel(QAbstractItemModel):
 
     def _tip(self, number: int) -> str:
         layer, times = self.layers[number], self.times[number]
-        name = layer.path or layer.type
+        name = f"{layer.path} ({layer.type})" if layer.path else layer.type
         if times.summed:
             return f"{name}\nNot called itself; its total is that of the modules inside it."
         if times.total_ns is None:

@@ -1,0 +1,491 @@
+"""Passes: each on tiny random models, with what it reports, refuses and leaves behind."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig
+
+import core.passes
+from core.config import PassConfig
+from core.errors import Refusal
+from core.models.base import ModelFacts
+from core.passes import compile_decode, int8_weight_only, layer_drop, plan
+from core.passes.base import PassContext, Phase, Subject, passes
+from core.passes.kernels import as_run, innermost, is_gemm, kernels_that_ran
+from core.passes.linears import as_linear, linear_paths
+from core.passes.weights import weight_bytes
+from core.targets.base import TargetFacts
+
+CPU = TargetFacts("cpu", "CPU", "Example CPU", True, threads=2)
+CUDA = TargetFacts("cuda", "CUDA", "Example GPU", True)
+IDS = torch.arange(12).reshape(2, 6) + 3
+
+
+def llama(**changes: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 64}
+    config = LlamaConfig(
+        **{**sizes, "num_key_value_heads": 2, "tie_word_embeddings": True, "initializer_range": 0.2, **changes}
+    )
+    return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+
+
+def gpt2() -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=64, n_positions=64, initializer_range=0.2)
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_()  # they start as zero, which would hide a lost bias
+    return model
+
+
+def bert() -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, vocab_size=64)
+    return AutoModel.from_config(config).eval().requires_grad_(False)
+
+
+def subject(model: torch.nn.Module, task: str = "text-generation") -> Subject:
+    return Subject(model, task, torch.get_num_threads(), 16, 2)
+
+
+def facts(**changes: Any) -> ModelFacts:
+    known = {"spec": "s", "name": "n", "architecture": "a", "task": "text-generation", "parameters": 1, "layers": 4}
+    rest = {"dtype": "float32", "weight_bytes": 1, "file_bytes": 1, "context_length": 64, "has_tokenizer": True}
+    return ModelFacts(**{**known, **rest, **changes})
+
+
+def tokens(model: torch.nn.Module, count: int = 8, **arguments: Any) -> list[list[int]]:
+    fixed = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "pad_token_id": 0}
+    return model.generate(IDS, attention_mask=torch.ones_like(IDS), **fixed, **arguments).tolist()
+
+
+def apply(model: torch.nn.Module, *choices: PassConfig | str, task: str = "text-generation"):
+    """Apply and return (subject, reports)."""
+    made = subject(model, task)
+    return made, plan.apply_all(made, [PassConfig(one) if isinstance(one, str) else one for one in choices])
+
+
+def likeness(model: torch.nn.Module, other: torch.nn.Module) -> float:
+    """Cosine of two models' outputs for the same tokens."""
+    first, second = (one(IDS)[0].float().flatten() for one in (model, other))
+    assert torch.isfinite(second).all()
+    return torch.nn.functional.cosine_similarity(first, second, dim=0).item()
+
+
+# -- the registry and the plan --------------------------------------------------------------------------------------------
+
+
+def test_every_pass_file_is_registered_and_every_pass_has_a_file() -> None:
+    folder = Path(core.passes.__file__).parent
+    files = {path.stem for path in folder.glob("*.py") if "@passes.register" in path.read_text()}
+    assert files == {one.id for one in passes}
+    assert files == {"bfloat16", "compile_decode", "int8_dynamic", "int8_weight_only", "layer_drop", "threads"}
+
+
+def test_every_option_has_a_label_and_a_help() -> None:
+    for one in passes:
+        for field in () if one.options is None else plan.dataclasses.fields(one.options):
+            assert field.metadata["label"], (one.id, field.name)
+            assert field.metadata["help"], (one.id, field.name)
+        plan.parse_options(one, {})  # every option has a default
+
+
+def test_order_is_by_phase_not_by_click() -> None:
+    clicked = ["compile_decode", "int8_weight_only", "threads", "bfloat16", "layer_drop"]
+    expected = ["threads", "layer_drop", "bfloat16", "int8_weight_only", "compile_decode"]
+    assert [one.id for one in plan.order(map(PassConfig, clicked))] == expected
+    assert [one.id for one in plan.order(map(PassConfig, reversed(clicked)))] == expected
+
+
+def test_applied_in_phase_order_whatever_the_clicks() -> None:
+    first, one_way = apply(llama(), "bfloat16", "layer_drop")
+    second, other_way = apply(llama(), "layer_drop", "bfloat16")
+    assert [report.id for report in one_way] == [report.id for report in other_way] == ["layer_drop", "bfloat16"]
+    assert torch.equal(first.model(IDS).logits, second.model(IDS).logits)
+
+
+def test_reasons_know_model_target_and_other_passes() -> None:
+    nothing = plan.reasons(None, CPU, ())
+    assert set(nothing) == {one.id for one in passes}
+    assert nothing["bfloat16"] is None
+    assert plan.reasons(facts(dtype="bfloat16"), CPU, ())["bfloat16"] == "the model is already bfloat16"
+    assert "float32" in (plan.reasons(facts(dtype="bfloat16"), CPU, ())["int8_dynamic"] or "")
+    assert plan.reasons(facts(), CUDA, ())["int8_dynamic"] == "its kernels are for the CPU"
+    assert plan.reasons(facts(), CUDA, ())["threads"] is not None
+    assert plan.reasons(facts(task="embedding"), CPU, ())["compile_decode"] == "only text generation decodes"
+    assert plan.reasons(facts(layers=1), CPU, ())["layer_drop"] == "the model has a single block"
+    with_bf16 = plan.reasons(facts(), CPU, ["bfloat16"])
+    assert with_bf16["int8_dynamic"] == "conflicts with bfloat16 (its kernels take float32 only)"
+    assert with_bf16["bfloat16"] is None
+
+
+def test_conflicts_are_symmetrical() -> None:
+    known = [one.id for one in passes]
+    for left in known:
+        for right in known:
+            there = "conflicts" in (plan.reasons(facts(), CPU, [right])[left] or "")
+            back = "conflicts" in (plan.reasons(facts(), CPU, [left])[right] or "")
+            assert there == back == (frozenset({left, right}) in plan.CONFLICTS)
+
+
+def test_no_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert passes.get("compile_decode").check(PassContext(None, CPU, frozenset())) == (
+        "needs a C++ compiler (no-such-compiler is not installed)"
+    )
+
+
+def test_conflicting_choices_are_refused_before_anything_changes() -> None:
+    model = llama()
+    with pytest.raises(Refusal, match="conflicts with"):
+        apply(model, "bfloat16", "int8_dynamic")
+    with pytest.raises(Refusal, match="switch it off"):
+        plan.refuse_impossible([PassConfig("int8_dynamic")], facts(), CUDA)
+    assert model.dtype == torch.float32
+
+
+def test_unknown_pass_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Refusal, match="layer_drop"):
+        plan.order([PassConfig("int3")])
+
+
+@pytest.mark.parametrize(
+    ("pass_id", "given", "expected"),
+    [
+        ("threads", {"count": "1"}, {"count": 1}),
+        ("int8_dynamic", {"include_head": "no", "granularity": "channel"}, {"include_head": False, "granularity": "channel"}),
+        ("compile_decode", {"freezing": True}, {"freezing": True, "mode": "default"}),
+        ("layer_drop", {"layers": "1-2+3"}, {"layers": "1-2+3"}),
+    ],
+)
+def test_options_are_coerced(pass_id: str, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    options = plan.parse_options(passes.get(pass_id), given)
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("pass_id", "given", "says"),
+    [
+        ("threads", {"count": "many"}, "whole number from 1 to"),
+        ("threads", {"count": 0}, "whole number from 1 to"),
+        ("threads", {"count": "1.5"}, "whole number from 1 to"),
+        ("threads", {"threads": 1}, "it has count"),
+        ("bfloat16", {"x": 1}, "it has none"),
+        ("int8_dynamic", {"include_head": "maybe"}, "true or false"),
+        ("int8_dynamic", {"granularity": "row"}, "tensor or channel"),
+        ("layer_drop", {"layers": "last"}, "block numbers"),
+        ("layer_drop", {"layers": " "}, "block numbers"),
+    ],
+)
+def test_bad_options_are_refused_naming_the_good_ones(pass_id: str, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        plan.parse_options(passes.get(pass_id), given)
+
+
+# -- weights and kernels --------------------------------------------------------------------------------------------------
+
+
+def test_tied_weights_count_once() -> None:
+    tied, untied = llama(), llama(tie_word_embeddings=False)
+    parameters = sum(parameter.numel() for parameter in tied.parameters())
+    buffers = sum(buffer.nbytes for buffer in tied.buffers())
+    assert weight_bytes(tied) == parameters * 4 + buffers
+    assert weight_bytes(untied) == weight_bytes(tied) + 64 * 32 * 4
+
+
+def test_kernels_are_the_innermost_ones() -> None:
+    linear = torch.nn.Linear(8, 8)
+    names = kernels_that_ran(lambda: (linear(torch.ones(2, 8)), linear(torch.ones(2, 8)), torch.bmm(*torch.ones(2, 1, 4, 4))))
+    assert "aten::linear" not in names
+    assert names[-1] == "aten::bmm"
+    assert any("mm" in name or "linear" in name for name in names[:1])
+
+
+def test_names_of_matrix_kernels() -> None:
+    yes = ["aten::mm", "aten::addmm", "mkldnn::_linear_pointwise", "quantized::linear_dynamic", "mkl::_mkl_linear"]
+    for name in [*yes, "aten::_weight_int8pack_mm", "aten::_int_mm", "ampere_sgemm_128x64_tn", "aten::matmul"]:
+        assert is_gemm(name), name
+    for name in ["aten::add", "cpp_fused_mm_0", "aten::comma", "aten::empty", "aten::softmax", "aten::layer_norm"]:
+        assert not is_gemm(name), name
+
+
+class Event:
+    def __init__(self, name: str, start: int, duration: int, thread: int = 1) -> None:
+        self.name, self.start_ns, self.duration_ns, self.start_thread_id = (
+            lambda: name,
+            lambda: start,
+            lambda: duration,
+            lambda: thread,
+        )
+
+
+def test_innermost_is_told_by_time_and_thread() -> None:
+    events = [
+        Event("aten::linear", 0, 100),
+        Event("aten::addmm", 10, 80),
+        Event("aten::add", 20, 5),
+        Event("aten::mm", 100, 50),
+        Event("aten::bmm", 20, 10, thread=2),
+    ]
+    assert sorted(innermost(events)) == ["aten::addmm", "aten::bmm", "aten::mm"]
+
+
+# -- bfloat16 -------------------------------------------------------------------------------------------------------------
+
+
+def test_bfloat16_equals_loading_in_bfloat16(tmp_path: Path) -> None:
+    model = llama()
+    model.save_pretrained(tmp_path)
+    expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    _, (report,) = apply(model, "bfloat16")
+    assert torch.equal(model(IDS).logits, expected(IDS).logits)
+    assert model.dtype == model.config.dtype == torch.bfloat16
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+    assert weight_bytes(model) == weight_bytes(expected) == report.weight_bytes_after
+    assert report.weight_bytes_after < 0.52 * report.weight_bytes_before
+    assert report.summary == f"{report.changed_modules} modules → bfloat16, 126 KiB → 63.2 KiB"
+    assert report.apply_ns > 0
+
+
+def test_bfloat16_twice_is_refused() -> None:
+    with pytest.raises(Refusal, match="already"):
+        apply(llama().to(torch.bfloat16), "bfloat16")
+
+
+# -- int8 -----------------------------------------------------------------------------------------------------------------
+
+
+def test_int8_dynamic_llama() -> None:
+    model, original = llama(), llama()
+    made = subject(model)
+    (report,) = plan.apply_all(made, [PassConfig("int8_dynamic")], lambda: tokens(model, 2))
+    assert report.changed_modules == 4 * 7 + 1
+    assert report.kernels == ("quantized::linear_dynamic",)
+    assert model.model.embed_tokens.weight.dtype == torch.float32
+    linear = sum(module.weight.numel() for module in original.modules() if isinstance(module, torch.nn.Linear))
+    kept = report.weight_bytes_before - 4 * (linear - 64 * 32)  # the tied embedding stays
+    assert report.weight_bytes_after == kept + linear + 16 * 29
+    assert likeness(original, model) > 0.98
+
+
+def test_int8_dynamic_equals_torchs_own() -> None:
+    model, expected = llama(), llama()
+    torch.ao.quantization.quantize_dynamic(expected, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+    apply(model, "int8_dynamic")
+    assert torch.equal(model(IDS).logits, expected(IDS).logits)
+
+
+def test_int8_dynamic_per_channel_without_head(recwarn: pytest.WarningsRecorder) -> None:
+    model = llama()
+    options = {"include_head": False, "granularity": "channel", "skip": "down_proj+k_proj"}
+    _, (report,) = apply(model, PassConfig("int8_dynamic", options))
+    assert report.changed_modules == 4 * 5
+    assert type(model.lm_head) is type(model.model.layers[0].mlp.down_proj) is torch.nn.Linear
+    assert model.model.layers[0].mlp.up_proj.weight().qscheme() == torch.per_channel_affine
+    assert likeness(llama(), model) > 0.98
+    assert not [str(one.message) for one in recwarn if "deprecat" in str(one.message)]
+
+
+@pytest.mark.parametrize("pass_id", ["int8_dynamic", "int8_weight_only"])
+def test_int8_does_not_skip_gpt2s_transposed_layers(pass_id: str) -> None:
+    model = gpt2()
+    _, (report,) = apply(model, pass_id)
+    assert report.changed_modules == 3 * 4 + 1
+    assert likeness(gpt2(), model) > 0.98
+    assert report.weight_bytes_after < 0.5 * report.weight_bytes_before
+
+
+def test_transposed_layer_becomes_the_same_linear_layer() -> None:
+    layer = gpt2().transformer.h[0].attn.c_attn
+    linear = as_linear(layer)
+    x = torch.randn(3, 32)
+    assert torch.allclose(layer(x), linear(x), atol=1e-6)
+    assert (linear.in_features, linear.out_features) == (32, 96)
+
+
+@pytest.mark.parametrize("pass_id", ["int8_dynamic", "int8_weight_only"])
+def test_int8_bert(pass_id: str) -> None:
+    model = bert()
+    _, (report,) = apply(model, pass_id, task="embedding")
+    assert report.changed_modules == 3 * 6 + 1
+    assert likeness(bert(), model) > 0.98
+
+
+@pytest.mark.parametrize("pass_id", ["int8_dynamic", "int8_weight_only"])
+def test_int8_refuses_where_there_is_nothing_to_change(pass_id: str) -> None:
+    with pytest.raises(Refusal, match="no linear layer"):
+        apply(llama(), PassConfig(pass_id, {"skip": "proj lm_head"}))
+
+
+def test_int8_weights_llama() -> None:
+    model, original = llama(), llama()
+    made = subject(model)
+    (report,) = plan.apply_all(made, [PassConfig("int8_weight_only")], lambda: tokens(model, 2))
+    assert report.changed_modules == 29
+    assert "aten::_weight_int8pack_mm" in report.kernels
+    assert report.weight_bytes_after < 0.45 * report.weight_bytes_before
+    assert model(IDS).logits.dtype == torch.float32
+    assert likeness(original, model) > 0.995
+
+
+def test_int8_weights_after_bfloat16() -> None:
+    model, original = llama(), copy.deepcopy(llama()).to(torch.bfloat16)
+    apply(model, "int8_weight_only", "bfloat16")
+    assert model(IDS).logits.dtype == torch.bfloat16
+    assert likeness(original, model) > 0.99
+
+
+def test_int8_weights_with_float32_activations_only_round_weights() -> None:
+    weight = torch.randn(16, 32)
+    values, scale = int8_weight_only.quantize_rows(weight, torch.float32)
+    assert ((values * scale[:, None] - weight).abs() <= scale[:, None] * 0.501).all()
+    linear = torch.nn.Linear(32, 16)
+    module = int8_weight_only.int8_linear(linear, round_activations=False)
+    x = torch.randn(2, 3, 32)
+    expected = torch.nn.functional.linear(x, module.weight * module.scale[:, None], linear.bias)
+    assert torch.allclose(module(x), expected, atol=1e-5)
+
+
+def test_int8_weights_kernel_and_dequantised_product_agree() -> None:
+    module = int8_weight_only.int8_linear(torch.nn.Linear(64, 16), round_activations=True)
+    x = torch.randn(int8_weight_only.MOST_KERNEL_ROWS + 1, 64)
+    few, many = module(x[:-1]), module(x)
+    assert few.dtype == many.dtype == torch.float32
+    assert torch.allclose(few, many[:-1], atol=0.03)
+    assert kernels_that_ran(lambda: module(x[:1])) == ("aten::_weight_int8pack_mm",)
+
+
+def test_rows_of_zeros_stay_zero() -> None:
+    values, scale = int8_weight_only.quantize_rows(torch.zeros(2, 8), torch.bfloat16)
+    assert not values.any()
+    assert torch.isfinite(1 / scale.float()).all()
+
+
+def test_subclasses_of_linear_are_left_alone() -> None:
+    attention = torch.nn.MultiheadAttention(8, 2)  # reads out_proj.weight itself
+    assert linear_paths(attention, include_head=True) == []
+
+
+# -- layer drop -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("make", "task"), [(llama, "text-generation"), (gpt2, "text-generation"), (bert, "embedding")])
+def test_layer_drop_removes_and_renumbers(make: Any, task: str) -> None:
+    model = make()
+    _, blocks = layer_drop.find_blocks(model)
+    count = len(blocks)
+    first, last = blocks[0], blocks[count - 1]
+    _, (report,) = apply(model, PassConfig("layer_drop", {"layers": f"1-{count - 2}"}), task=task)
+    _, left = layer_drop.find_blocks(model)
+    assert list(left) == [first, last]
+    assert model.config.num_hidden_layers == 2
+    numbered = [module.layer_idx for module in last.modules() if isinstance(getattr(module, "layer_idx", None), int)]
+    assert set(numbered) <= {1}
+    assert report.changed_modules == count - 2
+    assert report.weight_bytes_after < report.weight_bytes_before
+    assert torch.isfinite(model(IDS)[0]).all()
+    if task == "text-generation":
+        assert numbered
+        assert tokens(model, 4) == tokens(model, 4, use_cache=False)  # the cache's numbering is right
+
+
+def test_layer_drop_equals_a_model_without_those_blocks() -> None:
+    model, expected = llama(), llama()
+    apply(model, PassConfig("layer_drop", {"layers": "1"}))
+    hidden = expected.model.embed_tokens(IDS)
+    positions = expected.model.rotary_emb(hidden, torch.arange(6)[None])
+    for number in (0, 2, 3):
+        hidden = expected.model.layers[number](hidden, position_embeddings=positions, attention_mask=None)
+    assert torch.allclose(model(IDS).logits, expected.lm_head(expected.model.norm(hidden)), atol=1e-5)
+
+
+def test_layer_drop_shortens_lists_of_the_configuration() -> None:
+    model = llama()
+    model.config.layer_types = ["full_attention", "a", "b", "c"]
+    layer_drop._shorten(model.config, [0, 3], 4)
+    assert model.config.layer_types == ["full_attention", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [("auto", 30, [15, 16, 17]), ("auto", 2, [1]), ("1,3-4", 6, [1, 3, 4]), ("4+1 0", 6, [0, 1, 4])],
+)
+def test_layer_numbers(text: str, count: int, expected: list[int]) -> None:
+    assert layer_drop.numbers(text, count) == expected
+
+
+@pytest.mark.parametrize(("text", "says"), [("0-3", "all 4 blocks"), ("4", "blocks 0 to 3"), ("3-1", "blocks 0 to 3")])
+def test_layer_numbers_out_of_range_are_refused(text: str, says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        layer_drop.numbers(text, 4)
+
+
+def test_ranges_read_well() -> None:
+    assert layer_drop.ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
+
+
+# -- threads --------------------------------------------------------------------------------------------------------------
+
+
+def test_threads_are_set_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    made, (report,) = apply(torch.nn.Linear(2, 2), PassConfig("threads", {"count": 1}))
+    assert torch.get_num_threads() == made.threads == 1
+    assert report.changed_modules == 0
+    for undo in made.undo:
+        undo()
+    assert torch.get_num_threads() == made.threads == before
+
+
+# -- compiled decode ------------------------------------------------------------------------------------------------------
+
+
+def test_compile_decode_refuses_encoders() -> None:
+    with pytest.raises(Refusal, match="text generation"):
+        apply(bert(), "compile_decode", task="embedding")
+
+
+def test_compiled_decode_has_one_graph_and_the_same_tokens() -> None:
+    model = llama(num_hidden_layers=2)
+    expected = tokens(model)
+    events, spent = compile_decode.compile_events(), compile_decode.compile_ns() or 0
+    made, (report,) = apply(model, "compile_decode")
+    assert report.changed_modules == 1
+    with as_run(made):
+        assert tokens(model, 2, **made.generation)[0][-1] == expected[0][7]  # the probe's shorter request: the same graph
+        assert compile_decode.compile_events() == events + 1
+        first_ns = compile_decode.compile_ns()
+        assert first_ns is not None
+        assert first_ns - spent > 1e8
+        for _ in range(2):
+            assert tokens(model, **made.generation) == expected
+    assert compile_decode.compile_events() == events + 1
+    assert compile_decode.compile_ns() == first_ns
+    assert "forward" not in model.__dict__
+    for undo in made.undo:
+        undo()
+    assert made.generation == {}
+    assert made.decode_forward is None
+    assert compile_decode.compile_events() == events + 1  # forgetting graphs does not turn the counter back
+    assert tokens(model) == expected
+
+
+def test_compile_counter_without_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(compile_decode.sys.modules, "torch._dynamo.utils", raising=False)
+    monkeypatch.setattr(compile_decode, "_forgotten", {"count": 0, "ns": 0})
+    assert compile_decode.compile_events() == 0
+    assert compile_decode.compile_ns() is None
+
+
+def test_phases_of_the_passes() -> None:
+    assert passes.get("threads").phase == Phase.PROCESS
+    assert passes.get("compile_decode").phase == Phase.COMPILE
+    assert not passes.get("compile_decode").changes_weights
