@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.commands.arguments import COMMANDS, parser
 from core.errors import Refusal
 
-DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
 SESSION_SUFFIX = ".tickscope"
 
 

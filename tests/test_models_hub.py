@@ -54,7 +54,7 @@ class FakeHub:
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+            protocol_version = "HTTP/1.0"  # no connection outlives its answer, and so no thread the test
 
             def do_HEAD(self) -> None:
                 self.answer(body=False)

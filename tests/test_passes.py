@@ -251,7 +251,7 @@ def test_bfloat16_equals_loading_in_bfloat16(tmp_path: Path) -> None:
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
     assert weight_bytes(model) == weight_bytes(expected) == report.weight_bytes_after
     assert report.weight_bytes_after < 0.52 * report.weight_bytes_before
-    assert report.summary == f"{report.changed_modules} modules → bfloat16, 126 KiB → 63.2 KiB"
+    assert report.summary == f"{report.changed_modules} modules → bfloat16, 153 KiB → 76.6 KiB"
     assert report.apply_ns > 0
 
 
@@ -454,7 +454,7 @@ def test_compile_decode_refuses_encoders() -> None:
 
 
 def test_compiled_decode_has_one_graph_and_the_same_tokens() -> None:
-    model = llama(num_hidden_layers=2)
+    model = llama(num_hidden_layers=1)
     expected = tokens(model)
     events, spent = compile_decode.compile_events(), compile_decode.compile_ns() or 0
     made, (report,) = apply(model, "compile_decode")
@@ -476,6 +476,20 @@ def test_compiled_decode_has_one_graph_and_the_same_tokens() -> None:
     assert made.decode_forward is None
     assert compile_decode.compile_events() == events + 1  # forgetting graphs does not turn the counter back
     assert tokens(model) == expected
+
+
+def test_one_token_prompt_is_a_prefill_and_never_compiled() -> None:
+    from transformers import StaticCache
+
+    model = llama()
+    cache = StaticCache(config=model.config, max_cache_len=8)
+    decode = compile_decode._decode(lambda **_: "plain", lambda **_: "compiled", freezing=True)
+    assert decode(past_key_values=cache) == "plain"
+    model(IDS[:, :1], past_key_values=cache)
+    assert all("_dynamo_static_input_type" in vars(layer.keys) for layer in cache.layers)
+    assert decode(past_key_values=cache) == "compiled"
+    # freezing would otherwise bake this request's cache into the graph
+    assert not any("_dynamo_static_input_type" in vars(layer.keys) for layer in cache.layers)
 
 
 def test_compile_counter_without_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,7 +201,7 @@ def test_mps_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_torch_that_another_thread_is_importing_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = SimpleNamespace(__spec__=SimpleNamespace(_initializing=True))  # has no .cuda yet
+    half = SimpleNamespace(__spec__=SimpleNamespace(_initializing=True, submodule_search_locations=[]))  # no .cuda yet
     monkeypatch.setitem(sys.modules, "torch", half)
     monkeypatch.setattr(cuda, "ask_nvml", lambda: None)
     assert targets.get("cuda").probe().available is False

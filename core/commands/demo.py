@@ -30,7 +30,7 @@ def demo(args: argparse.Namespace) -> int:
         status, measured, _ = carry_out(config, session, stop, debug=getattr(args, "debug", False))
     if measured is not None:
         written = [session, *write_files(measured, folder)]
-        write("Written:\n" + "\n".join(f"  {path}" for path in written))
+        write("\nWritten:\n" + "\n".join(f"  {path}" for path in written))
     return status
 
 
@@ -51,7 +51,7 @@ def write_files(run: Run, folder: Path) -> list[Path]:
     from core.export.figures import CHARTS, write_figure
 
     summary = summarize(run)
-    write(f"{report.text(summary)}\n")
+    write(report.text(summary))
     files = {
         folder / "summary.txt": report.text(summary),
         folder / "summary.md": report.markdown(summary),

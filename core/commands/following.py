@@ -12,13 +12,13 @@ from queue import Empty
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.engine.notice import Notice, Status
 from core.units import clock
 
 if TYPE_CHECKING:
     import queue
 
-DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
 LOOK_S = 0.15  # how often the program is asked; nothing of it is on the measured thread
 LINE_EVERY_S = 2.0
 
@@ -126,6 +126,7 @@ class Progress:
         from tqdm import tqdm
 
         if self._bar is None:
+            tqdm.monitor_interval = 0  # no watching thread beside a measurement
             layout = "{desc} {percentage:3.0f}% |{bar}| {postfix}"
             self._bar = tqdm(total=1.0, file=self._stream, leave=False, bar_format=layout, dynamic_ncols=True)
         self._bar.set_description_str(status.text, refresh=False)

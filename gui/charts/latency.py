@@ -149,7 +149,9 @@ class LatencyChart(Chart):
         if not len(rest):
             return nice_limit(1.25 * float(np.median(first)))
         middle = float(np.median(rest))
-        top = min(max(float(np.percentile(rest, 98)) * 1.1, middle * 1.15), middle * 3)
+        quarter, three_quarters = np.percentile(rest, (25, 75))
+        fence = float(three_quarters + 3 * (three_quarters - quarter))  # Tukey's far fence
+        top = max(min(float(rest.max()), fence) * 1.08, middle * 1.15)
         if len(first) and float(np.median(first)) <= top * 1.6:
             top = max(top, float(np.median(first)) * 1.15)
         return nice_limit(top)

@@ -132,13 +132,14 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         self.paint_meter: PaintMeter | None = None
         self.bottom = bottom or Axis("bottom", whole=whole_x)
         self.left = Axis("left", y_unit, grid=grid)
-        super().__init__(parent, axisItems={"bottom": self.bottom, "left": self.left})
+        super().__init__(parent, axisItems={"bottom": self.bottom, "left": self.left}, enableMenu=False)
         self.user_ranged = False
         self._wanted: tuple[float, float, float, float] | None = None
         self._press: QPointF | None = None
         item = self.getPlotItem()
         item.hideButtons()
-        item.setMenuEnabled(False)
+        # pyqtgraph makes its own menu all the same, as a window of its own that outlives the plot.
+        item.ctrlMenu.setParent(self, item.ctrlMenu.windowFlags())
         item.layout.setContentsMargins(0, 8, 0, 0)
         item.layout.setColumnFixedWidth(2, gutter)
         view = self.getViewBox()

@@ -214,6 +214,10 @@ class ModelPicker(QWidget):
         self._asked = config
         self._background(lambda: self._look_up(config), lambda future: self._on_described(config, future))
 
+    def stop(self) -> None:
+        """Ask nothing more: the window closes."""
+        self._debounce.stop()
+
     def _look_up(self, config: ModelConfig) -> tuple[ModelFacts, bool, str]:
         facts = self._knowledge.describe(config)
         return (facts, *self._knowledge.fit_sentence(facts, config.dtype))

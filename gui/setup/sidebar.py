@@ -159,7 +159,10 @@ class Sidebar(QFrame):
             if known.options is not None:
                 self._choices.parse_options(known, options)
             chosen.append(PassConfig(pass_id, options))
-        return RunConfig(self.model.config(), tuple(chosen), self.target.config(), self.workload.config())
+        workload, facts = self.workload.config(), self.model.facts
+        if facts is not None and not facts.has_tokenizer and workload.prompt_tokens is None:
+            raise Refusal("This model has no tokenizer to read a prompt with; give a number of input tokens instead.")
+        return RunConfig(self.model.config(), tuple(chosen), self.target.config(), workload)
 
     def model_config(self) -> ModelConfig:
         """The chosen model, or ``ValueError``."""

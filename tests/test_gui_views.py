@@ -1,0 +1,652 @@
+"""The views: tiles, live grid, layer table, sessions and comparison, each with and without a run."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import QModelIndex, Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QFrame, QLabel, QTextEdit, QTreeView, QWidget
+
+from core.analysis.compare import TileDifference
+from core.analysis.summary import summarize
+from core.config import PassConfig, WorkloadConfig
+from core.errors import Refusal
+from core.session.run import Unavailable
+from core.session.store import RunHead
+from gui.charts.card import START_HINT
+from gui.theme import DARK, LIGHT
+from gui.view_state import ViewState
+from gui.views.compare import HINT, SAME, CompareView
+from gui.views.differences import difference_text
+from gui.views.layer_model import PATH_ROLE
+from gui.views.layers import LayersView
+from gui.views.live import LiveView
+from gui.views.sessions import MODEL, NAME, NO_RUNS, NO_STORE, NOTE, PASSES, STATUS, TPOT, TTFT, SessionsView
+from profilers.trace import Output, Trace
+from tests.fakes import first_moments
+from tests.synthetic import synthetic_run
+
+TILES = ("statTTFT", "statTPOT", "statITL", "statDecode", "statPeakMemory", "statObserver")
+CHARTS = ("latencyChart", "memoryChart", "layerHeat", "stageBars", "utilizationChart")
+
+
+@pytest.fixture(scope="module")
+def run():
+    return synthetic_run(repeats=3, warmup=1, new_tokens=16, blocks=6)
+
+
+@pytest.fixture(scope="module")
+def faster():
+    return replace(synthetic_run(repeats=3, warmup=1, new_tokens=16, blocks=6, scale=0.5, seed=1, run_id=2), name="faster")
+
+
+@pytest.fixture
+def state(qtbot):
+    return ViewState()
+
+
+def shown(qtbot, view, size=(1130, 790)):
+    qtbot.addWidget(view)
+    view.set_palette(DARK)
+    view.resize(*size)
+    view.show()
+    return view
+
+
+def show(view, run, intervals=True):
+    view.show_run(run)
+    view.show_slow(run, None if run is None else summarize(run, intervals=intervals))
+
+
+# -- live -----------------------------------------------------------------------------------------------------------------
+
+
+def test_live_view_has_the_promised_names(qtbot, state):
+    view = shown(qtbot, LiveView(state))
+    for name in (*TILES, *CHARTS):
+        assert view.findChild(QFrame, name) is not None, name
+    assert view.findChild(QTextEdit, "outputText") is not None
+
+
+def test_tiles_show_the_summary(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    show(view, run)
+    summary = summarize(run)
+    readings = {tile.objectName(): tile.reading for tile in view.tiles.tiles}
+    ttft = summary["metrics"]["ttft_ns"]
+    assert float(readings["statTTFT"].value) == pytest.approx(ttft["median"] / 1e6, rel=0.01)
+    assert readings["statTTFT"].unit == "ms"
+    assert readings["statTPOT"].sub.startswith("± ")
+    assert readings["statTPOT"].sub.endswith(f"n {summary['metrics']['tpot_ns']['n']}")
+    assert readings["statITL"].sub == f"median · {summary['metrics']['itl_ns']['n']} gaps"
+    assert readings["statDecode"].unit == "tok/s"
+    assert readings["statPeakMemory"] == ("950", "MiB", "weights 257 MiB", "")
+    assert readings["statObserver"].unit == "%"
+    assert readings["statObserver"].tone in ("good", "warn")
+
+
+def test_itl_tile_shows_p95_from_130_gaps_on(qtbot, state):
+    view = shown(qtbot, LiveView(state))
+    many = synthetic_run(repeats=5, warmup=1, new_tokens=64, blocks=1)
+    show(view, many, intervals=False)
+    tile = view.findChild(QFrame, "statITL")
+    gaps = summarize(many, intervals=False)["metrics"]["itl_ns"]
+    assert gaps["n"] >= 130
+    assert tile.reading.sub == f"p95 · {gaps['n']} gaps"
+    assert float(tile.reading.value) == pytest.approx(gaps["p95"] / 1e6, rel=0.01)
+
+
+def test_tiles_explain_themselves(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    show(view, run)
+    itl = view.findChild(QFrame, "statITL")
+    assert "AIPerf's ITL is our TPOT" in itl.toolTip()
+    assert itl.accessibleName() == "ITL"
+    assert itl.accessibleDescription().startswith(f"{itl.reading.value} ms, ")
+
+
+def test_tiles_without_a_run_or_a_value_are_dashes_with_a_reason(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    tiles = view.tiles.tiles
+    assert {(tile.reading.value, tile.reading.sub) for tile in tiles} == {("—", "no run yet")}
+    show(view, replace(run, trace=Trace(layers=run.trace.layers), facts=replace(run.facts, status="running")))
+    for tile in tiles[:4]:
+        assert tile.reading.value == "—"
+        assert tile.reading.sub
+        assert "not measured" in tile.accessibleDescription()
+    show(view, run)
+    assert tiles[0].value.text() != "—"
+    show(view, None)
+    assert {tile.reading.value for tile in tiles} == {"—"}
+
+
+def test_tiles_of_an_encoder_say_that_there_are_no_tokens(qtbot, state, run):
+    moments = {name: column.copy() for name, column in run.trace.moments.items()}
+    moments["kind"][:] = 4
+    model = replace(run.facts.model, task="embedding")
+    encoder = replace(run, trace=replace(run.trace, moments=moments), facts=replace(run.facts, model=model))
+    view = shown(qtbot, LiveView(state))
+    show(view, encoder)
+    readings = {tile.objectName(): tile.reading for tile in view.tiles.tiles}
+    assert readings["statTTFT"].value == "—"
+    assert "encoder" in readings["statTTFT"].sub
+    assert readings["statDecode"].unit == "tok/s"
+    assert view.output.note.text().startswith("repeat 3 of 3")
+
+
+def test_live_charts_get_the_run_and_lose_it(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    show(view, run)
+    assert all(chart.explanation == "" for chart in view.charts)
+    state.open_run(run)
+    state.follow()
+    assert all(chart.explanation for chart in view.charts)
+    assert view.output.generated == ""
+
+
+def test_a_click_on_a_layer_marks_it_everywhere(qtbot, state, run):
+    live, layers = shown(qtbot, LiveView(state)), shown(qtbot, LayersView(state))
+    show(live, run)
+    show(layers, run)
+    live.heat.layer_selected.emit("model.layers.2.mlp")
+    assert state.layer == "model.layers.2.mlp"
+    assert live.heat.series.labels[live.heat.selected_row] == "layers.2"
+    assert live.stages.bars.marked == "mlp"
+    assert layers.tree.currentIndex().data() == "mlp"
+    assert layers.tree.currentIndex().parent().data() == "layers.2"
+
+
+def test_output_grows_without_being_rewritten(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    running = first_moments(run, 22, "running")
+    show(view, running, intervals=False)
+    view.show_text(" Paris")
+    edit = view.findChild(QTextEdit, "outputText")
+    assert edit.toPlainText().startswith("The capital of France is Paris")
+    changes = []
+    edit.document().contentsChange.connect(lambda at, removed, added: changes.append((removed, added)))
+    view.show_text(" Paris. The")
+    assert edit.toPlainText().startswith("The capital of France is Paris. The")
+    assert max(removed for removed, _ in changes) <= 1
+    assert view.output.note.text() == "repeat 1 · 6 of 16 tokens"
+
+
+def test_output_of_a_finished_run_is_its_last(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    show(view, run)
+    assert view.output.generated == " Paris. The country is divided into"
+    assert "▌" not in view.output.text.toPlainText()
+    tokens = replace(run.trace, outputs=(Output(0, (5, 6, 7), None, "length"),))
+    counted = replace(run.config, workload=WorkloadConfig(prompt_tokens=12))
+    show(view, replace(run, trace=tokens, config=counted))
+    assert view.output.text.toPlainText() == "[12 random tokens]\n5 6 7"
+
+
+@pytest.mark.parametrize(("size", "columns"), [((1130, 790), 2), ((800, 628), 2), ((560, 600), 1)])
+def test_cards_fill_the_view_and_never_overlap(qtbot, state, run, size, columns):
+    view = shown(qtbot, LiveView(state), size)
+    show(view, run)
+    content = view.widget()
+    if columns == 2:
+        qtbot.waitUntil(lambda: content.size() == view.viewport().size() == view.size(), timeout=3000)
+    boxes = [card.geometry() for card in view._cards] + [view.tiles.geometry()]
+    for number, box in enumerate(boxes):
+        assert not any(box.intersects(other) for other in boxes[number + 1 :])
+    assert len({box.x() for box in boxes[:6]}) == columns
+    if columns == 2:
+        assert max(box.bottom() for box in boxes) >= content.height() - 14
+
+
+def test_notes_of_cards_are_never_cut(qtbot, state, run):
+    view = shown(qtbot, LiveView(state), (800, 628))
+    show(view, run)
+    qtbot.waitExposed(view)
+    for card in view._cards:
+        assert card.note.sizeHint().width() <= card.note.width() + 1, card.objectName()
+
+
+def test_both_palettes_in_every_view(qtbot, state, run):
+    for view in (LiveView(state), LayersView(state), SessionsView(state), CompareView(state)):
+        shown(qtbot, view)
+        show(view, run)
+        view.set_palette(LIGHT)
+        view.set_palette(DARK)
+        assert view.grab().width() == view.width()
+    live = LiveView(state)
+    shown(qtbot, live)
+    show(live, run)
+    live.set_palette(LIGHT)
+    assert LIGHT.text in live.tiles.tiles[0].value.styleSheet()
+
+
+def test_saving_a_chart_is_told_to_the_window(qtbot, state, run, tmp_path):
+    view = shown(qtbot, LiveView(state))
+    show(view, run)
+    told = []
+    view.notify = told.append
+    view.memory.menu.ask_path = lambda *_: tmp_path / "memory.csv"
+    view.memory.menu.save_data.trigger()
+    view.memory.menu.join(30)
+    view.poll()
+    assert told == ["Saved memory.csv"]
+
+
+def test_paint_meter_reaches_every_chart(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    painted: list[int] = []
+    view.set_paint_meter(painted.append)
+    show(view, run)
+    for chart in view.charts:
+        painted.clear()
+        chart.grab()
+        assert painted, chart.objectName()
+
+
+# -- layers ---------------------------------------------------------------------------------------------------------------
+
+
+def walk(model, parent=None):
+    parent = parent or QModelIndex()
+    for row in range(model.rowCount(parent)):
+        index = model.index(row, 0, parent)
+        yield index
+        yield from walk(model, index)
+
+
+def row_texts(index):
+    return [index.siblingAtColumn(column).data() for column in range(index.model().columnCount())]
+
+
+def test_layer_table_is_the_module_tree_with_the_summary_s_times(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    assert view.findChild(QTreeView, "layerTable") is view.tree
+    assert len(list(walk(view.proxy))) == len(run.trace.layers)
+    wanted = {row["path"]: row for row in summarize(run)["layers"] if row["kind"] == "decode"}
+    up = next(
+        index for index in walk(view.proxy) if index.data(Qt.ItemDataRole.ToolTipRole).startswith("model.layers.3.mlp.up")
+    )
+    row = wanted["model.layers.3.mlp.up_proj"]
+    texts = row_texts(up)
+    assert texts[:4] == ["up_proj", "Linear", "mlp", "1"]
+    assert float(texts[4].split()[0]) == pytest.approx(row["total_ns"] / 1e3, rel=0.01)
+    assert texts[6] == f"{100 * row['share']:.1f} %"
+    assert view.note.text() == "median moment, scaled to clean"
+
+
+def test_a_module_that_is_never_called_shows_the_sum_of_what_is_inside(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    blocks = next(index for index in walk(view.proxy) if row_texts(index)[1] == "ModuleList")
+    texts = row_texts(blocks)
+    assert (texts[3], texts[5], texts[6]) == ("—", "—", "—")
+    inside = [row["total_ns"] for row in summarize(run)["layers"] if row["kind"] == "decode" and row["path"].count(".") == 2]
+    inside = inside[: view.proxy.rowCount(blocks)]
+    assert float(texts[4].split()[0]) == pytest.approx(sum(inside) / 1e6, rel=0.01)
+
+
+def test_layer_kind_sort_and_filter(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    assert [view.kind_combo.itemData(row) for row in range(view.kind_combo.count())] == ["decode", "prefill"]
+    root = view.proxy.index(0, 4)
+    decode = root.data()
+    view.kind_combo.setCurrentIndex(1)
+    assert view.proxy.index(0, 4).data() != decode
+    view.tree.sortByColumn(4, Qt.SortOrder.DescendingOrder)
+    mlp = next(index for index in walk(view.proxy) if index.data() == "mlp")
+    times = [view.proxy.index(row, 4, mlp).data(Qt.ItemDataRole.UserRole) for row in range(view.proxy.rowCount(mlp))]
+    assert times == sorted(times, reverse=True)
+    view.filter.setText("layers.3.mlp")
+    paths = [index.data(PATH_ROLE) for index in walk(view.proxy)]
+    assert "model.layers.3.mlp.up_proj" in paths
+    assert not any("self_attn" in path for path in paths)
+    assert view.tree.isExpanded(view.proxy.index(0, 0))
+    view.filter.clear()
+    assert len(list(walk(view.proxy))) == len(run.trace.layers)
+
+
+def test_blocks_are_shown_and_closed_at_first(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    blocks = next(index for index in walk(view.proxy) if row_texts(index)[1] == "ModuleList")
+    assert view.tree.isExpanded(blocks)
+    assert not view.tree.isExpanded(view.proxy.index(0, 0, blocks))
+
+
+def test_new_values_keep_what_was_opened_and_selected(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, first_moments(run, 40, "running"))
+    state.select_layer("model.layers.1.mlp.up_proj")
+    before = row_texts(view.tree.currentIndex())
+    show(view, run)
+    assert view.tree.currentIndex().data() == "up_proj"
+    assert row_texts(view.tree.currentIndex()) != before
+    assert view.tree.isExpanded(view.tree.currentIndex().parent())
+
+
+def test_a_selected_row_selects_the_layer(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    head = next(index for index in walk(view.proxy) if index.data() == "lm_head")
+    with qtbot.waitSignal(state.layer_selected) as selected:
+        view.tree.setCurrentIndex(head)
+    assert selected.args == ["lm_head"]
+    state.select_layer("")
+    assert not view.tree.selectionModel().hasSelection()
+
+
+def test_layer_table_is_copied_as_text(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    view.copy()
+    lines = QGuiApplication.clipboard().text().splitlines()
+    assert lines[0].split("\t")[:4] == ["path", "type", "stage", "kind"]
+    assert len(lines) - 1 == len([row for row in summarize(run)["layers"] if row["kind"] == "decode"])
+
+
+def test_layers_view_says_why_it_is_empty(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    assert START_HINT in view.explanation
+    bare = replace(run.trace, spans={name: column[:0] for name, column in run.trace.spans.items()})
+    off = replace(run.facts, unavailable=(Unavailable("layers", "the layer clock was switched off for this run"),))
+    show(view, replace(run, trace=bare, facts=off))
+    assert "the layer clock was switched off for this run" in view.explanation
+    show(view, run)
+    assert view.explanation == ""
+    show(view, None)
+    assert START_HINT in view.explanation
+
+
+def test_layers_view_says_that_a_compiled_graph_hides_the_layers(qtbot, state, run):
+    decode = run.trace.moments["kind"] == 2
+    spans = {name: column[~decode[run.trace.spans["moment"]]] for name, column in run.trace.spans.items()}
+    moments = dict(run.trace.moments)
+    moments["tags"] = moments["tags"].copy()
+    moments["tags"][decode] &= ~8
+    moments["tags"][decode] |= 4
+    config = replace(run.config, passes=(PassConfig("compile_decode"),))
+    view = shown(qtbot, LayersView(state))
+    show(view, replace(run, config=config, trace=replace(run.trace, moments=moments, spans=spans)))
+    assert view.explanation == ""
+    assert view.kind == "prefill"
+    assert view.note.text().startswith("No layer times of decode moments: compiled decode runs as one graph")
+
+
+def test_thousands_of_layers(qtbot, state):
+    run = synthetic_run(repeats=1, warmup=1, new_tokens=4, blocks=300)
+    view = shown(qtbot, LayersView(state))
+    show(view, run, intervals=False)
+    assert len(list(walk(view.model))) == len(run.trace.layers) > 3000
+    state.select_layer("model.layers.299.mlp.up_proj")
+    assert view.tree.currentIndex().data() == "up_proj"
+
+
+# -- sessions -------------------------------------------------------------------------------------------------------------
+
+
+class FakeStore:
+    """The runs of a session in memory."""
+
+    def __init__(self, *runs, read_only=False):
+        self.read_only = read_only
+        self.kept = {run.id: run for run in runs}
+        self.reads = []
+        self.refusal = ""
+
+    def runs(self):
+        return [
+            RunHead(run.id, run.name, run.created, run.facts.status, run.note, run.config, run.facts)
+            for run in self.kept.values()
+        ]
+
+    def read(self, run_id):
+        self.reads.append(run_id)
+        if self.refusal:
+            raise Refusal(self.refusal)
+        return self.kept[run_id]
+
+    def _write(self, run_id, **changes):
+        if self.refusal:
+            raise Refusal(self.refusal)
+        self.kept[run_id] = replace(self.kept[run_id], **changes)
+
+    def rename(self, run_id, name):
+        self._write(run_id, name=name)
+
+    def annotate(self, run_id, note):
+        self._write(run_id, note=note)
+
+    def delete(self, run_id):
+        del self.kept[run_id]
+
+
+@pytest.fixture
+def store(run, faster):
+    return FakeStore(run, faster, replace(run, id=3, name="stopped", facts=replace(run.facts, status="cancelled")))
+
+
+@pytest.fixture
+def sessions(qtbot, state, store):
+    view = shown(qtbot, SessionsView(state))
+    view.set_store(store)
+    return view
+
+
+def select(view, *names):
+    view.tree.clearSelection()
+    for row in range(view.tree.topLevelItemCount()):
+        item = view.tree.topLevelItem(row)
+        item.setSelected(item.text(NAME) in names)
+
+
+def test_sessions_list_the_runs_newest_first_with_their_headline(sessions, run):
+    tree = sessions.tree
+    assert tree.objectName() == "sessionTree"
+    assert [tree.topLevelItem(row).text(NAME) for row in range(3)] == ["stopped", "faster", "synthetic"]
+    item = tree.topLevelItem(2)
+    metrics = summarize(run)["metrics"]
+    assert float(item.text(TPOT).split()[0]) == pytest.approx(metrics["tpot_ns"]["median"] / 1e6, rel=0.01)
+    assert float(item.text(TTFT).split()[0]) == pytest.approx(metrics["ttft_ns"]["median"] / 1e6, rel=0.01)
+    assert (item.text(MODEL), item.text(PASSES), item.text(STATUS)) == ("SmolLM2-135M-Instruct", "bfloat16", "finished")
+
+
+def test_sessions_without_a_store_or_runs(qtbot, state):
+    view = shown(qtbot, SessionsView(state))
+    assert view.hint.text() == NO_STORE
+    view.set_store(FakeStore())
+    assert view.hint.text() == NO_RUNS
+    assert not view.delete_button.isEnabled()
+    view.set_store(None)
+    assert view.hint.text() == NO_STORE
+
+
+def test_sessions_are_not_read_while_something_is_measured(qtbot, state, store, run):
+    view = shown(qtbot, SessionsView(state))
+    view.show_run(first_moments(run, 20, "running"))
+    view.set_store(store)
+    assert store.reads == []
+    assert view.tree.topLevelItem(0).text(TPOT) == "…"
+    view.show_slow(run, {})
+    assert sorted(store.reads) == [1, 2, 3]
+    view.refresh()
+    assert len(store.reads) == 3
+
+
+def test_a_double_click_opens_the_run_everywhere(qtbot, state, sessions):
+    select(sessions, "faster")
+    with qtbot.waitSignals([state.run_changed, sessions.opened]):
+        sessions.tree.itemDoubleClicked.emit(sessions.tree.topLevelItem(1), NAME)
+    assert state.current_run.name == "faster"
+    assert not state.live
+
+
+def test_two_selected_runs_are_compared_older_first(qtbot, state, sessions):
+    assert not sessions.compare_button.isEnabled()
+    assert "Select two runs" in sessions.compare_button.toolTip()
+    select(sessions, "faster", "synthetic")
+    with qtbot.waitSignals([state.pair_changed, sessions.compared]):
+        qtbot.mouseClick(sessions.compare_button, Qt.MouseButton.LeftButton)
+    assert [run.id for run in state.pair] == [1, 2]
+
+
+def test_names_and_notes_are_edited_in_place(sessions, store):
+    sessions.tree.topLevelItem(1).setText(NAME, "  int8 ")
+    assert store.kept[2].name == "int8"
+    sessions.tree.topLevelItem(1).setText(NOTE, "on battery")
+    assert store.kept[2].note == "on battery"
+    sessions.tree.topLevelItem(1).setText(NAME, " ")
+    assert sessions.tree.topLevelItem(1).text(NAME) == "int8"
+    select(sessions, "int8")
+    sessions.rename_selected()
+    assert sessions.tree.state() == sessions.tree.State.EditingState
+
+
+def test_only_names_and_notes_can_be_edited(sessions):
+    from PySide6.QtWidgets import QStyleOptionViewItem
+
+    delegate, model = sessions.tree.itemDelegate(), sessions.tree.model()
+    editors = [delegate.createEditor(sessions.tree, QStyleOptionViewItem(), model.index(0, column)) for column in range(8)]
+    assert [column for column, editor in enumerate(editors) if editor is not None] == [NAME, NOTE]
+
+
+def test_delete_asks_once(qtbot, sessions, store):
+    questions = []
+    sessions.ask = lambda *question: questions.append(question) or False
+    select(sessions, "faster", "stopped")
+    qtbot.keyClick(sessions.tree, Qt.Key.Key_Delete)
+    assert (len(questions), len(store.kept)) == (1, 3)
+    assert "2 runs" in questions[0][2]
+    sessions.ask = lambda *_: True
+    sessions.delete_selected()
+    assert list(store.kept) == [1]
+    assert sessions.tree.topLevelItemCount() == 1
+
+
+def test_a_read_only_session_can_be_read_only(qtbot, state, run):
+    view = shown(qtbot, SessionsView(state))
+    view.set_store(FakeStore(run, read_only=True))
+    select(view, "synthetic")
+    assert view.open_button.isEnabled()
+    assert not view.rename_button.isEnabled()
+    assert view.delete_button.toolTip() == "This session is read-only."
+    assert not view.tree.topLevelItem(0).flags() & Qt.ItemFlag.ItemIsEditable
+
+
+def test_a_refusal_of_the_session_is_told(sessions, store):
+    told = []
+    sessions.notify = told.append
+    store.refusal = "The disk is full; free some space."
+    sessions.tree.topLevelItem(0).setText(NAME, "other")
+    select(sessions, "faster")
+    sessions.open_selected()
+    assert told == [store.refusal, store.refusal]
+    assert sessions.tree.topLevelItem(0).text(NAME) == "stopped"
+
+
+def test_reading_beside_the_gui_thread_is_one_run_at_a_time(qtbot, state, store):
+    jobs = []
+    view = shown(qtbot, SessionsView(state))
+    view.in_background = lambda work, done: jobs.append((work, done))
+    view.set_store(store)
+    view.refresh()
+    assert len(jobs) == 1
+    work, done = jobs.pop()
+    future: Future = Future()
+    future.set_result(work())
+    done(future)
+    assert view.tree.topLevelItem(0).text(TPOT) != "…"
+    assert len(jobs) == 1
+
+
+# -- compare --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compare_view(qtbot, state, store):
+    view = shown(qtbot, CompareView(state))
+    view.set_store(store)
+    return view
+
+
+def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, faster):
+    assert compare_view.explanation == HINT
+    state.compare((run, faster))
+    assert compare_view.explanation == ""
+    tile = compare_view.findChild(QFrame, "compareTPOT")
+    texts = [label.text() for label in tile.findChildren(QLabel)]
+    assert "→" in texts[1]
+    # Half of 12 ms, but not half of the 0.4 ms outside the model.
+    assert texts[2].startswith(("1.92× faster (", "1.93× faster (", "1.94× faster ("))
+    assert compare_view.badge.text() == "not interleaved: no verdict"
+    assert not compare_view.badge.isHidden()
+    assert "not interleaved" in compare_view.warnings.text()
+
+
+def test_compare_layers_are_sorted_by_the_size_of_the_difference(compare_view, state, run, faster):
+    state.compare((run, faster))
+    proxy = compare_view.proxy
+    sizes = [proxy.index(row, 5).data(Qt.ItemDataRole.UserRole) for row in range(proxy.rowCount())]
+    assert sizes == sorted(sizes, reverse=True)
+    assert proxy.rowCount() == len(compare_view.comparison.layers) > 100
+    assert proxy.index(0, 0).data() == "(whole model)"
+    assert proxy.index(0, 5).data().startswith("−")
+
+
+def test_compare_choosers_offer_the_session_and_the_run_on_show(compare_view, state, run):
+    compare_view.show_run(run)
+    texts = [compare_view.first.itemText(row) for row in range(compare_view.first.count())]
+    assert texts == ["on show: synthetic", "3 · stopped", "2 · faster", "1 · synthetic"]
+    compare_view.first.setCurrentIndex(3)
+    compare_view.second.setCurrentIndex(3)
+    compare_view.second.activated.emit(3)
+    assert compare_view.explanation == SAME
+    compare_view.second.setCurrentIndex(2)
+    compare_view.second.activated.emit(2)
+    assert [chosen.id for chosen in state.pair] == [1, 2]
+    assert compare_view.explanation == ""
+    assert compare_view.second.currentText() == "2 · faster"
+
+
+def test_compare_selects_layers_with_the_other_views(compare_view, state, run, faster):
+    state.compare((run, faster))
+    state.select_layer("lm_head")
+    row = compare_view.proxy.mapToSource(compare_view.table.currentIndex()).row()
+    assert compare_view.model.rows[row].path == "lm_head"
+    compare_view.table.setCurrentIndex(compare_view.proxy.index(0, 0))
+    assert state.layer == ""
+
+
+def test_a_run_that_cannot_be_read_is_explained(compare_view, store):
+    store.refusal = "The file was closed."
+    compare_view.first.setCurrentIndex(0)
+    compare_view.second.setCurrentIndex(1)
+    compare_view.second.activated.emit(1)
+    assert compare_view.explanation == "The file was closed."
+
+
+@pytest.mark.parametrize(
+    ("tile", "text"),
+    [
+        (TileDifference("TPOT", "ns", 10.0, 8.0, 0.8, 0.78, 0.82), "1.25× faster (1.22–1.28)"),
+        (TileDifference("TPOT", "ns", 8.0, 10.0, 1.25, 1.2, 1.3), "1.25× slower (1.20–1.30)"),
+        (TileDifference("Decode", "tok/s", 80.0, 100.0, 1.25, 1.2, 1.3), "1.25× faster (1.20–1.30)"),
+        (TileDifference("Decode", "tok/s", 100.0, 80.0, 0.8, 0.78, 0.82), "1.25× slower (1.22–1.28)"),
+        (TileDifference("Weights", "bytes", 200, 100, 0.5, None, None), "2.00× smaller"),
+        (TileDifference("Weights", "bytes", 100, 100, 1.0, None, None), "the same to 0.5 %"),
+        (TileDifference("TTFT", "ns", None, 8.0, None, None, None), "no difference to tell: one side was not measured"),
+    ],
+)
+def test_differences_are_plain_arithmetic(tile, text):
+    assert difference_text(tile) == text
+
+
+def test_views_are_widgets_without_windows_of_their_own(qtbot, state):
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    for view in (LiveView(state, parent), LayersView(state, parent), CompareView(state, parent), SessionsView(state, parent)):
+        assert view.parent() is parent
+        assert not view.isWindow()
