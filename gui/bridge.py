@@ -200,7 +200,7 @@ class Bridge(QObject):
             self._show_live()
         finally:
             # Graphics scenes announce what changed through queued calls, so the flush must come one turn later.
-            QTimer.singleShot(0, self, self._paint_and_leave)
+            QTimer.singleShot(0, self, self._paint)
 
     def _show_live(self) -> None:
         run = self.program.live()
@@ -216,11 +216,20 @@ class Bridge(QObject):
             self._poll()
             self.live_text.emit(self.program.live_text)
 
+    def _paint(self) -> None:
+        """Paint now; what painting itself queues (an axis that grows wider, say) is painted one turn later, before leaving."""
+        try:
+            self._flush()
+        finally:
+            QTimer.singleShot(0, self, self._paint_and_leave)
+
+    def _flush(self) -> None:
+        if self.canvas is not None:
+            QCoreApplication.sendPostedEvents(self.canvas.window(), QEvent.Type.UpdateRequest.value)
+
     def _paint_and_leave(self) -> None:
         try:
-            if self.canvas is not None:
-                window = self.canvas.window()
-                QCoreApplication.sendPostedEvents(window, QEvent.Type.UpdateRequest.value)
+            self._flush()
         finally:
             took = time.perf_counter_ns() - self._pause_ns
             if not self.painter.inside:

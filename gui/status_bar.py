@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import psutil
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QToolButton, QWidget
 
 from core import units
 from core.engine.notice import Status
 
 LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"
+MOST_PIXELS = 560
 TITLES = {
     "idle": "Idle",
     "loading": "Loading",
@@ -30,7 +32,7 @@ class StatusBar(QFrame):
         self._total_bytes = psutil.virtual_memory().total
         self.state = _label("statusState")
         self.text = _label("statusText")
-        self.text.setMaximumWidth(620)
+        self.text.setMaximumWidth(MOST_PIXELS + 8)
         self.text.setMinimumWidth(60)
         self.progress = QProgressBar()
         self.progress.setObjectName("progressBar")
@@ -85,7 +87,8 @@ class StatusBar(QFrame):
         self.memory.setText(f"{units.size(self._process.memory_info().rss)} of {units.size(self._total_bytes)}")
 
     def _set_text(self, text: str) -> None:
-        self.text.setText(text)
+        metrics = self.text.fontMetrics()
+        self.text.setText(metrics.elidedText(text, Qt.TextElideMode.ElideRight, MOST_PIXELS))
         self.text.setToolTip(text)
 
 

@@ -497,3 +497,21 @@ def test_file_dialog_adds_the_chosen_ending(monkeypatch, qtbot):
     assert menu.ask_path(None, "", "", "") == Path("/somewhere/picture.svg")
     monkeypatch.setattr(menu.QFileDialog, "getSaveFileName", lambda *_: ("", ""))
     assert menu.ask_path(None, "", "", "") is None
+
+
+def test_another_run_of_the_same_shape_is_drawn_anew(qtbot, run):
+    chart = shown(qtbot, LatencyChart, run)
+    other = replace(synthetic_run(repeats=3, warmup=1, new_tokens=16, blocks=6, seed=5), id=9)
+    chart.show_run(other)
+    _, y = chart.dots["clean"].getData()
+    data = series.latency(other)
+    clean = ~data.traced & ~data.warmup & ~data.perturbed & (data.kind == 2) & (data.latency_ms <= chart.limit_ms)
+    np.testing.assert_allclose(y, data.latency_ms[clean])
+
+
+def test_the_first_prefill_does_not_set_the_scale_of_the_rest(qtbot, run):
+    chart = shown(qtbot, LatencyChart, first_moments(run, 1, "running"))
+    assert chart.limit_ms >= 40
+    chart.show_run(first_moments(run, 40, "running"))
+    chart.show_run(first_moments(run, 45, "running"))
+    assert chart.limit_ms <= 20

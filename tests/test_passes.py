@@ -492,6 +492,17 @@ def test_one_token_prompt_is_a_prefill_and_never_compiled() -> None:
     assert not any("_dynamo_static_input_type" in vars(layer.keys) for layer in cache.layers)
 
 
+def test_a_step_that_breaks_the_graph_is_refused_in_one_sentence() -> None:
+    model = llama()
+    made = subject(model)
+    model.lm_head.forward = torch.compiler.disable(model.lm_head.forward)
+    plan.apply_all(made, [PassConfig("compile_decode")])
+    with as_run(made), pytest.raises(Refusal, match="switch the pass compile_decode off"):
+        tokens(model, 2, **made.generation)
+    for undo in made.undo:
+        undo()
+
+
 def test_compile_counter_without_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(compile_decode.sys.modules, "torch._dynamo.utils", raising=False)
     monkeypatch.setattr(compile_decode, "_forgotten", {"count": 0, "ns": 0})

@@ -75,7 +75,7 @@ class CompileDecode:
         forget_compilations()  # graphs of an earlier subject: dynamo keys them by code, which all models of a class share
         settings = {**torch._inductor.list_mode_options(options.mode), **({"freezing": True} if options.freezing else {})}
         plain = model.forward
-        compiled = torch.compile(plain, dynamic=False, options=settings or None)
+        compiled = torch.compile(plain, fullgraph=True, dynamic=False, options=settings or None)
         # max_cache_len also for shorter requests (the probe): another length would be another graph
         added = {"cache_implementation": "static", "disable_compile": True, "max_cache_len": subject.max_length}
         subject.generation.update(added)
@@ -94,13 +94,19 @@ class CompileDecode:
 
 
 def _decode(plain: Callable[..., Any], compiled: Callable[..., Any], freezing: bool) -> Callable[..., Any]:
+    from torch._dynamo.exc import Unsupported
+
     def decode(*args: Any, **kwargs: Any) -> Any:
         cache = kwargs.get("past_key_values")
         if cache is None or not getattr(cache, "is_initialized", False):
             return plain(*args, **kwargs)  # a prompt of one token: this is the prefill, which allocates the cache
         if freezing:
             _unmark(cache)
-        return compiled(*args, **kwargs)
+        try:
+            return compiled(*args, **kwargs)
+        except Unsupported as error:
+            sentence = "This model's decode step cannot be compiled into one graph; switch the pass compile_decode off."
+            raise Refusal(sentence) from error
 
     return decode
 

@@ -21,6 +21,7 @@ from core.targets.base import TargetFacts
 CONFLICTS: Mapping[frozenset[str], str] = {
     frozenset({"bfloat16", "int8_dynamic"}): "its kernels take float32 only",
     frozenset({"int8_dynamic", "int8_weight_only"}): "both replace the same layers",
+    frozenset({"int8_dynamic", "compile_decode"}): "torch's old int8 layers break the graph at every product",
 }
 """Pairs of passes that exclude each other, and why; the only such table."""
 

@@ -55,7 +55,9 @@ class LatencyChart(Chart):
         layout.addWidget(self.plot)
         self.series: series.LatencySeries | None = None
         self.limit_ms = 0.0
+        self._provisional = True
         self._run_key: tuple[int, str] | None = None
+        self._shown = [(-1, 0.0)] * len(MARKS)  # how many dots of each mark are drawn, and under which limit
         self._values = np.empty(0)
         self._groups = np.empty(0, np.int8)
         self.dots = {
@@ -84,12 +86,16 @@ class LatencyChart(Chart):
             return "No moment has been measured yet."
         key = (run.id, run.created)
         if key != self._run_key or len(data.moment) < len(self._values):
-            self._run_key, self.limit_ms = key, 0.0
+            self._run_key, self.limit_ms, self._provisional = key, 0.0, True
+            self._shown = [(-1, 0.0)] * len(MARKS)
             self.plot.user_ranged = False
         self.series = data
         self._values = np.where(np.isnan(data.latency_ms), data.duration_ms, data.latency_ms)
         self._sort_into_groups(data)
-        self.limit_ms = max(self.limit_ms, self._robust_limit())
+        limit, provisional = self._robust_limit()
+        # Only upwards, so that the axis does not jump; but what the very first prefill set is not what the rest is measured by.
+        self.limit_ms = limit if self._provisional else max(self.limit_ms, limit)
+        self._provisional = provisional
         self._place_dots(data)
         self._place_median(data)
         last = float(data.moment[-1]) + 1
@@ -139,22 +145,25 @@ class LatencyChart(Chart):
         groups[data.warmup] = names.index("warm-up")
         self._groups = groups
 
-    def _robust_limit(self) -> float:
-        """A round limit that most moments stay below: one outlier, or a few long prefills, must not flatten the rest."""
+    def _robust_limit(self) -> tuple[float, bool]:
+        """A round limit that most moments stay below: one outlier, or a few long prefills, must not flatten the rest.
+
+        The second value says that there is little to go by yet.
+        """
         assert self.series is not None
         prefill = np.isin(self.series.kind, PREFILL_KINDS)
         warm = ~self.series.warmup
         rest = self._values[~prefill & warm] if (~prefill & warm).any() else self._values[~prefill]
         first = self._values[prefill & warm] if (prefill & warm).any() else self._values[prefill]
         if not len(rest):
-            return nice_limit(1.25 * float(np.median(first)))
+            return nice_limit(1.25 * float(np.median(first))), True
         middle = float(np.median(rest))
         quarter, three_quarters = np.percentile(rest, (25, 75))
         fence = float(three_quarters + 3 * (three_quarters - quarter))  # Tukey's far fence
         top = max(min(float(rest.max()), fence) * 1.08, middle * 1.15)
         if len(first) and float(np.median(first)) <= top * 1.6:
             top = max(top, float(np.median(first)) * 1.15)
-        return nice_limit(top)
+        return nice_limit(top), not (~prefill & warm).any()
 
     def _place_dots(self, data: series.LatencySeries) -> None:
         names = list(MARKS)
@@ -164,7 +173,10 @@ class LatencyChart(Chart):
         heights = np.where(above, self.edge_ms, self._values)
         for number, item in enumerate(self.dots.values()):
             chosen = groups == number
-            if chosen.any() or len(item.data):
+            shown = (int(np.count_nonzero(chosen)), self.limit_ms)
+            # Moments that are over never change, so a group of as many dots under the same limit is drawn already.
+            if shown != self._shown[number]:
+                self._shown[number] = shown
                 item.setData(x=data.moment[chosen], y=heights[chosen])
 
     def _place_median(self, data: series.LatencySeries) -> None:

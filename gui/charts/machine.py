@@ -115,6 +115,8 @@ class MachineChart(Chart):
         self._series: list[series.TrackSeries] = []
         self._run_key: tuple[int, str] | None = None
         self._span = 0.0
+        # Before the first run, since a pause for painting is too short to make widgets in.
+        self._arrange(dict(EXPECTED))
 
     def draw(self, run: Run) -> str | None:
         tracks = {track.name: track for track in series.machine(run) if len(track.value)}

@@ -69,17 +69,21 @@ class EndLabels:
         while len(self._items) < len(labels):
             item = QGraphicsSimpleTextItem(self._plot.getPlotItem())
             item.setZValue(10)
+            item.setFont(small_font(self._plot))
             self._items.append(item)
-        font = small_font(self._plot)
         for item, (text, colour, _, _) in zip(self._items, labels, strict=False):
             if item.text() != text:
                 item.setText(text)
-            item.setFont(font)
             item.setBrush(QBrush(QColor(colour)))
         for item in self._items[len(labels) :]:
             item.setVisible(False)
         self._places = [(x, y) for _, _, x, y in labels]
         self.place()
+
+    def set_font(self, font: QFont) -> None:
+        """Give all labels another font."""
+        for item in self._items:
+            item.setFont(font)
 
     def place(self) -> None:
         """Move the labels to where their curves end now (after new data, a zoom or a resize)."""
@@ -184,6 +188,7 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
             axis.setGrid(255 if axis.has_grid else False)
         self._x_unit.setFont(font)
         self._x_unit.setBrush(QBrush(QColor(palette.muted)))
+        self.labels.set_font(font)
         self.readout.setFont(font)
         self.readout.setStyleSheet(
             f"background: {palette.raised}; color: {palette.text}; border: 1px solid {palette.border};"

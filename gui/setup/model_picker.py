@@ -198,6 +198,7 @@ class ModelPicker(QWidget):
             self.source.setCurrentIndex(max(0, self.source.findData(source)))
         self._on_source()
         self.path.setText(spec[len(prefix) + 1 :] if prefix else spec)
+        self.path.setCursorPosition(0)  # a long one shows its beginning
 
     def describe(self) -> None:
         """Ask for facts of the choice, off the GUI thread: a hub model's config may have to come over the network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
@@ -45,7 +46,7 @@ class TargetPicker(QWidget):
         assert isinstance(model, QStandardItemModel)
         for row, facts in enumerate(targets):
             name = " · ".join(part for part in (facts.title, facts.name) if part)
-            self.combo.addItem(name if facts.available else f"{facts.title} · not here", facts.id)
+            self.combo.addItem(_short(name) if facts.available else f"{facts.title} · not here", facts.id)
             hint = name if facts.available else f"{facts.title}: {facts.reason or 'not available'}"
             self.combo.setItemData(row, hint, Qt.ItemDataRole.ToolTipRole)
             self.combo.setItemData(row, hint, Qt.ItemDataRole.AccessibleDescriptionRole)
@@ -70,3 +71,8 @@ class TargetPicker(QWidget):
         self.threads.setMaximum(facts.threads or 1024)
         self._threads_box.setEnabled(facts.id == "cpu")
         self.changed.emit()
+
+
+def _short(name: str) -> str:
+    """Without what chip makers put into every name: the sidebar is narrow, and the tooltip has it in full."""
+    return " ".join(re.sub(r"\((?:R|TM)\)|(?<!^)\b(?:CPU|Processor)\b|@.*", " ", name).split())

@@ -28,7 +28,7 @@ from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
 from gui.views.differences import DELTA, DifferenceModel, DifferenceTile
-from gui.views.sessions import Store, started
+from gui.views.saved_runs import Store, started
 
 HINT = "Choose two runs above, or select two in Sessions and press Compare."
 SAME = "Both sides show the same run; choose another one on one side."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, Signal
 from PySide6.QtGui import QColor, QKeySequence, QShortcut
@@ -33,6 +32,7 @@ from core.session.run import Run
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
+from gui.views.saved_runs import Head, Headline, Store, headline, started
 
 COLUMNS = ("Run", "Started", "Model", "Passes", "TTFT", "TPOT", "Status", "Note")
 NAME, STARTED, MODEL, PASSES, TTFT, TPOT, STATUS, NOTE = range(len(COLUMNS))
@@ -41,41 +41,6 @@ EDITABLE = (NAME, NOTE)
 RUN_ROLE = Qt.ItemDataRole.UserRole
 NO_STORE = "No session is open. It begins with the first run, and every run is saved into it as it happens."
 NO_RUNS = "This session has no runs yet. Press Run, and each run is saved here as it happens."
-
-
-class Head(Protocol):
-    """What the list needs of a run (``core.session.store.RunHead``)."""
-
-    id: int
-    name: str
-    created: str
-    status: str
-    note: str
-    config: Any
-    facts: Any
-
-
-class Store(Protocol):
-    """What this view needs of ``core.session.store.SessionStore``."""
-
-    read_only: bool
-
-    def runs(self) -> Sequence[Any]: ...
-
-    def read(self, run_id: int) -> Run: ...
-
-    def rename(self, run_id: int, name: str) -> None: ...
-
-    def annotate(self, run_id: int, note: str) -> None: ...
-
-    def delete(self, run_id: int) -> None: ...
-
-
-class Headline(NamedTuple):
-    """The two numbers a run is known by."""
-
-    ttft_ns: float | None
-    tpot_ns: float | None
 
 
 def ask(parent: QWidget, title: str, question: str) -> bool:
@@ -380,23 +345,6 @@ class SessionsView(QWidget):
     def _tell(self, sentence: str) -> None:
         if self.notify is not None:
             self.notify(sentence)
-
-
-def headline(run: Run) -> Headline:
-    """TTFT and TPOT of a run, medians of clean moments in ns."""
-    from core.analysis.samples import samples
-    from core.analysis.statistics import spread
-
-    found = samples(run)
-    return Headline(spread(found.ttft_ns, intervals=False).median, spread(found.tpot_ns, intervals=False).median)
-
-
-def started(created: str) -> str:
-    """ISO 8601 UTC as the local day and minute; as it is where it is not a date."""
-    try:
-        return datetime.fromisoformat(created).astimezone().strftime("%d %b %H:%M")
-    except ValueError:
-        return created
 
 
 def _key(head: Head) -> tuple[int, str, str]:
