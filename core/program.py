@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
@@ -24,10 +25,12 @@ from core.models.base import ModelFacts
 from core.passes import plan
 from core.progress import Progress
 from core.session.run import Run
-from core.session.store import SessionStore
-from core.session.writer import Writer
 from core.targets.base import TargetFacts, targets
 from core.units import duration, size
+
+if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
+    from core.session.store import SessionStore
+    from core.session.writer import Writer
 
 
 def default_session_path(now: datetime) -> Path:
@@ -124,7 +127,7 @@ class Program:
 
     def open_session(self, path: Path) -> None:
         """Close the session and open another; ``Refusal`` if that cannot be opened (the present one then stays). Waits."""
-        self._change_session(SessionStore.open(path, create=False))
+        self._change_session(path, create=False)
 
     def new_session(self, path: Path | None = None) -> None:
         """Close the session and begin another, at ``path`` or (with the first run) in the user's data folder. Waits."""
@@ -133,7 +136,7 @@ class Program:
             self._session_path = None
             self.notices.put(Notice("session_changed", ""))
         else:
-            self._change_session(SessionStore.open(path, create=True))
+            self._change_session(path, create=True)
 
     def close(self) -> None:
         """Cancel what is going on, write everything, and end all threads. Waits."""
@@ -255,10 +258,14 @@ class Program:
         if self.store is None and self._keep_session:
             path = self._session_path or default_session_path(datetime.now())
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._change_session(SessionStore.open(path, create=True))
+            self._change_session(path, create=True)
         return self.store
 
-    def _change_session(self, store: SessionStore) -> None:
+    def _change_session(self, path: Path, *, create: bool) -> None:
+        from core.session.store import SessionStore
+        from core.session.writer import Writer
+
+        store = SessionStore.open(path, create=create)
         self._close_session()
         self.store = store
         self._session_path = store.path

@@ -52,6 +52,7 @@ class Bridge(QObject):
         self.canvas: QWidget | None = None  # what is painted at once in a pause: the visible view
         self.painted_ns = 0  # all painting so far, in and beside pauses
         self.longest_pause_ns = 0
+        self.pauses = 0
         self._fast: list[FastView] = []
         self._slow: list[SlowView] = []
         self._polls: list[Callable[[], None]] = []
@@ -235,6 +236,7 @@ class Bridge(QObject):
             if not self.painter.inside:
                 self.program.gate.disturb(max(0, took - int(PAUSE_LIMIT_S * 1e9)))
             self.painter.leave()
+            self.pauses += 1
             self.longest_pause_ns = max(self.longest_pause_ns, took)
             self._rest_until_ns = time.perf_counter_ns() + REST_FACTOR * took
             self._asked_ns = None

@@ -138,7 +138,8 @@ class Recording:
     def _name_kernels(self) -> None:
         """Which kernels the passes really led to; after all requests, because a profiler's first use slows what follows."""
         inputs = self._prompt.inputs()
-        names = kernels.kernels_that_ran(lambda: probe(self._prepared.subject, inputs))
+        with kernels.as_run(self._prepared.subject):
+            names = kernels.kernels_that_ran(lambda: probe(self._prepared.subject, inputs))
         self.facts = replace(self.facts, passes=plan.named(self.facts.passes, names))
 
     def _finish(self, status: str, error: str | None, peak: PeakMemory, compiled_before: int | None) -> None:
