@@ -39,7 +39,7 @@ def main() -> None:
         effect = (window["observer_effect"]["decode"] or {}).get("ratio")
         print(
             f"pair {number + 1}: bare {bare['tpot_ns'] / 1e6:.3f} ms, window {window['tpot_ns'] / 1e6:.3f} ms, "
-            f"ratio {ratios[-1]:.4f}, observer effect {effect}, perturbed {window['observer_effect']['perturbed_share']:.3f}, "
+            f"ratio {ratios[-1]:.4f} (ITL medians {window['itl_ns'] / bare['itl_ns']:.4f}), observer effect {effect}, perturbed {window['observer_effect']['perturbed_share']:.3f}, "
             f"pauses {window['pauses']}",
             flush=True,
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject, QSocketNotifier, QTimer, Signal
+from PySide6.QtCore import QCoreApplication, QObject, QSocketNotifier, QTimer, Signal
 from PySide6.QtWidgets import QWidget
 
 from core.analysis.summary import summarize
@@ -32,6 +32,7 @@ PAUSE_LIMIT_S = 0.080
 REST_FACTOR = 3  # the clock runs at least this many times as long as the last paint took
 SLOW_NS = 500_000_000
 NOTICES_PER_TICK = 20
+MOST_FLUSHES = 6
 MS = 1_000_000
 
 FastView = Callable[["Run"], None]
@@ -199,9 +200,9 @@ class Bridge(QObject):
         self._pause_ns = time.perf_counter_ns()
         try:
             self._show_live()
+            self._flush()
         finally:
-            # Graphics scenes announce what changed through queued calls, so the flush must come one turn later.
-            QTimer.singleShot(0, self, self._paint)
+            self._leave()
 
     def _show_live(self) -> None:
         run = self.program.live()
@@ -217,29 +218,27 @@ class Bridge(QObject):
             self._poll()
             self.live_text.emit(self.program.live_text)
 
-    def _paint(self) -> None:
-        """Paint now; what painting itself queues (an axis that grows wider, say) is painted one turn later, before leaving."""
-        try:
-            self._flush()
-        finally:
-            QTimer.singleShot(0, self, self._paint_and_leave)
-
     def _flush(self) -> None:
-        if self.canvas is not None:
-            QCoreApplication.sendPostedEvents(self.canvas.window(), QEvent.Type.UpdateRequest.value)
+        """Paint now, again and again until nothing is left to paint.
 
-    def _paint_and_leave(self) -> None:
-        try:
-            self._flush()
-        finally:
-            took = time.perf_counter_ns() - self._pause_ns
-            if not self.painter.inside:
-                self.program.gate.disturb(max(0, took - int(PAUSE_LIMIT_S * 1e9)))
-            self.painter.leave()
-            self.pauses += 1
-            self.longest_pause_ns = max(self.longest_pause_ns, took)
-            self._rest_until_ns = time.perf_counter_ns() + REST_FACTOR * took
-            self._asked_ns = None
+        Graphics scenes announce what changed through queued calls, and painting itself queues more (an axis that grows wider,
+        say); what is left over here would be painted while the clock runs.
+        """
+        for _ in range(MOST_FLUSHES):
+            before_ns = self.painted_ns
+            QCoreApplication.sendPostedEvents()
+            if self.painted_ns == before_ns:
+                return
+
+    def _leave(self) -> None:
+        took = time.perf_counter_ns() - self._pause_ns
+        if not self.painter.inside:
+            self.program.gate.disturb(max(0, took - int(PAUSE_LIMIT_S * 1e9)))
+        self.painter.leave()
+        self.pauses += 1
+        self.longest_pause_ns = max(self.longest_pause_ns, took)
+        self._rest_until_ns = time.perf_counter_ns() + REST_FACTOR * took
+        self._asked_ns = None
 
     def _poll(self) -> None:
         for poll in self._polls:

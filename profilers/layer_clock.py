@@ -1,8 +1,9 @@
 """The layer clock: times every module of a model in traced moments, and is not there at all in clean ones.
 
-A layer's ``forward`` is replaced on the instance (about 0.3 µs a call; a pair of forward hooks costs 1.3 µs and slows every
-call by leaving the fast path of ``Module.__call__``). The replacement appends three integers to plain lists, which measured
-faster here than ``array`` or numbered slots; everything else happens after the moment, with the clock stopped.
+A layer's ``forward`` is replaced on the instance; a pair of forward hooks would cost three times as much and slow every call by
+leaving the fast path of ``Module.__call__``. The replacement appends one tuple to a list, which measured faster in a real
+forward pass than three lists, ``array`` or numbered slots (1.1 µs a call on a 2 GHz Xeon, of which 1.0 are the call itself and
+two readings of the clock). Everything else happens after the moment, with the clock stopped.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ class LayerClock:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._rows: list[int] = []
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._log: list[tuple[int, int, int]] = []  # row, start, end: in the order of the ends
         self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
         for row, module in forward_slots(model):
             own = module.__dict__.get("forward")
@@ -53,7 +52,7 @@ class LayerClock:
 
     def install(self) -> None:
         """Put the clock on every layer; in the instance's dict, because ``Module.__setattr__`` costs 20 times as much."""
-        self._forget()  # of a moment that was cut short
+        self._log.clear()  # of a moment that was cut short
         for place, _own, timed in self._places:
             place["forward"] = timed
 
@@ -74,10 +73,10 @@ class LayerClock:
             start_ns: the moment's start, as ``perf_counter_ns``.
             duration_ns: the moment's length, which becomes the span of the model itself.
         """
-        rows = np.array([*self._rows, 0], np.int64)
-        starts = np.array([*self._starts, start_ns], np.int64)
-        durations = np.array([*self._ends, start_ns + duration_ns], np.int64) - starts
-        self._forget()
+        self._log.append((0, start_ns, start_ns + duration_ns))
+        rows, starts, ends = np.array(self._log, np.int64).T
+        self._log.clear()
+        durations = ends - starts
         parents = self._parents(rows, starts)
         below = np.bincount(parents[:-1], weights=durations[:-1], minlength=len(rows)).astype(np.int64)
         recorder.spans.extend(
@@ -89,11 +88,6 @@ class LayerClock:
                 "self_ns": durations - below,
             }
         )
-
-    def _forget(self) -> None:
-        self._rows.clear()
-        self._starts.clear()
-        self._ends.clear()
 
     def _parents(self, rows: Array, starts: Array) -> Array:
         """For each span (in order of their ends) the index of the span that called it; the last one is the model's.
@@ -108,16 +102,13 @@ class LayerClock:
 
     def _timed(self, row: int, forward: Forward) -> Forward:
         now = time.perf_counter_ns
-        add_row, add_start, add_end = self._rows.append, self._starts.append, self._ends.append
+        add = self._log.append
 
         @functools.wraps(forward)  # transformers looks at the signature of ``forward``
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = now()
             output = forward(*args, **kwargs)
-            end = now()
-            add_row(row)
-            add_start(start)
-            add_end(end)
+            add((row, start, now()))
             return output
 
         return timed

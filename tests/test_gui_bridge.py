@@ -106,7 +106,6 @@ def test_a_view_that_raises_does_not_keep_the_worker_waiting(bridge, program):
     bridge.painter.let_in()
     with pytest.raises(RuntimeError):
         bridge._let_in()
-    bridge._paint_and_leave()
     assert not bridge.painter.inside
 
 
