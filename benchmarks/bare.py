@@ -1,9 +1,10 @@
 """The bare `generate` loop in a process of its own: what Tickscope's headline must agree with.
 
-    python -m benchmarks.bare [--pass int8_dynamic] [--new-tokens 64] [--repeats 5]
+    python -m benchmarks.bare [--pass int8_dynamic] [--new-tokens 64] [--repeats 5] [--serve]
 
-Prints one JSON line: TPOT in ns, the median over requests. Nothing of Tickscope runs while it measures; one stopping criterion
-notes when tokens become visible (a list append), and passes are applied by Tickscope's own code before.
+With `--serve` it measures once for each line on its standard input. Prints one JSON line each: TPOT in ns, the median over
+requests. Nothing of Tickscope runs while it measures: one stopping criterion notes when tokens become visible (a list append);
+passes are applied by Tickscope's own code before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import itertools
 import json
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--serve", action="store_true")
     asked = parser.parse_args()
 
     import torch
@@ -52,20 +55,25 @@ def main() -> None:
     criteria = StoppingCriteriaList([Stamp()])
     assert loaded.tokenizer is not None
     inputs = loaded.tokenizer([asked.prompt], return_tensors="pt")
-    tpot = []
-    for number in range(asked.warmup + asked.repeats):
-        stamps.clear()
-        loaded.model.generate(
-            **inputs,
-            max_new_tokens=asked.new_tokens,
-            min_new_tokens=asked.new_tokens,
-            do_sample=False,
-            stopping_criteria=criteria,
-        )
-        if number >= asked.warmup:
-            tpot.append((stamps[-1] - stamps[0]) / (len(stamps) - 1))
-    gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
-    print(json.dumps({"tpot_ns": statistics.median(tpot), "itl_ns": statistics.median(gaps)}))
+
+    def measure() -> None:
+        tpot, gaps = [], []
+        for number in range(asked.warmup + asked.repeats):
+            stamps.clear()
+            loaded.model.generate(
+                **inputs,
+                max_new_tokens=asked.new_tokens,
+                min_new_tokens=asked.new_tokens,
+                do_sample=False,
+                stopping_criteria=criteria,
+            )
+            if number >= asked.warmup:
+                tpot.append((stamps[-1] - stamps[0]) / (len(stamps) - 1))
+                gaps += [later - earlier for earlier, later in itertools.pairwise(stamps)]
+        print(json.dumps({"tpot_ns": statistics.median(tpot), "itl_ns": statistics.median(gaps)}), flush=True)
+
+    for _ in sys.stdin if asked.serve else ("once",):
+        measure()
 
 
 if __name__ == "__main__":

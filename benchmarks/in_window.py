@@ -1,7 +1,8 @@
 """One run of the real window, driven as a script would drive it, in a process of its own.
 
-    python -m benchmarks.in_window [--pass int8_dynamic] [--new-tokens 64] [--repeats 5] [--heartbeat]
+    python -m benchmarks.in_window [--pass int8_dynamic] [--new-tokens 64] [--repeats 5] [--heartbeat] [--serve]
 
+With `--serve` it runs once for each line on its standard input, and stays as it is in between.
 Without a display it runs offscreen (QT_QPA_PLATFORM=offscreen), where charts are painted all the same. Prints one JSON line:
 TPOT in ns, the observer effect, and with `--heartbeat` how long the GUI thread stalled beside requested paints.
 """
@@ -59,13 +60,13 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--heartbeat", action="store_true")
+    parser.add_argument("--serve", action="store_true")
     asked = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
     from PySide6.QtCore import QTimer
 
-    from core.analysis.summary import summarize
     from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
     from gui.app import create
 
@@ -79,35 +80,40 @@ def main() -> None:
             TargetConfig("cpu", asked.threads),
             WorkloadConfig(prompt=asked.prompt, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup),
         )
-        window.program.start(config)
-        window.bridge.expect()
-        heartbeat = Heartbeat(window) if asked.heartbeat else None
         watch = QTimer(window)
         watch.timeout.connect(lambda: None if window.program.busy else app.quit())
-        watch.start(200)
-        app.exec()
-        run = window.program.live()
-        assert run is not None, "the run did not begin"
-        summary = summarize(run)
-        print(
-            json.dumps(
-                {
-                    "status": run.facts.status,
-                    "tpot_ns": summary["metrics"]["tpot_ns"]["median"],
-                    "itl_ns": summary["metrics"]["itl_ns"]["median"],
-                    "observer_effect": summary["observer_effect"],
-                    "pauses": window.bridge.pauses,
-                    "layer_share": layer_share(run),
-                    "stall": heartbeat.stop() if heartbeat else None,
-                }
-            )
-        )
+        for _ in sys.stdin if asked.serve else ("once",):
+            heartbeat = Heartbeat(window) if asked.heartbeat else None
+            window.program.start(config)
+            window.bridge.expect()
+            watch.start(200)
+            app.exec()
+            watch.stop()
+            run = window.program.live()
+            assert run is not None, "the run did not begin"
+            print(json.dumps(told(run, window, heartbeat)), flush=True)
         window.ask = lambda *_: True
         window.close()
 
 
+def told(run: Any, window: Any, heartbeat: Heartbeat | None) -> dict[str, Any]:
+    """What is printed of one run."""
+    from core.analysis.summary import summarize
+
+    summary = summarize(run)
+    return {
+        "status": run.facts.status,
+        "tpot_ns": summary["metrics"]["tpot_ns"]["median"],
+        "itl_ns": summary["metrics"]["itl_ns"]["median"],
+        "observer_effect": summary["observer_effect"],
+        "pauses": window.bridge.pauses,
+        "layer_share": layer_share(run),
+        "stall": heartbeat.stop() if heartbeat else None,
+    }
+
+
 def layer_share(run: Any) -> float:
-    """Layer self times of each traced moment summed, over the moment; the smallest of all, the model's own rest left out."""
+    """Layer self times of a traced moment summed, over the moment; median of all moments, without the model's own rest."""
     from profilers.trace import Tag
 
     moments, spans = run.trace.moments, run.trace.spans

@@ -114,7 +114,7 @@ class FakeNvml(SimpleNamespace):
     class NVMLError(Exception):
         pass
 
-    class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818 - the library's own name
+    class NVMLError_NotSupported(NVMLError):  # noqa: N801 - the library's own name
         pass
 
     NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
