@@ -81,7 +81,7 @@ def main() -> None:
             WorkloadConfig(prompt=asked.prompt, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup),
         )
         watch = QTimer(window)
-        watch.timeout.connect(lambda: None if window.program.busy else app.quit())
+        watch.timeout.connect(lambda: None if window.program.busy else app.exit())  # quit() would close the window
         for _ in sys.stdin if asked.serve else ("once",):
             heartbeat = Heartbeat(window) if asked.heartbeat else None
             window.program.start(config)

@@ -13,7 +13,8 @@ ABOUT = """<h3>Tickscope {version}</h3>
 <p>Apache License 2.0. Text is set in Inter (SIL Open Font License 1.1).</p>"""
 SCHEMA = """A session is a DuckDB database (schema version {number}); any DuckDB client can query it while Tickscope is closed.
 Times are nanoseconds since the run's start. What was not measured is NULL, never 0.
-Tags add up: 1 cold, 2 warm-up, 4 clean, 8 traced, 16 compile, 32 garbage collection, 64 perturbed.
+Tags add up: 1 cold, 2 warm-up, 4 clean, 8 traced, 16 compile, 32 garbage collection, 64 perturbed,
+128 settling after a pause.
 
 Median clean decode latency of every run, in milliseconds:
   SELECT run, median(duration_ns) / 1e6 FROM moments WHERE kind = 'decode' AND tags = 4 GROUP BY run ORDER BY run;

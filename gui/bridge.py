@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 TICK_MS = {"running": 50, "cancelling": 50, "preparing": 100, "loading": 100}
 IDLE_MS = 500
 PAUSE_LIMIT_S = 0.080
-REST_FACTOR = 3  # the clock runs at least this many times as long as the last paint took
+REST_FACTOR = 3  # the clock runs at least this many times as long as the last paint took,
+REST_NS = 200_000_000  # and this long: the two moments after a pause do not count, so pauses must be rare among moments
 SLOW_NS = 500_000_000
 NOTICES_PER_TICK = 20
 MOST_FLUSHES = 6
@@ -237,7 +238,7 @@ class Bridge(QObject):
         self.painter.leave()
         self.pauses += 1
         self.longest_pause_ns = max(self.longest_pause_ns, took)
-        self._rest_until_ns = time.perf_counter_ns() + REST_FACTOR * took
+        self._rest_until_ns = time.perf_counter_ns() + max(REST_NS, REST_FACTOR * took)
         self._asked_ns = None
 
     def _poll(self) -> None:

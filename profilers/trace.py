@@ -36,6 +36,7 @@ class Tag(IntFlag):
     COMPILE = 16
     GC = 32
     PERTURBED = 64
+    SETTLING = 128  # right after a pause: caches and cores are still coming back
 
 
 Array = npt.NDArray[Any]

@@ -226,3 +226,25 @@ def test_an_encoder_has_one_forward_moment_a_request() -> None:
     assert (trace.moments["latency_ns"] >= trace.moments["duration_ns"]).all()
     assert trace.moments["tokens"].tolist() == [12] * 5
     assert len(trace.outputs[0].values) == 32
+
+
+def test_the_two_moments_after_a_pause_are_settling() -> None:
+    bench = Bench(tiny_llama(1), workload(repeats=1, warmup=0), traced=False)
+    asked = []
+
+    def stay() -> None:
+        threading.Timer(0.02, guest.leave).start()
+
+    guest = bench.gate.guest(stay, 5)
+    norm = bench.model.model.norm
+    plain = norm.forward
+
+    def asking(*args: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 3:
+            guest.ask()
+        return plain(*args)
+
+    norm.forward = asking
+    tags = bench.run().moments["tags"]
+    assert np.flatnonzero(tags & Tag.SETTLING).tolist() == [3, 4]

@@ -156,7 +156,7 @@ def test_observer_effect_is_traced_over_clean(run: Run, summary: dict[str, Any])
 
 
 def test_moments_are_counted_after_warm_up(summary: dict[str, Any]) -> None:
-    assert summary["moments"]["prefill"] == {"clean": 2, "traced": 3, "warmup": 1, "perturbed": 0}
+    assert summary["moments"]["prefill"] == {"clean": 2, "traced": 3, "warmup": 1, "perturbed": 0, "settling": 0}
     decode = summary["moments"]["decode"]
     assert decode["clean"] + decode["traced"] == 5 * 15
     assert decode["perturbed"] == 5

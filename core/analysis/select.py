@@ -26,14 +26,17 @@ def counted(moments: Mapping[str, Array], where: Array | None = None, wanted: Ta
     """The moments that a statistic is made of, as a mask.
 
     They carry ``wanted`` (``CLEAN`` for headline latency, ``TRACED`` for layers), are not warm-up, cold, compiling or
-    garbage-collecting, and lie in ``where``. Perturbed ones are left out as long as any other remains.
+    garbage-collecting, and lie in ``where``. Perturbed and settling ones are left out as long as any other remains.
     """
     other = Tag.TRACED if wanted == Tag.CLEAN else Tag.CLEAN
     chosen = tagged(moments, wanted) & ~tagged(moments, SET_ASIDE | other)
     if where is not None:
         chosen &= where
-    calm = chosen & ~tagged(moments, Tag.PERTURBED)
-    return calm if calm.any() else chosen
+    for unwanted in (Tag.PERTURBED | Tag.SETTLING, Tag.PERTURBED):
+        calm = chosen & ~tagged(moments, unwanted)
+        if calm.any():
+            return calm
+    return chosen
 
 
 def first_tokens(moments: Mapping[str, Array]) -> Array:

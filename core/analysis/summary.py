@@ -156,7 +156,7 @@ def memory_json(run: Run) -> Json:
 
 
 def moments_json(run: Run) -> Json:
-    """How many moments of each kind were clean and traced (after warm-up), and how many were warm-up or perturbed."""
+    """How many moments of each kind were clean and traced (after warm-up), and how many of all were special."""
     moments = run.trace.moments
     warmup = tagged(moments, Tag.WARMUP)
     counts = {}
@@ -167,5 +167,6 @@ def moments_json(run: Run) -> Json:
             "traced": int((where & tagged(moments, Tag.TRACED) & ~warmup).sum()),
             "warmup": int((where & warmup).sum()),
             "perturbed": int((where & tagged(moments, Tag.PERTURBED) & ~warmup).sum()),
+            "settling": int((where & tagged(moments, Tag.SETTLING) & ~warmup).sum()),
         }
     return counts
