@@ -54,14 +54,19 @@ class Sampler:
             self._recorder.sample(late, (now_s - wake_s) * 1e9)
             for place in [place for place in places if place.due_s <= now_s]:
                 place.due_s = max(place.due_s + place.period_s, now_s)
-                try:
-                    place.reading.sample()
-                except (OSError, RuntimeError, ValueError) as error:  # a vanished device, a closed file; others go on
-                    places.remove(place)
-                    place.reading.close()
-                    self._on_failure(place.instrument.id, f"{place.instrument.title} stopped: {error}.")
+                self._sample(places, place)
+        for place in list(places):  # once more, so that a run shorter than a period has a beginning and an end
+            self._sample(places, place)
         for place in places:
             place.reading.close()
+
+    def _sample(self, places: list[_Place], place: _Place) -> None:
+        try:
+            place.reading.sample()
+        except (OSError, RuntimeError, ValueError) as error:  # a vanished device, a closed file; others go on
+            places.remove(place)
+            place.reading.close()
+            self._on_failure(place.instrument.id, f"{place.instrument.title} stopped: {error}.")
 
     def _open(self) -> list[_Place]:
         places = []

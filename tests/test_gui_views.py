@@ -573,7 +573,6 @@ def compare_view(qtbot, state, store):
 
 
 def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, faster):
-    assert compare_view.explanation == HINT
     state.compare((run, faster))
     assert compare_view.explanation == ""
     tile = compare_view.findChild(QFrame, "compareTPOT")
@@ -584,6 +583,15 @@ def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, 
     assert compare_view.badge.text() == "not interleaved: no verdict"
     assert not compare_view.badge.isHidden()
     assert "not interleaved" in compare_view.warnings.text()
+
+
+def test_compare_begins_with_the_last_two_runs_and_needs_two(qtbot, state, store):
+    view = shown(qtbot, CompareView(state))
+    assert view.explanation == HINT
+    view.set_store(store)
+    assert view.explanation == ""
+    newest = store.runs()[-1].id
+    assert (view.first.currentData(), view.second.currentData()) == (store.runs()[-2].id, newest)
 
 
 def test_compare_layers_are_sorted_by_the_size_of_the_difference(compare_view, state, run, faster):

@@ -103,6 +103,7 @@ class Holder:
         except BaseException:
             self._undo(Progress())
             raise
+        give_memory_back()  # what passes replaced; else it would look as if the run held it
         prepared = Prepared(self.loaded, subject, reports, time.perf_counter_ns() - start, fresh=True)
         self._prepared = (shape, prepared)
         return prepared

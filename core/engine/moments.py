@@ -76,6 +76,7 @@ class Moments:
         clock: the layer clock, or None where the run is to have clean moments only.
         compile_events: rises when a graph is compiled.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
+        pause_first: whether a pause may come right before a request. Without it the few first tokens are never settling.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Moments:
         clock: LayerClock | None,
         compile_events: Callable[[], int],
         on_pause: Callable[[], None],
+        *,
+        pause_first: bool = True,
     ) -> None:
         self._subject = subject
         self._recorder = recorder
@@ -98,6 +101,7 @@ class Moments:
         self._compile_events = compile_events
         self._compiled_before = 0
         self._on_pause = on_pause
+        self._pause_first = pause_first
         self._request: _Request | None = None
         self._moment: _Moment | None = None
         self._turns = dict.fromkeys(range(len(KINDS)), 0)
@@ -109,7 +113,8 @@ class Moments:
 
     def begin(self, tags: Tag, input_tokens: int) -> None:
         """A request is accepted: the clock runs from here."""
-        self._pause_if_wanted()
+        if self._pause_first:
+            self._pause_if_wanted()
         if tags & Tag.WARMUP == 0 and self._request is not None and self._request.tags & Tag.WARMUP:
             self._turns = dict.fromkeys(self._turns, 0)  # the first measured prefill is a clean one
         now = time.perf_counter_ns()
@@ -197,7 +202,8 @@ class Moments:
         request = self._request
         assert request is not None
         self._close()
-        self._pause_if_wanted()
+        if request.step > 0 or self._pause_first:
+            self._pause_if_wanted()
         kind = self._kind(request, width)
         turns = FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS
         traced = self._clock is not None and not compiled and turns[self._turns[kind] % len(turns)]

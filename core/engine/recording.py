@@ -29,6 +29,9 @@ from profilers.sampler import Sampler
 from profilers.trace import Recorder
 from profilers.tripwire import Tripwire
 
+FEW_STEPS = 8
+"""Requests of fewer tokens have no room inside for pauses, which then come between them."""
+
 
 class Recording:
     """One run under way. ``run()`` is for any thread; everything else for the worker.
@@ -124,10 +127,19 @@ class Recording:
         tripwire = Tripwire(subject.model, Cancelled)
         with self._tripwire_lock:
             self._tripwire = tripwire
+        few_steps = subject.task != "text-generation" or workload.new_tokens < FEW_STEPS
         requests = Requests(self._prepared.loaded, subject, workload, self._prompt, self.recorder)
         try:
             with Moments(
-                subject, self.recorder, self._gate, self._progress, tripwire, clock, compile_events, requests.read_text
+                subject,
+                self.recorder,
+                self._gate,
+                self._progress,
+                tripwire,
+                clock,
+                compile_events,
+                requests.read_text,
+                pause_first=few_steps,
             ) as moments:
                 requests.run(moments)
         finally:

@@ -20,6 +20,7 @@ from gui.theme import Palette
 
 EXPECTED = (("cpu", "CPU"), ("frequency", "Clock"), ("switches", "Switches"))
 COLUMNS = 4
+LEFT_OUT = ("cpu_system", "sampler_late")  # in the data and the saved picture; the card has room for what people act on
 MOST_POINTS = 160
 MEANINGS = {
     "cpu": "Processor time of this process; 100 % is one core.",
@@ -119,8 +120,9 @@ class MachineChart(Chart):
         self._arrange(dict(EXPECTED))
 
     def draw(self, run: Run) -> str | None:
-        tracks = {track.name: track for track in series.machine(run) if len(track.value)}
-        self._series = list(tracks.values())
+        found = {track.name: track for track in series.machine(run) if len(track.value)}
+        self._series = list(found.values())
+        tracks = {name: track for name, track in found.items() if name not in LEFT_OUT}
         titles = dict(EXPECTED) | {name: track.title for name, track in tracks.items()}
         self._arrange(titles)
         key = (run.id, run.created)
@@ -138,7 +140,9 @@ class MachineChart(Chart):
                 cell.show_reason(_reason(run, name))
             else:
                 cell.show_series(track, self._span, fresh)
-        self.set_note(f"{math.floor(end * 10) / 10:.1f} s" if self._series else "")
+        late = found.get("sampler_late")
+        lateness = f" · sampler {np.median(late.value):.1f} ms late" if late is not None else ""
+        self.set_note(f"{math.floor(end * 10) / 10:.1f} s{lateness}" if self._series else "")
         return None
 
     def recolour(self, palette: Palette) -> None:

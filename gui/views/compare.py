@@ -71,6 +71,7 @@ class CompareView(QWidget):
         """Offer the runs of another session, or of the same one after it changed."""
         self.store = store
         self._offer()
+        self._choose_latest()
 
     def show_run(self, run: Run | None) -> None:
         """Remember the run on show, so that it can be chosen."""
@@ -229,6 +230,17 @@ class CompareView(QWidget):
             combo.setCurrentIndex(next((row for row, (_, _, key) in enumerate(entries) if key == chosen), -1))
             combo.setPlaceholderText("choose a run")
             combo.blockSignals(False)
+
+    def _choose_latest(self) -> None:
+        """Where nothing was chosen yet, the session's last two runs are what people most often want to see."""
+        saved = [row for row in range(self.first.count()) if self.first.itemData(row) != LIVE]
+        untouched = self._pair is None and self.first.currentIndex() < 0 and self.second.currentIndex() < 0
+        if untouched and len(saved) > 1:
+            for combo, row in ((self.first, saved[1]), (self.second, saved[0])):
+                combo.blockSignals(True)
+                combo.setCurrentIndex(row)
+                combo.blockSignals(False)
+            self._choose()
 
     def _choose(self) -> None:
         first, second = self.first.currentData(), self.second.currentData()

@@ -80,7 +80,7 @@ def _encoder(summary: Json) -> bool:
 def _ttft(summary: Json) -> Reading:
     spread = _spread(summary, "ttft_ns")
     if spread.get("median") is None:
-        why = "an encoder gives no token" if _encoder(summary) else _waiting(summary, "prefill")
+        why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
         return missing(_why(summary, "ttft") or why)
     return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
 
@@ -97,7 +97,7 @@ def _tpot(summary: Json) -> Reading:
 def _forward(summary: Json) -> Reading:
     spread = _spread(summary, "e2e_ns")
     if spread.get("median") is None:
-        return missing("an encoder gives no token")
+        return missing("encoders give none")
     return missing(f"encoder: {units.duration(spread['median'])} a call")
 
 
@@ -105,7 +105,7 @@ def _itl(summary: Json) -> Reading:
     """The highest percentile that there are enough gaps for, else the median with the maximum."""
     spread = _spread(summary, "itl_ns")
     if spread.get("median") is None:
-        why = "an encoder gives no token" if _encoder(summary) else _waiting(summary, "decode")
+        why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
         return missing(_why(summary, "itl") or why)
     if spread.get("p95") is not None:
         return Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps")
