@@ -34,6 +34,7 @@ class Bench:
         self.prompt = Prompt(loaded(model, task), workload, "cpu")
         self.requests = Requests(loaded(model, task), self.subject, workload, self.prompt, self.recorder)
         self.compiles = 0
+        self.pause_steps: range | None = None
 
     def run(self) -> Trace:
         try:
@@ -46,6 +47,7 @@ class Bench:
                 self.clock,
                 lambda: self.compiles,
                 self.requests.read_text,
+                pause_steps=self.pause_steps,
             ) as moments:
                 self.requests.run(moments)
         finally:
@@ -248,3 +250,19 @@ def test_the_two_moments_after_a_pause_are_settling() -> None:
     norm.forward = asking
     tags = bench.run().moments["tags"]
     assert np.flatnonzero(tags & Tag.SETTLING).tolist() == [3, 4]
+
+
+def test_where_pauses_keep_away_from_request_ends_no_first_token_is_settling() -> None:
+    bench = Bench(tiny_llama(1), workload(repeats=3, warmup=0), traced=False)
+
+    def stay() -> None:
+        threading.Timer(0.005, guest.leave).start()
+        guest.ask()  # again and again
+
+    guest = bench.gate.guest(stay, 5)
+    guest.ask()
+    bench.pause_steps = range(1, 8)
+    moments = bench.run().moments
+    settling = moments["tags"] & Tag.SETTLING > 0
+    assert settling[moments["step"] == 1].all()
+    assert not settling[moments["step"] == 0].any()

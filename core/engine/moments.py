@@ -76,7 +76,8 @@ class Moments:
         clock: the layer clock, or None where the run is to have clean moments only.
         compile_events: rises when a graph is compiled.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
-        pause_first: whether a pause may come right before a request. Without it the few first tokens are never settling.
+        pause_steps: steps of a request before which a pause may come (None: any, and between requests). Where it leaves out the
+            first and the last two, the few first forwards of a run are never settling.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Moments:
         compile_events: Callable[[], int],
         on_pause: Callable[[], None],
         *,
-        pause_first: bool = True,
+        pause_steps: range | None = None,
     ) -> None:
         self._subject = subject
         self._recorder = recorder
@@ -101,7 +102,7 @@ class Moments:
         self._compile_events = compile_events
         self._compiled_before = 0
         self._on_pause = on_pause
-        self._pause_first = pause_first
+        self._pause_steps = pause_steps
         self._request: _Request | None = None
         self._moment: _Moment | None = None
         self._turns = dict.fromkeys(range(len(KINDS)), 0)
@@ -113,7 +114,7 @@ class Moments:
 
     def begin(self, tags: Tag, input_tokens: int) -> None:
         """A request is accepted: the clock runs from here."""
-        if self._pause_first:
+        if self._pause_steps is None:
             self._pause_if_wanted()
         if tags & Tag.WARMUP == 0 and self._request is not None and self._request.tags & Tag.WARMUP:
             self._turns = dict.fromkeys(self._turns, 0)  # the first measured prefill is a clean one
@@ -202,7 +203,7 @@ class Moments:
         request = self._request
         assert request is not None
         self._close()
-        if request.step > 0 or self._pause_first:
+        if self._pause_steps is None or request.step in self._pause_steps:
             self._pause_if_wanted()
         kind = self._kind(request, width)
         turns = FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS

@@ -10,7 +10,7 @@ from core.config import RunConfig
 from core.engine.failure import what_failed
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
-from core.engine.moments import Moments
+from core.engine.moments import SETTLING_MOMENTS, Moments
 from core.engine.requests import Requests, probe
 from core.engine.workload import Prompt
 from core.errors import Cancelled
@@ -127,7 +127,8 @@ class Recording:
         tripwire = Tripwire(subject.model, Cancelled)
         with self._tripwire_lock:
             self._tripwire = tripwire
-        few_steps = subject.task != "text-generation" or workload.new_tokens < FEW_STEPS
+        anywhere = subject.task != "text-generation" or workload.new_tokens < FEW_STEPS
+        steps = None if anywhere else range(1, workload.new_tokens - SETTLING_MOMENTS + 1)
         requests = Requests(self._prepared.loaded, subject, workload, self._prompt, self.recorder)
         try:
             with Moments(
@@ -139,7 +140,7 @@ class Recording:
                 clock,
                 compile_events,
                 requests.read_text,
-                pause_first=few_steps,
+                pause_steps=steps,
             ) as moments:
                 requests.run(moments)
         finally:
