@@ -42,11 +42,11 @@ def main() -> None:
             path = Path(folder) / "killed.tickscope"
             child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
             assert child.stdout is not None
-            line = child.stdout.readline()  # the run has begun
+            last = child.stdout.readline()  # the run has begun
             killer = threading.Timer(random.uniform(2, 8), lambda child=child: child.send_signal(signal.SIGKILL))
             killer.start()
             for line in child.stdout:
-                last = line
+                last = line if len(line.split()) == 2 and line.endswith("\n") else last  # the last one may be cut off
             child.wait()
             rows, end_ns = (int(word) for word in last.split())
             store = SessionStore.open(path, create=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QEvent, QObject, QTimer
 from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication, QWidget
 
@@ -45,16 +45,30 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     app, window = _window(arguments, None, None, None)
     sys.excepthook = _tell_in(window, sys.excepthook)
-    window.show()
 
     def finish() -> None:
-        # The frame is on the screen by now; charts and pyqtgraph take longer than all the rest.
         window.build_views()
         if "demo" in arguments:
             window.start_demo()
 
-    QTimer.singleShot(0, window, finish)
+    # Only once the frame is on the screen: charts and pyqtgraph take longer than all the rest.
+    window.installEventFilter(FirstPaint(finish, window))
+    window.show()
     return app.exec()
+
+
+class FirstPaint(QObject):
+    """Calls ``then()`` once, right after the widget it watches was first painted."""
+
+    def __init__(self, then: Callable[[], None], parent: QWidget) -> None:
+        super().__init__(parent)
+        self._then = then
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Paint:
+            watched.removeEventFilter(self)
+            QTimer.singleShot(0, self, self._then)
+        return False
 
 
 def _window(
