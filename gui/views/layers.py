@@ -9,12 +9,10 @@ from PySide6.QtCore import QItemSelection, QModelIndex, QPersistentModelIndex, Q
 from PySide6.QtGui import QColor, QGuiApplication, QKeySequence, QPainter, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
-    QFrame,
     QHBoxLayout,
     QHeaderView,
     QLabel,
     QLineEdit,
-    QStackedLayout,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QToolButton,
@@ -30,6 +28,7 @@ from gui.charts.heat import hidden_layers
 from gui.charts.menu import as_tsv
 from gui.theme import Palette
 from gui.view_state import ViewState
+from gui.views.hinted import HintedCard
 from gui.views.layer_model import BAR_ROLE, COLUMNS, LISTS, PATH_ROLE, SORT_ROLE, LayerModel
 
 NARROW = 900
@@ -77,16 +76,8 @@ class LayersView(QWidget):
         self._partial = ""  # why the main kind of moment has no layers
         self._build_head()
         self._build_tree()
-        self.hint = QLabel(self)
-        self.hint.setProperty("role", "hint")
-        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.hint.setWordWrap(True)
-        card = QFrame(self)
-        card.setProperty("card", True)
-        self._stack = QStackedLayout(card)
-        self._stack.setContentsMargins(8, 6, 8, 8)
-        self._stack.addWidget(self.hint)
-        self._stack.addWidget(self.tree)
+        card = HintedCard(self.tree, "", self)
+        self.hint, self._stack = card.hint, card.stack
         layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 12, 12, 12)
         layout.setSpacing(10)

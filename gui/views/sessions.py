@@ -11,13 +11,11 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, Signal
 from PySide6.QtGui import QColor, QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QFrame,
     QHBoxLayout,
     QHeaderView,
     QLabel,
     QMessageBox,
     QPushButton,
-    QStackedLayout,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QTreeWidget,
@@ -32,6 +30,7 @@ from core.session.run import Run
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
+from gui.views.hinted import HintedCard
 from gui.views.saved_runs import Head, Headline, Store, headline, started
 
 COLUMNS = ("Run", "Started", "Model", "Passes", "TTFT", "TPOT", "Status", "Note")
@@ -78,16 +77,8 @@ class SessionsView(QWidget):
         self._filling = False
         self._build_tree()
         self._build_buttons()
-        self.hint = QLabel(NO_STORE, self)
-        self.hint.setProperty("role", "hint")
-        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.hint.setWordWrap(True)
-        card = QFrame(self)
-        card.setProperty("card", True)
-        self._stack = QStackedLayout(card)
-        self._stack.setContentsMargins(8, 6, 8, 8)
-        self._stack.addWidget(self.hint)
-        self._stack.addWidget(self.tree)
+        card = HintedCard(self.tree, NO_STORE, self)
+        self.hint, self._stack = card.hint, card.stack
         layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 12, 12, 12)
         layout.setSpacing(10)
