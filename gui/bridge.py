@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from core.session.run import Run
     from gui.view_state import ViewState
 
-TICK_MS = {"running": 50, "cancelling": 50, "preparing": 100, "loading": 100}
+# While a run is going every tick takes the interpreter's lock from the worker, so there is one for each picture and no more.
+TICK_MS = {"running": 200, "cancelling": 50, "preparing": 100, "loading": 100}
+SOON_MS = 50
 IDLE_MS = 500
 PAUSE_LIMIT_S = 0.080
 REST_FACTOR = 3  # the clock runs at least this many times as long as the last paint took,
-REST_NS = 200_000_000  # and this long: the two moments after a pause do not count, so pauses must be rare among moments
+REST_NS = 150_000_000  # and this long: the two moments after a pause do not count, so pauses must be rare among moments
 SLOW_NS = 500_000_000
 NOTICES_PER_TICK = 20
 MOST_FLUSHES = 6
@@ -113,12 +115,12 @@ class Bridge(QObject):
 
     def expect(self) -> None:
         """Something was asked of the worker: look soon."""
-        self._timer.setInterval(TICK_MS["running"])
+        self._timer.setInterval(SOON_MS)
 
     def in_background(self, work: Callable[[], Any], done: Callable[[Future[Any]], None]) -> None:
         """Do ``work`` off the GUI thread, then ``done(future)`` on it. For what may take longer than a frame."""
         self._jobs.append((self._background.submit(work), done))
-        self._timer.setInterval(TICK_MS["running"])
+        self._timer.setInterval(SOON_MS)
 
     def refresh(self) -> None:
         """Show the current run in the visible views again, as after a switch of views."""
@@ -154,7 +156,7 @@ class Bridge(QObject):
                 done(future)
 
     def _pace(self) -> None:
-        wanted = TICK_MS.get(self._last.state, TICK_MS["running"] if self._jobs or self.program.busy else IDLE_MS)
+        wanted = TICK_MS.get(self._last.state, SOON_MS if self._jobs or self.program.busy else IDLE_MS)
         if self._timer.interval() != wanted:
             self._timer.setInterval(wanted)
 
