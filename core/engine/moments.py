@@ -118,16 +118,17 @@ class Moments:
             self._pause_if_wanted()
         if tags & Tag.WARMUP == 0 and self._request is not None and self._request.tags & Tag.WARMUP:
             self._turns = dict.fromkeys(self._turns, 0)  # the first measured prefill is a clean one
-        now = time.perf_counter_ns()
         row = self._recorder.requests.append(
             tags=int(tags),
-            start_ns=now - self._recorder.origin_ns,
+            start_ns=self._recorder.now_ns(),
             tokenize_ns=NOT_MEASURED,
             end_ns=NOT_MEASURED,
             input_tokens=input_tokens,
             output_tokens=0,
         )
-        self._request = _Request(row, tags, time.perf_counter_ns())
+        accepted = time.perf_counter_ns()  # after the row was made, which is not what the user asked for
+        self._recorder.requests.set(row, start_ns=accepted - self._recorder.origin_ns)
+        self._request = _Request(row, tags, accepted)
         self._gate.clock_runs = True
 
     def tokenized(self, duration_ns: int, input_tokens: int) -> None:
