@@ -102,6 +102,9 @@ def _application() -> QApplication:
     existing.setStyle("Fusion")
     existing.setWindowIcon(QIcon(resources.path("icons/app.svg")))
     theme.load_fonts()
+    font = existing.font()  # before any widget is made: those that are styled early would keep the system's
+    font.setFamily(theme.FAMILY)
+    existing.setFont(font)
     return existing
 
 
