@@ -52,15 +52,16 @@ class WorkloadConfig:
     """What is asked of the model. ``prompt_tokens`` set: that many random tokens instead of ``prompt``.
 
     Text generation is greedy and of fixed length (``new_tokens`` exactly) so that runs can be compared.
-    Encoders ignore ``new_tokens``. ``warmup`` requests come first and never count.
+    Encoders ignore ``new_tokens``. ``warmup`` requests come first and never count. None for ``warmup`` or ``repeats`` leaves
+    the number to ``core.analysis.stopping``: until the latency has settled, and until it is known well enough.
     """
 
     prompt: str = "The capital of France is"
     prompt_tokens: int | None = None
     new_tokens: int = 64
     batch: int = 1
-    repeats: int = 5
-    warmup: int = 2
+    repeats: int | None = None
+    warmup: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,10 +81,39 @@ class RunConfig:
     passes: tuple[PassConfig, ...] = ()
     target: TargetConfig = TargetConfig()
     workload: WorkloadConfig = WorkloadConfig()
-    profilers: tuple[str, ...] = ("layer_clock", "host_memory", "utilization")
+    profilers: tuple[str, ...] = ("layer_clock", "cycles", "noise", "host_memory", "utilization")
     name: str = ""
 
     def __post_init__(self) -> None:
         ids = [choice.id for choice in self.passes]
         if len(ids) != len(set(ids)):
             raise ValueError("A pass is named twice; name each pass once.")
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Several runs that take turns, request by request (A B B A …), so that they can be judged against each other.
+
+    The first side is what the others are compared with. An A/A trial has the same configuration twice and finds the floor below
+    which this machine cannot tell two configurations apart. It ends when every other side is decided or hopeless, or at a cap.
+    """
+
+    sides: tuple[RunConfig, ...]
+    most_rounds: int = 60  # a round is one request of every side
+    most_seconds: float = 300.0  # of measuring; loading, compiling and warm-up are not counted
+    early: bool = True  # end as soon as it is decided; an A/A trial never does
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.sides) <= 8:
+            raise ValueError(f"A trial has two to eight sides, not {len(self.sides)}.")
+        first = self.sides[0]
+        if any(side.workload != first.workload for side in self.sides):
+            raise ValueError("The sides of a trial need the same workload; otherwise their times mean different things.")
+        if self.most_rounds < 2 or self.most_seconds <= 0:
+            raise ValueError("A trial needs at least two rounds and some time.")
+
+    @property
+    def same(self) -> bool:
+        """Whether all sides are one configuration (an A/A trial)."""
+        first = self.sides[0]
+        return all((side.model, side.passes, side.target) == (first.model, first.passes, first.target) for side in self.sides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Protocol
+from typing import Any, Protocol
 
 from profilers.trace import Recorder
 
@@ -21,13 +21,44 @@ class Reading(Protocol):
         ...
 
 
+class MomentProbe(Protocol):
+    """Reads something at both ends of every moment. Called by the engine, on the worker thread."""
+
+    def begin(self) -> None:
+        """The clock is stopped and the moment about to start."""
+        ...
+
+    def end(self) -> None:
+        """The forward pass has just ended, the clock still runs: at most a few microseconds, and nothing that allocates."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What people should know about the reading, ready for JSON: source, threads counted; ``missing`` maps a quantity that
+        could not be read to the reason, as a sentence.
+        """
+        ...
+
+    def columns(self) -> dict[str, float]:
+        """The moment's columns (see ``MOMENT_COLUMNS``); the clock is stopped. What was not measured is left out."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all handles."""
+        ...
+
+
 class Instrument(Protocol):
-    """One kind of observation. ``period_s`` is None for instruments that the engine drives itself (the layer clock)."""
+    """One kind of observation.
+
+    ``period_s`` is None for instruments that the sampler does not read: those that the engine drives itself (the layer clock) and
+    those that read at moments' ends, which have ``open_probe() -> MomentProbe``. A reading may have ``facts()`` too.
+    """
 
     id: str
     title: str
     summary: str
     period_s: float | None
+    by_default: bool  # part of a run where nobody chose
 
     def check(self) -> str | None:
         """Why it cannot work on this machine, as one sentence, or None."""

@@ -37,6 +37,7 @@ class Tag(IntFlag):
     GC = 32
     PERTURBED = 64
     SETTLING = 128  # right after a pause: caches and cores are still coming back
+    PROFILED = 256  # ran under torch.profiler to name its operators; several times slower, never in any statistic of time
 
 
 Array = npt.NDArray[Any]
@@ -49,7 +50,7 @@ REQUEST_COLUMNS = {
     "input_tokens": "i4",  # per sequence
     "output_tokens": "i4",  # per sequence
 }
-MOMENT_COLUMNS = {
+MOMENT_COLUMNS = {  # what an instrument may add stays -1 where it is off or absent
     "request": "i4",  # row in requests
     "kind": "i1",  # index into KINDS
     "step": "i4",  # 0 for the request's first forward
@@ -60,9 +61,48 @@ MOMENT_COLUMNS = {
     "paused_ns": "i8",  # clock stopped by the gate and by instruments before this moment
     "tokens": "i4",  # new positions in this forward, summed over the batch
     "context": "i4",  # positions already in the cache, per sequence
-    "kv_bytes": "i8",  # KV cache after this moment, -1: not measured
+    "kv_bytes": "i8",  # KV cache after this moment
+    "device_ns": "i8",  # by the accelerator's own clock
+    "cycles": "i8",  # of the processor, in user space, summed over the threads that compute
+    "instructions": "i8",
+    "cache_misses": "i8",  # of the last level
+    "cpu_ns": "i8",  # time those threads were on a processor
+    "counted_share": "f8",  # part of the time in which the hardware really counted; below 1 the counts are extrapolated
+    "switches": "i4",  # times the process was taken off a processor against its will
+    "steal_ns": "i8",  # processor time that the hypervisor gave to others, over all processors
+    "others_ns": "i8",  # processor time that other processes took
+    "stalled_ns": "i8",  # time in which some task waited for a processor (the kernel's pressure account)
+    "peak_bytes": "i8",  # peak resident memory of the process in this moment
 }
-SPAN_COLUMNS = {"moment": "i4", "layer": "i4", "start_ns": "i8", "duration_ns": "i8", "self_ns": "i8"}
+SPAN_COLUMNS = {
+    "moment": "i4",
+    "layer": "i4",
+    "start_ns": "i8",
+    "duration_ns": "i8",
+    "self_ns": "i8",  # without the layers called from it
+    "cycles": "i8",  # as in moments; of the layer with all it calls
+    "instructions": "i8",
+    "cache_misses": "i8",
+    "cpu_ns": "i8",
+}
+OPERATOR_COLUMNS = {
+    "moment": "i4",  # -1: in no moment (imported traces)
+    "layer": "i4",  # the innermost layer around it, -1: none
+    "name": "i4",  # row in names
+    "shapes": "i4",  # row in names, -1: not recorded
+    "place": "i1",  # index into PLACES
+    "lane": "i4",  # native thread id, or stream of the device
+    "start_ns": "i8",
+    "duration_ns": "i8",
+    "self_ns": "i8",  # without the operators called from it
+    "flops": "i8",  # of it with all it calls, where torch knows a formula
+    "bytes": "i8",  # read and written, where it is known (copies; kernels of the device)
+    "allocated_bytes": "i8",  # net memory that it took by itself; negative memory given back is stored as 0
+    "correlation": "i8",  # joins a launch and its kernel
+}
+PLACES = ("cpu", "runtime", "kernel", "copy", "python")
+"""Where an operator row ran: on the processor, in the device's driver, on the device, as a copy, or a Python function."""
+
 COUNTER_COLUMNS = {"track": "i2", "time_ns": "i8", "value": "f8"}
 
 
@@ -78,7 +118,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Track:
-    """One counter track. ``unit``: ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``celsius``."""
+    """One counter track.
+
+    ``unit``: ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``joule`` (counts up), ``celsius``, ``count``.
+    """
 
     name: str
     unit: str
@@ -121,23 +164,25 @@ class Columns:
         self._capacity = capacity
 
     def append(self, **values: float) -> int:
-        """Add one row (every column named); returns its number."""
+        """Add one row; columns not named are not measured. Returns its number."""
+        assert values.keys() <= self._arrays.keys(), values.keys() - self._arrays.keys()
         row = self.count
         if row == self._capacity:
             self._grow(row + 1)
         for name, array in self._arrays.items():
-            array[row] = values[name]
+            array[row] = values.get(name, NOT_MEASURED)
         self.count = row + 1
         return row
 
     def extend(self, columns: Mapping[str, Array]) -> None:
-        """Add rows; ``columns`` names every column, all of one length."""
+        """Add rows; all columns of one length, those not named are not measured."""
+        assert columns.keys() <= self._arrays.keys(), columns.keys() - self._arrays.keys()
         added = len(next(iter(columns.values())))
         end = self.count + added
         if end > self._capacity:
             self._grow(end)
         for name, array in self._arrays.items():
-            array[self.count : end] = columns[name]
+            array[self.count : end] = columns.get(name, NOT_MEASURED)
         self.count = end
 
     def set(self, row: int, **values: float) -> None:
@@ -170,6 +215,8 @@ class Trace:
     moments: Mapping[str, Array] = field(default_factory=lambda: Columns(MOMENT_COLUMNS, 0).view())
     spans: Mapping[str, Array] = field(default_factory=lambda: Columns(SPAN_COLUMNS, 0).view())
     counters: Mapping[str, Array] = field(default_factory=lambda: Columns(COUNTER_COLUMNS, 0).view())
+    operators: Mapping[str, Array] = field(default_factory=lambda: Columns(OPERATOR_COLUMNS, 0).view())
+    names: tuple[str, ...] = ()  # texts that operators point to
     tracks: tuple[Track, ...] = ()
     instants: tuple[Instant, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -184,11 +231,13 @@ class Recorder:
         self.moments = Columns(MOMENT_COLUMNS)
         self.spans = Columns(SPAN_COLUMNS, 65536)
         self.counters = Columns(COUNTER_COLUMNS)
+        self.operators = Columns(OPERATOR_COLUMNS)
         self.layers: tuple[Layer, ...] = ()
         self.live_text = ""
         self._tracks: list[Track] = []
         self._instants: list[Instant] = []
         self._outputs: list[Output] = []
+        self._names: dict[str, int] = {}
         self._counter_lock = threading.Lock()
 
     def now_ns(self) -> int:
@@ -214,6 +263,10 @@ class Recorder:
         with self._counter_lock:
             self.counters.append(track=track, time_ns=stamp, value=value)
 
+    def name(self, text: str) -> int:
+        """The number of a text that operators point to, made if new (worker only)."""
+        return self._names.setdefault(text, len(self._names))
+
     def instant(self, track: str, label: str) -> None:
         """Note that something happened now."""
         self._instants.append(Instant(track, self.now_ns(), label))
@@ -228,12 +281,15 @@ class Recorder:
         moments = self.moments.view()
         spans = self.spans.view()
         counters = self.counters.view()
+        operators = self.operators.view()  # before the names that they point to
         return Trace(
             layers=self.layers,
             requests=requests,
             moments=moments,
             spans=spans,
             counters=counters,
+            operators=operators,
+            names=tuple(self._names),
             tracks=tuple(self._tracks),
             instants=tuple(self._instants),
             outputs=tuple(self._outputs),

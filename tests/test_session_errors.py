@@ -12,11 +12,12 @@ import pytest
 
 from core.errors import Refusal
 from core.session.rows import Written
+from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = Path(__file__).parent / "data" / "session-v1.tickscope"
+SAMPLE = Path(__file__).parent / "data" / f"session-v{SCHEMA_VERSION}.tickscope"
 
 
 @pytest.fixture
@@ -144,6 +145,7 @@ def test_read_only_file_reads_and_refuses_to_write(sample, tmp_path):
 
 KILLED = """
 import os, sys
+from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run
 store = SessionStore.open(sys.argv[1])
@@ -169,6 +171,7 @@ import os, sys
 from pathlib import Path
 import duckdb, cattrs.preconf.json, json.decoder, unicodedata
 from core.errors import Refusal
+from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 duckdb.connect().execute("SELECT 1").fetchall()
 folder = Path(sys.argv[1])
@@ -232,6 +235,7 @@ FULL = """
 import resource, sys
 from core.errors import Refusal
 from core.session.rows import Written
+from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run
 store = SessionStore.open(sys.argv[1])

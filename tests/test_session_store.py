@@ -19,11 +19,12 @@ from core.session.environment import VARIABLES, environment
 from core.session.rows import Written
 from core.session.schema import MIGRATIONS, RUN_TABLES, SCHEMA_VERSION
 from core.session.store import SessionStore
-from profilers.trace import MOMENT_COLUMNS, Instant, Layer, Output, Recorder, Tag
+from profilers.trace import KINDS, Instant, Layer, Output, Recorder, Tag
 from tests.synthetic import llama_layers, record_moment, synthetic_run
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = Path(__file__).parent / "data" / "session-v1.tickscope"
+SAMPLES = Path(__file__).parent / "data"
+SAMPLE = SAMPLES / f"session-v{SCHEMA_VERSION}.tickscope"
 
 
 @pytest.fixture
@@ -72,8 +73,9 @@ def test_not_measured_is_null_in_the_file(store):
     recorder = Recorder()
     recorder.set_layers([Layer("", "Model", "other", -1)])
     recorder.requests.append(tags=0, start_ns=0, tokenize_ns=-1, end_ns=-1, input_tokens=5, output_tokens=0)
-    row = (0, 2, 1, 4, 0, 7, -1, 0, 1, 5, -1)
-    recorder.moments.append(**dict(zip(MOMENT_COLUMNS, row, strict=True)))
+    recorder.moments.append(
+        request=0, kind=KINDS.index("decode"), step=1, tags=4, start_ns=0, duration_ns=7, paused_ns=0, tokens=1, context=5
+    )
     run = replace(synthetic_run(), trace=recorder.snapshot())
     run_id = put(store, run)
     assert_same_columns(store.read(run_id).trace, run.trace)
@@ -258,8 +260,9 @@ def test_reading_needs_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_sample_of_version_1_opens_and_answers_documented_queries(tmp_path):
-    sample = shutil.copy(SAMPLE, tmp_path)
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_the_sample_of_every_version_opens_and_answers_documented_queries(version, tmp_path):
+    sample = shutil.copy(SAMPLES / f"session-v{version}.tickscope", tmp_path)
     store = SessionStore.open(sample, create=False)
     assert [(head.name, head.status) for head in store.runs()] == [
         ("bfloat16", "finished"),

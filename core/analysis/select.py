@@ -8,7 +8,7 @@ import numpy as np
 
 from profilers.trace import KINDS, Array, Tag
 
-SET_ASIDE = Tag.WARMUP | Tag.COLD | Tag.COMPILE | Tag.GC
+SET_ASIDE = Tag.WARMUP | Tag.COLD | Tag.COMPILE | Tag.GC | Tag.PROFILED
 """Moments with one of these tags never count, whatever else they are."""
 
 

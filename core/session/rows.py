@@ -13,6 +13,8 @@ from profilers.trace import (
     KINDS,
     MOMENT_COLUMNS,
     NOT_MEASURED,
+    OPERATOR_COLUMNS,
+    PLACES,
     REQUEST_COLUMNS,
     SPAN_COLUMNS,
     Array,
@@ -23,8 +25,9 @@ from profilers.trace import (
     Track,
 )
 
-_KIND_NAMES = "[" + ", ".join(f"'{kind}'" for kind in KINDS) + "]"
-_NEVER_MISSING = {"tags", "kind", "request", "step", "moment", "layer", "track", "time_ns"}
+_WORDS = {column: "[" + ", ".join(f"'{word}'" for word in words) + "]" for column, words in (("kind", KINDS), ("place", PLACES))}
+"""Columns that are numbers in memory and words in the file."""
+_NEVER_MISSING = {"tags", "request", "step", "track", "time_ns", "name"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Written:
     requests: int = 0
     moments: int = 0
     spans: int = 0
+    operators: int = 0
+    names: int = 0
     counters: int = 0
     tracks: int = 0
     instants: int = 0
@@ -52,6 +57,8 @@ def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Writte
     """
     moments = len(trace.moments["kind"])
     spans = int(np.searchsorted(trace.spans["moment"], moments))
+    not_yet = trace.operators["moment"] >= moments
+    operators = int(not_yet.argmax()) if not_yet.any() else len(not_yet)
     ends = trace.requests["end_ns"]
     unfinished = np.flatnonzero(ends[written.requests :] == NOT_MEASURED)
     counters = len(trace.counters["time_ns"])
@@ -67,6 +74,8 @@ def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Writte
             ids = np.arange(first, len(columns["tags"]), dtype="i4")
             _insert_columns(cursor, table, run, {"id": ids, **_part(columns, first)})
     _insert_columns(cursor, "spans", run, _part(trace.spans, written.spans, spans))
+    _insert_lists(cursor, "names", run, written.names, [list(trace.names[written.names :])])
+    _insert_columns(cursor, "operators", run, _part(trace.operators, written.operators, operators))
     tracks = trace.tracks[written.tracks :]
     _insert_lists(cursor, "tracks", run, written.tracks, [[item.name for item in tracks], [item.unit for item in tracks]])
     _insert_columns(cursor, "counter_samples", run, _part(trace.counters, written.counters, counters))
@@ -82,6 +91,8 @@ def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Writte
         requests=written.requests + int(unfinished[0]) if len(unfinished) else len(ends),
         moments=max(0, moments - 1),
         spans=max(spans, written.spans),
+        operators=max(operators, written.operators),
+        names=len(trace.names),
         counters=counters,
         tracks=len(trace.tracks),
         instants=len(trace.instants),
@@ -94,6 +105,7 @@ def read_rows(cursor: Any, run: int) -> Trace:
     layers = cursor.execute("SELECT path, type, stage, parent FROM layers WHERE run = ? ORDER BY id", [run]).fetchall()
     tracks = cursor.execute("SELECT name, unit FROM tracks WHERE run = ? ORDER BY id", [run]).fetchall()
     instants = cursor.execute("SELECT track, time_ns, label FROM instants WHERE run = ?", [run]).fetchall()
+    names = cursor.execute("SELECT text FROM names WHERE run = ? ORDER BY id", [run]).fetchall()
     outputs = cursor.execute(
         "SELECT request, token_ids, text, finish_reason, vector FROM outputs WHERE run = ?", [run]
     ).fetchall()
@@ -105,6 +117,8 @@ def read_rows(cursor: Any, run: int) -> Trace:
         moments=_select(cursor, "moments", MOMENT_COLUMNS, run, "ORDER BY id"),
         # Not sorted: a scan returns rows in the order of insertion, and sorting millions would need their memory twice.
         spans=_select(cursor, "spans", SPAN_COLUMNS, run),
+        operators=_select(cursor, "operators", OPERATOR_COLUMNS, run),
+        names=tuple(name for (name,) in names),
         counters=_select(cursor, "counter_samples", COUNTER_COLUMNS, run),
         tracks=tuple(Track(*row) for row in tracks),
         instants=tuple(Instant(*row) for row in instants),
@@ -132,8 +146,8 @@ def _insert_columns(cursor: Any, table: str, run: int, columns: Mapping[str, Arr
 
 
 def _to_file(name: str) -> str:
-    if name == "kind":
-        return f"{_KIND_NAMES}[kind + 1]"
+    if name in _WORDS:
+        return f"{_WORDS[name]}[{name} + 1]"
     return name if name in _NEVER_MISSING or name == "id" else f"nullif({name}, {NOT_MEASURED})"
 
 
@@ -158,6 +172,6 @@ def _select(cursor: Any, table: str, dtypes: Mapping[str, str], run: int, order:
 
 
 def _from_file(name: str) -> str:
-    if name == "kind":
-        return f"list_position({_KIND_NAMES}, kind) - 1"
+    if name in _WORDS:
+        return f"list_position({_WORDS[name]}, {name}) - 1"
     return name if name in _NEVER_MISSING else f"coalesce({name}, {NOT_MEASURED})"

@@ -12,7 +12,7 @@ from core.passes.base import PassReport
 from core.targets.base import TargetFacts
 from profilers.trace import Trace
 
-STATUSES = ("running", "finished", "cancelled", "failed", "interrupted")
+STATUSES = ("running", "finished", "cancelled", "failed", "interrupted", "imported")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,23 @@ class Unavailable:
 
     what: str
     why: str
+
+
+@dataclass(frozen=True)
+class TrialPart:
+    """A run that was one side of a trial: sides took turns, request by request, so they may be compared with a verdict.
+
+    ``id`` is shared by the sides of one trial; ``side`` is 0 for the one that the others are compared with; ``order`` is the
+    sequence of sides in which measured requests ran. ``floors`` has by metric the relative difference below which nothing is
+    told apart (from this machine's A/A trial; empty: none was made). ``same``: an A/A trial, all sides are one configuration.
+    """
+
+    id: str
+    side: int
+    sides: int
+    order: tuple[int, ...] = ()
+    floors: Mapping[str, float] = field(default_factory=dict)
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,12 @@ class RunFacts:
     paused_ns: int = 0
     planned_moments: int = 0
     unavailable: tuple[Unavailable, ...] = ()
+    instruments: Mapping[str, Any] = field(default_factory=dict)  # by id: source, period, threads counted and the like
+    phase_peak_bytes: Mapping[str, int] = field(default_factory=dict)  # resident peak while loading, warming up, prefill, decode
+    warmup_done: str | None = None  # how warm-up ended: "3 requests within 5 %", "as asked", "cap of 20 reached"
+    stopped: str | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
+    competitors: tuple[str, ...] = ()  # other processes that computed meanwhile, busiest first: "cc1plus (61 % of a core)"
+    trial: TrialPart | None = None
 
 
 @dataclass(frozen=True)

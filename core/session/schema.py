@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import Refusal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # No primary keys: DuckDB's indexes slow bulk inserts down several times and refuse to replace a row within one transaction.
 # Nothing but this program writes the file, one transaction at a time, so uniqueness needs no guard.
@@ -33,7 +33,31 @@ CREATE TABLE outputs (run INTEGER NOT NULL, request INTEGER NOT NULL, token_ids 
                       finish_reason VARCHAR NOT NULL, vector DOUBLE[] NOT NULL);
 """
 
-RUN_TABLES = ("environment", "layers", "requests", "moments", "spans", "tracks", "counter_samples", "instants", "outputs")
+# What the hardware counters, the noise instrument, the accelerator's clock and the operator profiler add.
+TABLES_2 = """
+ALTER TABLE moments ADD COLUMN device_ns BIGINT;
+ALTER TABLE moments ADD COLUMN cycles BIGINT;
+ALTER TABLE moments ADD COLUMN instructions BIGINT;
+ALTER TABLE moments ADD COLUMN cache_misses BIGINT;
+ALTER TABLE moments ADD COLUMN cpu_ns BIGINT;
+ALTER TABLE moments ADD COLUMN counted_share DOUBLE;
+ALTER TABLE moments ADD COLUMN switches INTEGER;
+ALTER TABLE moments ADD COLUMN steal_ns BIGINT;
+ALTER TABLE moments ADD COLUMN others_ns BIGINT;
+ALTER TABLE moments ADD COLUMN stalled_ns BIGINT;
+ALTER TABLE moments ADD COLUMN peak_bytes BIGINT;
+ALTER TABLE spans ADD COLUMN cache_misses BIGINT;
+ALTER TABLE spans ADD COLUMN cpu_ns BIGINT;
+CREATE TABLE names (run INTEGER NOT NULL, id INTEGER NOT NULL, text VARCHAR NOT NULL);
+CREATE TABLE operators (run INTEGER NOT NULL, moment INTEGER, layer INTEGER, name INTEGER NOT NULL, shapes INTEGER,
+                        place VARCHAR NOT NULL, lane INTEGER, start_ns BIGINT, duration_ns BIGINT, self_ns BIGINT,
+                        flops BIGINT, bytes BIGINT, allocated_bytes BIGINT, correlation BIGINT);
+"""
+
+RUN_TABLES = (
+    *("environment", "layers", "requests", "moments", "spans", "names", "operators"),
+    *("tracks", "counter_samples", "instants", "outputs"),
+)
 """Tables whose rows belong to one run by their ``run`` column."""
 
 
@@ -42,7 +66,11 @@ def _create(connection: Any) -> None:
     connection.execute("INSERT INTO meta VALUES (0, ?)", [_program()])
 
 
-MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create}
+def _add_instruments(connection: Any) -> None:
+    connection.execute(TABLES_2)
+
+
+MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create, 2: _add_instruments}
 """``MIGRATIONS[n]`` brings a file of version n - 1 to version n; an empty file is version 0, so creating is the first step."""
 
 
