@@ -50,8 +50,8 @@ class MomentProbe(Protocol):
 class Instrument(Protocol):
     """One kind of observation.
 
-    ``period_s`` is None for instruments that the sampler does not read: those that the engine drives itself (the layer clock) and
-    those that read at moments' ends, which have ``open_probe() -> MomentProbe``. A reading may have ``facts()`` too.
+    ``period_s`` is None for instruments that the sampler does not read: those that the engine drives itself (the layer clock)
+    and those that read at moments' ends, which have ``open_probe() -> MomentProbe``. A reading may have ``facts()`` too.
     """
 
     id: str

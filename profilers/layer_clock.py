@@ -4,19 +4,23 @@ A layer's ``forward`` is replaced on the instance; a pair of forward hooks would
 leaving the fast path of ``Module.__call__``. The replacement appends one tuple to a list, which measured faster in a real
 forward pass than three lists, ``array`` or numbered slots (1.1 µs a call on a 2 GHz Xeon, of which 1.0 are the call itself and
 two readings of the clock). Everything else happens after the moment, with the clock stopped.
+
+Some layers (the blocks) may have the processor's counters read at both ends too. That takes some µs, so each reading lies
+outside the layer's own time; and the caller's own time is told without it.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from profilers.base import Reading
-from profilers.trace import Array, Recorder
+from profilers.cycle_counter import CycleCounter, Raw
+from profilers.trace import NOT_MEASURED, Array, Recorder
 
 if TYPE_CHECKING:
     import torch
@@ -39,20 +43,31 @@ class LayerClock:
     """Times the layers of one model. ``install`` and ``remove`` are called between moments; rows are ``named_modules`` order.
 
     The model itself (row 0) is not wrapped: the engine times it, and ``collect`` adds its span.
+
+    Args:
+        model: its layers.
+        counter: the processor's counters, or None.
+        counted: rows whose spans get the counts of ``counter``. Each costs two readings a call; meant for the blocks.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, counter: CycleCounter | None = None, counted: Collection[int] = ()) -> None:
         self._log: list[tuple[int, int, int]] = []  # row, start, end: in the order of the ends
+        self._counts: list[tuple[int, Raw, Raw, int]] = []  # of the counted rows, in the same order; see ``_counted``
         self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
+        self._counter = counter
+        counting = frozenset(counted) - {0} if counter is not None else frozenset()
+        self._counted_rows = np.array(sorted(counting), np.int64)
         for row, module in forward_slots(model):
             own = module.__dict__.get("forward")
-            self._places.append((module.__dict__, own, self._timed(row, module.forward)))
+            timed = self._timed(row, module.forward) if row not in counting else self._counted(row, module.forward)
+            self._places.append((module.__dict__, own, timed))
         self._known_rows: Array | None = None
         self._known_parents: Array | None = None
 
     def install(self) -> None:
         """Put the clock on every layer; in the instance's dict, because ``Module.__setattr__`` costs 20 times as much."""
         self._log.clear()  # of a moment that was cut short
+        self._counts.clear()
         for place, _own, timed in self._places:
             place["forward"] = timed
 
@@ -78,7 +93,8 @@ class LayerClock:
         self._log.clear()
         durations = ends - starts
         parents = self._parents(rows, starts)
-        below = np.bincount(parents[:-1], weights=durations[:-1], minlength=len(rows)).astype(np.int64)
+        spent, counts = self._take_counts(rows, durations)
+        below = np.bincount(parents[:-1], weights=spent[:-1], minlength=len(rows)).astype(np.int64)
         recorder.spans.extend(
             {
                 "moment": np.full(len(rows), moment),
@@ -86,8 +102,24 @@ class LayerClock:
                 "start_ns": starts - recorder.origin_ns,
                 "duration_ns": durations,
                 "self_ns": durations - below,
+                **counts,
             }
         )
+
+    def _take_counts(self, rows: Array, durations: Array) -> tuple[Array, dict[str, Array]]:
+        """What each span took from its caller, readings included, and the columns of counts."""
+        if self._counter is None or not self._counts:
+            return durations, {}
+        outer, begins, ends, left = zip(*self._counts, strict=True)
+        at = np.flatnonzero(np.isin(rows, self._counted_rows))
+        self._counts.clear()
+        spent = durations.copy()
+        spent[at] = np.array(left, np.int64) - np.array(outer, np.int64)
+        columns = {}
+        for name, values in self._counter.between(begins, ends).items():
+            columns[name] = np.full(len(rows), NOT_MEASURED, np.int64)
+            columns[name][at] = values
+        return spent, columns
 
     def _parents(self, rows: Array, starts: Array) -> Array:
         """For each span (in order of their ends) the index of the span that called it; the last one is the model's.
@@ -113,6 +145,27 @@ class LayerClock:
 
         return timed
 
+    def _counted(self, row: int, forward: Forward) -> Forward:
+        """As ``_timed``, with the counters read around it; their place in time is kept for the caller's own time."""
+        assert self._counter is not None
+        now = time.perf_counter_ns
+        read = self._counter.read
+        add, add_counts = self._log.append, self._counts.append
+
+        @functools.wraps(forward)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            entered = now()
+            before = read()
+            start = now()
+            output = forward(*args, **kwargs)
+            end = now()
+            after = read()
+            add((row, start, end))
+            add_counts((entered, before, after, now()))
+            return output
+
+        return counted
+
 
 def parents_of(starts: Sequence[int] | Array) -> Array:
     """For spans in the order in which they ended, the index of each span's caller (the last span's is itself).
@@ -135,6 +188,7 @@ class LayerClockInstrument:
     title = "Layer clock"
     summary = "time of every layer, in every other moment"
     period_s: float | None = None
+    by_default = True
 
     def check(self) -> str | None:
         """Works with every model that calls its layers from Python."""

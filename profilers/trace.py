@@ -120,7 +120,8 @@ class Layer:
 class Track:
     """One counter track.
 
-    ``unit``: ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``joule`` (counts up), ``celsius``, ``count``.
+    ``unit``: ``bytes``, ``percent``, ``hertz``, ``ns``, ``per_second``, ``watt``, ``joule`` (counts up), ``celsius`` or
+    ``count``.
     """
 
     name: str

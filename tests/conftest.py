@@ -39,6 +39,12 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else computes on the machine that runs the tests is not what they are about (``test_noise`` asks itself)."""
+    monkeypatch.setattr("profilers.noise.busy_now", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that leaves a thread, a running timer or a window behind fails."""
     threads = set(threading.enumerate())

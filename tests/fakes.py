@@ -51,6 +51,7 @@ class FakeProgram:
         self.loaded: ModelFacts | None = None
         self.load_ns: int | None = None
         self.store = None
+        self.trial: object = None  # a TrialState
         self.live_text = ""
         self.session_path = session_path
         self.calls: list[tuple[str, object]] = []
@@ -84,6 +85,12 @@ class FakeProgram:
     def start(self, config: RunConfig) -> None:
         self.calls.append(("start", config))
         self._begin(lambda: self._run(config))
+
+    def start_trial(self, config: object) -> None:
+        self.calls.append(("start_trial", config))
+
+    def import_trace(self, path: Path) -> None:
+        self.calls.append(("import_trace", Path(path)))
 
     def cancel(self) -> None:
         self.calls.append(("cancel", None))

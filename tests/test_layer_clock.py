@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from core.errors import Cancelled
+from profilers.cycle_counter import CycleCounter, Raw
 from profilers.layer_clock import LayerClock, parents_of
-from profilers.trace import Recorder
+from profilers.trace import NOT_MEASURED, Recorder
 from profilers.tripwire import Tripwire
+from tests.made_up_kernel import WORKER, MadeUpKernel
 from tests.tiny import tiny_llama
 
 
@@ -64,6 +66,70 @@ def test_consecutive_traced_moments_do_not_see_each_others_spans() -> None:
     clock.remove()
     counts = np.bincount(recorder.spans.view()["moment"])
     assert len(set(counts.tolist())) == 1
+
+
+class SlowCounter(CycleCounter):
+    """Counts 10 cycles a reading on a made-up kernel, and takes a millisecond for it."""
+
+    def __init__(self) -> None:
+        self.kernel = MadeUpKernel()
+        super().__init__(self.kernel)
+
+    def read(self) -> Raw:
+        began = time.perf_counter_ns()
+        while time.perf_counter_ns() - began < 1_000_000:
+            pass
+        self.kernel.does(WORKER, 5, 10, 20, 1)
+        return super().read()
+
+
+def test_counted_rows_have_counts_and_no_other() -> None:
+    model, counter = Shared(), SlowCounter()
+    paths = [path for path, _ in model.named_modules()]
+    counted = [0, paths.index("twice"), paths.index("idle")]  # the model itself is the engine's, "idle" is never called
+    recorder, clock = Recorder(), LayerClock(model, counter, counted)
+    for moment in range(2):
+        counter.begin()
+        clock.install()
+        start = time.perf_counter_ns()
+        model(torch.zeros(1, 4))
+        clock.remove()
+        clock.collect(recorder, moment, start, time.perf_counter_ns() - start)
+    counter.close()
+    spans = recorder.spans.view()
+    mine = spans["layer"] == paths.index("twice")
+    assert mine.sum() == 4
+    assert spans["cycles"][mine].tolist() == [10] * 4
+    assert spans["instructions"][mine].tolist() == [20] * 4
+    assert spans["cpu_ns"][mine].tolist() == [5] * 4
+    assert (spans["cycles"][~mine] == NOT_MEASURED).all()
+
+
+def test_the_time_of_reading_counters_is_no_layers_own() -> None:
+    model, counter = Shared(), SlowCounter()
+    paths = [path for path, _ in model.named_modules()]
+    recorder, clock = Recorder(), LayerClock(model, counter, [paths.index("twice")])
+    counter.begin()
+    clock.install()
+    start = time.perf_counter_ns()
+    model(torch.zeros(1, 4))
+    duration = time.perf_counter_ns() - start
+    clock.remove()
+    clock.collect(recorder, 0, start, duration)
+    counter.close()
+    spans = recorder.spans.view()
+    assert duration - spans["self_ns"].sum() >= 4 * 1_000_000  # two readings at each of two calls, a millisecond each
+    assert (spans["self_ns"] >= 0).all()
+
+
+def test_without_a_counter_no_row_is_counted() -> None:
+    model = Shared()
+    recorder, clock = Recorder(), LayerClock(model, None, [1, 2])
+    clock.install()
+    model(torch.zeros(1, 4))
+    clock.collect(recorder, 0, 0, time.perf_counter_ns())
+    clock.remove()
+    assert (recorder.spans.view()["cycles"] == NOT_MEASURED).all()
 
 
 @pytest.mark.parametrize(

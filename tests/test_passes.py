@@ -15,11 +15,13 @@ from core.config import PassConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes import compile_decode, int8_weight_only, layer_drop, plan
-from core.passes.base import PassContext, Phase, Subject, passes
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
 from core.passes.kernels import as_run, innermost, is_gemm, kernels_that_ran
 from core.passes.linears import as_linear, linear_paths
 from core.passes.weights import weight_bytes
 from core.targets.base import TargetFacts
+from profilers.kineto import read
+from tests.kineto_events import FakeEvent
 
 CPU = TargetFacts("cpu", "CPU", "Example CPU", True, threads=2)
 CUDA = TargetFacts("cuda", "CUDA", "Example GPU", True)
@@ -216,25 +218,37 @@ def test_names_of_matrix_kernels() -> None:
         assert not is_gemm(name), name
 
 
-class Event:
-    def __init__(self, name: str, start: int, duration: int, thread: int = 1) -> None:
-        self.name, self.start_ns, self.duration_ns, self.start_thread_id = (
-            lambda: name,
-            lambda: start,
-            lambda: duration,
-            lambda: thread,
-        )
-
-
 def test_innermost_is_told_by_time_and_thread() -> None:
     events = [
-        Event("aten::linear", 0, 100),
-        Event("aten::addmm", 10, 80),
-        Event("aten::add", 20, 5),
-        Event("aten::mm", 100, 50),
-        Event("aten::bmm", 20, 10, thread=2),
+        FakeEvent("aten::linear", 0, 100),
+        FakeEvent("aten::addmm", 10, 80),
+        FakeEvent("aten::add", 20, 5),
+        FakeEvent("aten::mm", 100, 50),
+        FakeEvent("aten::bmm", 20, 10, lane=2),
     ]
-    assert sorted(innermost(events)) == ["aten::addmm", "aten::bmm", "aten::mm"]
+    assert sorted(innermost(read(events))) == ["aten::addmm", "aten::bmm", "aten::mm"]
+
+
+def test_each_pass_reports_the_kernels_of_the_modules_it_changed_last() -> None:
+    model = llama(num_hidden_layers=2)
+    made = subject(model)
+    choices = [PassConfig("bfloat16"), PassConfig("int8_weight_only", {"include_head": False})]
+    reports = plan.apply_all(made, choices, lambda: tokens(model, 2))
+    kernels = {report.id: report.kernels for report in reports}
+    assert "aten::_weight_int8pack_mm" in kernels["int8_weight_only"], "for one new token; the prompt's is another"
+    assert "aten::_weight_int8pack_mm" not in kernels["bfloat16"]
+    assert kernels["bfloat16"], "the head, which int8 leaves alone"
+    assert made.changed_by["lm_head"] == "bfloat16"
+    assert made.changed_by["model.layers.0.mlp.up_proj"] == "int8_weight_only"
+
+
+def test_kernels_outside_of_changed_modules_are_the_precisions() -> None:
+    reports = [PassReport("bfloat16", "", {}, 1, ""), PassReport("int8_weight_only", "", {}, 1, "")]
+    ran = {"a.attn": {"aten::bmm": 1}, "a.up.inner": {"x": 3}, "": {"aten::mm": 9}}
+    found = plan.credited(reports, ran, {"a.up": "int8_weight_only"})
+    assert [report.kernels for report in found] == [("aten::mm", "aten::bmm"), ("x",)], "most frequent first"
+    whole = plan.credited(reports, {"": {"graph_mm": 1}}, {"a.up": "int8_weight_only"})
+    assert [report.kernels for report in whole] == [("graph_mm",), ("graph_mm",)]
 
 
 # -- bfloat16 -------------------------------------------------------------------------------------------------------------
@@ -456,25 +470,25 @@ def test_compile_decode_refuses_encoders() -> None:
 def test_compiled_decode_has_one_graph_and_the_same_tokens() -> None:
     model = llama(num_hidden_layers=1)
     expected = tokens(model)
-    events, spent = compile_decode.compile_events(), compile_decode.compile_ns() or 0
+    events, spent = len(compile_decode._frames()), compile_decode.compile_ns() or 0
     made, (report,) = apply(model, "compile_decode")
     assert report.changed_modules == 1
     with as_run(made):
         assert tokens(model, 2, **made.generation)[0][-1] == expected[0][7]  # the probe's shorter request: the same graph
-        assert compile_decode.compile_events() == events + 1
+        assert len(compile_decode._frames()) == events + 1
         first_ns = compile_decode.compile_ns()
         assert first_ns is not None
         assert first_ns - spent > 1e8
         for _ in range(2):
             assert tokens(model, **made.generation) == expected
-    assert compile_decode.compile_events() == events + 1
+    assert len(compile_decode._frames()) == events + 1
     assert compile_decode.compile_ns() == first_ns
     assert "forward" not in model.__dict__
     for undo in made.undo:
         undo()
     assert made.generation == {}
     assert made.decode_forward is None
-    assert compile_decode.compile_events() == events + 1  # forgetting graphs does not turn the counter back
+    assert len(compile_decode._frames()) == events + 1  # forgetting graphs does not turn the counter back
     assert tokens(model) == expected
 
 
@@ -483,7 +497,9 @@ def test_one_token_prompt_is_a_prefill_and_never_compiled() -> None:
 
     model = llama()
     cache = StaticCache(config=model.config, max_cache_len=8)
-    decode = compile_decode._decode(lambda **_: "plain", lambda **_: "compiled", freezing=True)
+    graph = compile_decode._Graph(lambda **_: "plain", lambda **_: "compiled", {}, freezing=True)
+    graph.run = lambda **_: "compiled"
+    decode = compile_decode._decode(graph)
     assert decode(past_key_values=cache) == "plain"
     model(IDS[:, :1], past_key_values=cache)
     assert all("_dynamo_static_input_type" in vars(layer.keys) for layer in cache.layers)
@@ -505,8 +521,7 @@ def test_a_step_that_breaks_the_graph_is_refused_in_one_sentence() -> None:
 
 def test_compile_counter_without_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(compile_decode.sys.modules, "torch._dynamo.utils", raising=False)
-    monkeypatch.setattr(compile_decode, "_forgotten", {"count": 0, "ns": 0})
-    assert compile_decode.compile_events() == 0
+    assert len(compile_decode._frames()) == 0
     assert compile_decode.compile_ns() is None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from core.models.base import ModelFacts
 from core.registry import Registry
 from core.targets.base import TargetFacts
+from profilers.tick_op import TickClock
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +57,12 @@ class Subject:
     """What passes work on: the loaded model and how it will be run. Passes change it in place.
 
     ``generation`` are extra arguments of ``generate``. ``decode_forward`` replaces the model's forward in single-token
-    decode moments (a compiled graph, say). ``undo`` holds what must be called before the model is used without the
-    passes (only needed for what is not in the weights, which are reloaded).
+    decode moments (a compiled graph, say). ``ticked_forward`` is the same for traced ones: a graph with the ticks of
+    ``ticks`` in it; both are None where there is none, and ``untickable`` is then the sentence that says why. (It may also be
+    set by the first call of ``ticked_forward``, which then runs the graph without ticks from there on.)
+    ``changed_by`` names, by module path, the pass that changed that module last (only passes that change kernels).
+    ``undo`` holds what must be called before the model is used without the passes (only needed for what is not in the
+    weights, which are reloaded).
     """
 
     model: torch.nn.Module
@@ -67,6 +72,10 @@ class Subject:
     batch: int
     generation: dict[str, Any] = field(default_factory=dict)
     decode_forward: Callable[..., Any] | None = None
+    ticked_forward: Callable[..., Any] | None = None
+    ticks: TickClock | None = None
+    untickable: str | None = None
+    changed_by: dict[str, str] = field(default_factory=dict)
     undo: list[Callable[[], None]] = field(default_factory=list)
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from core.passes.base import Subject
+from profilers import kineto
+from profilers.kernels import KernelProfiler
+from profilers.kineto import Events
+from profilers.trace import NOT_MEASURED, Recorder
 
 _GEMM = re.compile(r"mm($|_|[^a-z])|gemm|gemv|matmul|linear|cutlass", re.IGNORECASE)
 _NOT_GEMM = re.compile(r"^cpp_fused|comm|prepack|pack_weight|_prepare|^graph_\d+")
@@ -21,22 +27,42 @@ def kernels_that_ran(call: Callable[[], object]) -> tuple[str, ...]:
 
     On the CPU these are the innermost operators that name one (``aten::addmm``, ``mkldnn::_linear_pointwise``,
     ``quantized::linear_dynamic``, ``aten::_weight_int8pack_mm``), not what merely calls them (``aten::linear``); where
-    a GPU ran kernels, theirs. The profiler's raw events are read: 0.6 µs each instead of 16 to 80 µs.
+    a GPU ran kernels, theirs.
     """
-    # before its first use in a process; else the profiler prints two lines to stderr each time
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as session:
+    with kineto.profiler() as session:
         call()
-    events = session.profiler.kineto_results.events()
-    on_device = [event for event in events if not str(event.device_type()).endswith("CPU") and is_gemm(event.name())]
-    names = [event.name() for event in on_device] if on_device else innermost(events)
+    events = kineto.events_of(session)
+    found = [events.texts[code] for code in events.name[events.on_device].tolist()]
+    names = [name for name in found if is_gemm(name)] or innermost(events)
     return tuple(name for name, _ in Counter(names).most_common())
+
+
+def kernels_by_layer(subject: Subject, call: Callable[[], object]) -> dict[str, Counter[str]]:
+    """How often each kernel of ``kernels_that_ran`` ran, by the path of the layer that ran it.
+
+    All are under "" where a compiled graph runs, which has no layers.
+    """
+    profiler, recorder = KernelProfiler(subject.model, labels=subject.decode_forward is None), Recorder()
+    start_ns = time.perf_counter_ns()
+    profiler.start()
+    try:
+        call()
+    finally:
+        profiler.stop()
+    profiler.collect(recorder, NOT_MEASURED, start_ns)
+    trace = recorder.snapshot()
+    operators, paths = trace.operators, [path for path, _ in subject.model.named_modules()]
+    gemm = np.array([is_gemm(name) for name in trace.names], bool)[operators["name"]]
+    rows = np.flatnonzero(gemm & (operators["place"] == kineto.KERNEL))
+    if not len(rows):
+        on_cpu = np.flatnonzero(gemm & (operators["place"] == kineto.CPU))
+        starts = operators["start_ns"][on_cpu]
+        callers, _, _ = kineto.nest(operators["lane"][on_cpu], starts, starts + operators["duration_ns"][on_cpu])
+        rows = np.delete(on_cpu, callers[callers >= 0])
+    ran: dict[str, Counter[str]] = {}
+    for layer, name in zip(operators["layer"][rows].tolist(), operators["name"][rows].tolist(), strict=True):
+        ran.setdefault(paths[layer] if layer >= 0 else "", Counter())[trace.names[name]] += 1
+    return ran
 
 
 @contextmanager
@@ -71,17 +97,11 @@ def is_gemm(name: str) -> bool:
     return _GEMM.search(name) is not None and _NOT_GEMM.search(name) is None
 
 
-def innermost(events: Iterable[Any]) -> list[str]:
-    """Names of the events that multiply matrices and contain no other such event, by time within each thread."""
-    threads: dict[int, list[tuple[int, int, str]]] = {}
-    for event in events:
-        if is_gemm(name := event.name()):
-            start = event.start_ns()
-            threads.setdefault(event.start_thread_id(), []).append((start, -event.duration_ns(), name))
-    names: list[str] = []
-    for found in threads.values():
-        found.sort()
-        for here, after in zip(found, [*found[1:], None], strict=True):
-            if after is None or after[0] >= here[0] - here[1]:
-                names.append(here[2])
-    return names
+def innermost(events: Events) -> list[str]:
+    """Names of the processor's events that multiply matrices and contain no other such event, by time within each thread."""
+    gemm = np.array([is_gemm(text) for text in events.texts], bool)
+    rows = np.flatnonzero(events.on_cpu & gemm[events.name])
+    starts = events.start_ns[rows]
+    callers, _, _ = kineto.nest(events.lane[rows], starts, starts + events.duration_ns[rows])
+    inner = np.setdiff1d(np.arange(len(rows)), callers)
+    return [events.texts[code] for code in events.name[rows[inner]].tolist()]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import units
 from core.config import PassConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, passes
-from core.passes.kernels import as_run, kernels_that_ran
+from core.passes.kernels import as_run, kernels_by_layer
 from core.passes.weights import weight_bytes
 from core.targets.base import TargetFacts
+
+if TYPE_CHECKING:
+    import torch
 
 CONFLICTS: Mapping[frozenset[str], str] = {
     frozenset({"bfloat16", "int8_dynamic"}): "its kernels take float32 only",
@@ -182,17 +186,21 @@ def apply_all(
         steps.append((one, parse_options(one, choice.options)))
     reports = []
     held = weight_bytes(subject.model) if steps else 0
+    looks = _looks(subject.model)
     for one, options in steps:
         start = perf_counter_ns()
         report = one.apply(subject, options)
         took = perf_counter_ns() - start
+        if one.phase in KERNEL_PHASES:
+            looks_before, looks = looks, _looks(subject.model)
+            subject.changed_by |= {path: one.id for path, look in looks.items() if look != looks_before.get(path)}
         before, held = held, weight_bytes(subject.model)
         reports.append(_completed(report, before, held, took))
     if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
         with as_run(subject):
             if subject.decode_forward is not None:
                 probe()  # compiles, which would drown the kernels
-            return named(reports, kernels_that_ran(probe))
+            return credited(reports, kernels_by_layer(subject, probe), subject.changed_by)
     return tuple(reports)
 
 
@@ -201,6 +209,41 @@ def named(reports: Iterable[PassReport], kernels: tuple[str, ...]) -> tuple[Pass
     return tuple(
         dataclasses.replace(report, kernels=kernels) if get(report.id).phase in KERNEL_PHASES else report for report in reports
     )
+
+
+def credited(
+    reports: Iterable[PassReport], ran: Mapping[str, Mapping[str, int]], changed_by: Mapping[str, str]
+) -> tuple[PassReport, ...]:
+    """The reports, each with the kernels that ran in the modules that its pass was the last to change.
+
+    Args:
+        reports: of all passes that were applied.
+        ran: how often each kernel ran, by layer (``kernels_by_layer``); all under "" (a compiled graph): each pass reports all.
+        changed_by: the pass by module (``Subject.changed_by``). Kernels elsewhere are the precision's, which is that of all.
+    """
+    reports = tuple(reports)
+    if set(ran) <= {""}:
+        return named(reports, tuple(name for name, _ in Counter(ran.get("", {})).most_common()))
+    kernels: dict[str, Counter[str]] = {}
+    precision = next((report.id for report in reports if get(report.id).phase == Phase.PRECISION), "")
+    for path, names in ran.items():
+        above = path
+        while above and above not in changed_by:
+            above = above.rpartition(".")[0]
+        kernels.setdefault(changed_by.get(above, precision), Counter()).update(names)
+    found: list[PassReport] = []
+    for report in reports:
+        found += named([report], tuple(name for name, _ in kernels.get(report.id, Counter()).most_common()))
+    return tuple(found)
+
+
+def _looks(model: torch.nn.Module) -> dict[str, tuple[Any, ...]]:
+    """What decides, by module path, which kernels a module runs: its class, and the classes and dtypes of what it holds."""
+    looks: dict[str, tuple[Any, ...]] = {}
+    for path, module in model.named_modules():
+        held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        looks[path] = (type(module), *((type(tensor), tensor.dtype) for tensor in held))
+    return looks
 
 
 def _completed(report: PassReport, before: int, after: int, took_ns: int) -> PassReport:

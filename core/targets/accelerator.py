@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.targets.base import TargetFacts
+from profilers.device_clock import DeviceEvents, TorchEvents
 
 
 def torch_has_library(name: str) -> bool:
@@ -94,7 +95,16 @@ class Accelerator:
         """Most bytes that tensors held at once since ``reset_peak`` (the allocator's own count)."""
         return int(self._loaded().max_memory_allocated())
 
+    def events(self) -> DeviceEvents | None:
+        """Marks for the device's own clock, by torch's interface that all accelerators share."""
+        torch = _torch()
+        return TorchEvents(lambda: torch.Event(device=self.device, enable_timing=True), self.synchronize)
+
     def _loaded(self) -> Any:
-        torch = loaded_torch()
-        assert torch is not None, "only the worker, which has torch, drives a device"
-        return self.module(torch)
+        return self.module(_torch())
+
+
+def _torch() -> Any:
+    torch = loaded_torch()
+    assert torch is not None, "only the worker, which has torch, drives a device"
+    return torch

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.registry import Registry
+from profilers.device_clock import DeviceEvents
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Target(Protocol):
 
     def peak_bytes(self) -> int | None:
         """Device memory peak since ``reset_peak``; None on the CPU (the process's own peak is the host memory's)."""
+        ...
+
+    def events(self) -> DeviceEvents | None:
+        """Marks in the device's queue for its own clock, a new pool each time; None on the CPU, whose clock is the host's."""
         ...
 
 

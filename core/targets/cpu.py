@@ -14,6 +14,7 @@ import psutil
 
 from core.targets.accelerator import loaded_torch
 from core.targets.base import TargetFacts, targets
+from profilers.device_clock import DeviceEvents
 
 FEATURES = frozenset(
     {
@@ -101,4 +102,7 @@ class Cpu:
         """Nothing to reset: the process's own peak is the host memory instrument's."""
 
     def peak_bytes(self) -> int | None:
+        return None
+
+    def events(self) -> DeviceEvents | None:
         return None

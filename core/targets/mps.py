@@ -9,6 +9,7 @@ from typing import Any
 from core.targets.accelerator import Accelerator
 from core.targets.base import TargetFacts, targets
 from core.targets.cpu import cpu_name, sysctl
+from profilers.device_clock import DeviceEvents, TorchEvents
 
 NEEDS_MAC = "needs a Mac with Apple silicon"
 
@@ -50,3 +51,8 @@ class Mps(Accelerator):
     def peak_bytes(self) -> int | None:
         """None: torch.mps tells what is allocated now, and no peak."""
         return None
+
+    def events(self) -> DeviceEvents | None:
+        """Metal's own events, through torch.mps."""
+        event = self._loaded().event
+        return TorchEvents(lambda: event.Event(enable_timing=True), self.synchronize)
