@@ -19,6 +19,7 @@ from core.config import ModelConfig, PassConfig, WorkloadConfig
 from core.engine.gate import Gate
 from core.engine.moments import Moments
 from core.engine.requests import Requests
+from core.engine.watch import Watch
 from core.engine.workload import Prompt
 from core.errors import Cancelled
 from core.models import catalog
@@ -33,14 +34,14 @@ from profilers.tripwire import Tripwire
 
 def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[float, float]:
     """Median decode moment, traced and clean, in ns, of one request through Tickscope's engine."""
-    workload = WorkloadConfig(new_tokens=new_tokens, repeats=1, warmup=0)
+    workload = WorkloadConfig(new_tokens=new_tokens)
     recorder = Recorder()
     recorder.set_layers(layers_of(subject.model))
     wire = Tripwire(subject.model, Cancelled)
     requests = Requests(loaded, subject, workload, Prompt(loaded, workload, "cpu"), recorder)
-    clock = LayerClock(subject.model)
-    with Moments(subject, recorder, Gate(), Progress(), wire, clock, lambda: 0, requests.read_text) as moments:
-        requests.run(moments)
+    watch = Watch(clock=LayerClock(subject.model))
+    with Moments(subject, recorder, Gate(), Progress(), wire, watch, lambda: 0, requests.read_text) as moments:
+        requests.make(moments, Tag(0))
     wire.clear()
     columns = recorder.moments.view()
     decode = columns["kind"] == KINDS.index("decode")

@@ -80,13 +80,15 @@ def _command(arguments: list[str]) -> int:
 
 def _commands() -> dict[str, Callable[..., int]]:
     """Imported only now: ``--help`` and ``--version`` need none of it."""
-    from core.commands import demo, listings, run, sessions
+    from core.commands import ab, demo, import_trace, listings, run, sessions
 
     return {
         "demo": demo.demo,
         "run": run.run,
+        "ab": ab.ab,
         "show": sessions.show,
         "export": sessions.export,
+        "import": import_trace.import_trace,
         "compare": sessions.compare_runs,
         **dict.fromkeys(("models", "passes", "targets", "profilers", "formats"), listings.listing),
     }

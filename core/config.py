@@ -81,7 +81,7 @@ class RunConfig:
     passes: tuple[PassConfig, ...] = ()
     target: TargetConfig = TargetConfig()
     workload: WorkloadConfig = WorkloadConfig()
-    profilers: tuple[str, ...] = ("layer_clock", "cycles", "noise", "host_memory", "utilization")
+    profilers: tuple[str, ...] = ("layer_clock", "cycles", "noise", "host_memory", "utilization", "energy")
     name: str = ""
 
     def __post_init__(self) -> None:

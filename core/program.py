@@ -6,27 +6,32 @@ import os
 import queue
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
 
-from core.config import ModelConfig, RunConfig, TargetConfig
+from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
 from core.engine.failure import what_failed
 from core.engine.gate import Gate
 from core.engine.holder import Holder, give_memory_back
 from core.engine.notice import Notice, Status
+from core.engine.preparation import prepare, probed, recording
 from core.engine.recording import Recording
+from core.engine.standing import run_status, trial_status
+from core.engine.trial import Trial, TrialState
 from core.engine.worker import Worker
-from core.engine.workload import Prompt, check_memory, is_out_of_memory
+from core.engine.workload import is_out_of_memory
 from core.errors import Cancelled, Refusal
 from core.models.base import ModelFacts
-from core.passes import plan
 from core.progress import Progress
+from core.session.floors import FloorBook
 from core.session.run import Run
 from core.targets.base import TargetFacts, targets
 from core.units import duration, size
+from profilers import noise
 
 if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
     from core.session.store import SessionStore
@@ -62,6 +67,8 @@ class Program:
         self._state = "idle"
         self._recording: Recording | None = None
         self._last: Run | None = None
+        self._trial: Trial | None = None
+        self._last_trial: TrialState | None = None
         self._worker = Worker(self._failed)
         if session_path is not None and session_path.exists():
             self.open_session(session_path)
@@ -71,9 +78,12 @@ class Program:
     @property
     def status(self) -> Status:
         """What is going on, as of now; cheap enough for every tick."""
-        recording = self._recording
-        if recording is not None and self._state in ("running", "cancelling"):
-            return _running_status(self._state, recording)
+        recording, trial = self._recording, self._trial
+        if self._state in ("running", "cancelling"):
+            if trial is not None:
+                return trial_status(self._state, trial)
+            if recording is not None:
+                return run_status(self._state, recording)
         return Status(self._state, self._progress.text, self._progress.fraction)
 
     @property
@@ -82,15 +92,26 @@ class Program:
         return self._worker.busy
 
     def live(self) -> Run | None:
-        """The run under way with a fresh snapshot, or the last one."""
-        recording = self._recording
+        """The run under way with a fresh snapshot, or the last one; in a trial, that of the side whose turn it is."""
+        recording = self._active
         return recording.run() if recording is not None else self._last
 
     @property
     def live_text(self) -> str:
         """The text of the request under way, as of the last pause."""
-        recording = self._recording
+        recording = self._active
         return recording.recorder.live_text if recording is not None else ""
+
+    @property
+    def trial(self) -> TrialState | None:
+        """The trial under way with fresh snapshots, or the last one."""
+        trial = self._trial
+        return trial.state() if trial is not None else self._last_trial
+
+    @property
+    def _active(self) -> Recording | None:
+        trial = self._trial
+        return trial.active if trial is not None else self._recording
 
     def probe_targets(self) -> list[TargetFacts]:
         """All targets, with the reason where one is absent (as much as is known before torch is loaded)."""
@@ -110,6 +131,14 @@ class Program:
         """Carry out a run, loading its model first where needed."""
         self._submit(lambda: self._run(config))
 
+    def start_trial(self, config: TrialConfig) -> None:
+        """Carry out a trial; its sides become runs of the session."""
+        self._submit(lambda: self._carry_out_trial(config))
+
+    def import_trace(self, path: Path) -> None:
+        """Read a Kineto or Chrome trace into a run of the session."""
+        self._submit(lambda: self._import(path))
+
     def cancel(self) -> None:
         """Cancel what is going on; what was measured is kept."""
         pending = list(self._pending)
@@ -117,7 +146,7 @@ class Program:
             self._state = "cancelling"
         for progress in pending:
             progress.cancelled.set()
-        recording = self._recording
+        recording = self._active
         if recording is not None:
             recording.cancel()
 
@@ -158,7 +187,7 @@ class Program:
                 job()
             finally:
                 self._pending.remove(progress)
-                self._recording = None
+                self._recording = self._trial = None
                 self.loaded = self._holder.loaded.facts if self._holder.loaded else None
                 self._state = "ready" if self.loaded else "idle"
 
@@ -167,7 +196,7 @@ class Program:
     def _load(self, model: ModelConfig, target: TargetConfig) -> None:
         self._state = "loading"
         self._progress.report("Loading", None)
-        facts = self._probed(target.id)
+        facts = probed(target)
         loaded_before = self._holder.loaded
         model_facts = self._holder.load(model, facts.id, self._progress)
         loaded = self._holder.loaded
@@ -186,29 +215,81 @@ class Program:
     def _run(self, config: RunConfig) -> None:
         self._load(config.model, config.target)
         self._state = "preparing"
-        target = targets.get(config.target.id)
-        facts = target.probe()
-        assert self._holder.loaded is not None
-        plan.refuse_impossible(config.passes, self._holder.loaded.facts, facts)
-        prompt = Prompt(self._holder.loaded, config.workload, target.device)
-        length = prompt.length()
-        prepared = self._holder.prepare(config, facts, length, self._progress)
-        if target.device == "cpu" and not config.model.force:
-            check_memory(prepared.subject.model, config.workload.batch, length, prepared.subject.max_length)
-        recording = Recording(config, prepared, prompt, (target, facts), self.gate, self._progress)
-        self._begin(recording)
+        prepared = prepare(config, self._holder, self._progress)
+        self._warn_if_busy(config)
+        under_way = recording(config, prepared, self.gate, self._progress)
+        self._begin(under_way)
         try:
-            recording.carry_out()
+            under_way.carry_out(prepared)
         finally:
-            self._end(recording)
+            self._end(under_way)
 
-    def _begin(self, recording: Recording) -> None:
-        """The run becomes visible, and goes into the session file from its first row on."""
+    def _carry_out_trial(self, config: TrialConfig) -> None:
+        self._state = "loading"
+        self._warn_if_busy(config.sides[0])
+        trial = Trial(config, self._holder, self.gate, self._progress, self._into_session, FloorBook())
+        try:
+            trial.load()
+            self._trial = trial
+            self._last = self._last_trial = None
+            self._state = "running" if not self._progress.cancelled.is_set() else "cancelling"
+            self.notices.put(Notice("trial_started", "The sides take turns now."))
+            try:
+                trial.carry_out()
+            finally:
+                self._end_trial(trial)
+        finally:
+            trial.unload()
+
+    def _end_trial(self, trial: Trial) -> None:
+        if self._writer is not None:
+            self._writer.finish()
+        if trial.trouble:
+            self.notices.put(Notice("warning", trial.trouble))
+        self._last_trial = state = trial.state()
+        self._last = state.runs[0]
+        status = state.runs[0].facts.status
+        sentence = {
+            "finished": f"The trial is over: {trial.stopped}.",
+            "cancelled": "The trial was cancelled; what was measured is kept.",
+            "failed": "The trial failed; what was measured until then is kept.",
+        }[status]
+        self.notices.put(Notice(f"trial_{status}", sentence))
+
+    def _import(self, path: Path) -> None:
+        from core.imports.kineto import read_trace
+        from core.session.rows import Written
+
+        self._state = "loading"
+        self._progress.report(f"Reading {path.name}", None)
+        run = read_trace(path)
+        store = self._session()
+        if store is not None:
+            number = store.begin(run)
+            store.append(number, run.trace, Written())
+            store.update(number, run.facts)
+            run = replace(run, id=number)
+        self._last = run
+        self.notices.put(Notice("imported", f"Imported {run.name}.", run=run.id))
+
+    def _warn_if_busy(self, config: RunConfig) -> None:
+        """Look for a moment whether somebody else computes; the run goes on, but people should know."""
+        if "noise" in config.profilers:
+            why = noise.busy_now()
+            if why:
+                self.notices.put(Notice("busy", why))
+
+    def _into_session(self, recording: Recording) -> None:
+        """The run goes into the session file from its first row on."""
         store = self._session()
         if store is not None:
             recording.number = store.begin(recording.run())
             assert self._writer is not None
             self._writer.follow(recording.number, recording.recorder, lambda: recording.facts)
+
+    def _begin(self, recording: Recording) -> None:
+        """The run becomes visible."""
+        self._into_session(recording)
         self._recording = recording
         self._last = None
         self._state = "running" if not self._progress.cancelled.is_set() else "cancelling"
@@ -225,14 +306,6 @@ class Program:
             "failed": f"{self._last.name} failed; what was measured until then is kept.",
         }[status]
         self.notices.put(Notice(f"run_{status}", sentence, run=recording.number))
-
-    def _probed(self, target_id: str) -> TargetFacts:
-        import torch  # noqa: F401 - with torch in memory a target's answer is final
-
-        facts = targets.get(target_id).probe()
-        if not facts.available:
-            raise Refusal(f"{facts.title} cannot be used: {facts.reason}; choose another target.")
-        return facts
 
     def _failed(self, error: BaseException) -> None:
         """A job raised: say it in a sentence, keep the traceback for the log, and let go of what the error holds."""
@@ -282,21 +355,3 @@ class Program:
 
     def _warn(self, sentence: str) -> None:
         self.notices.put(Notice("warning", sentence))
-
-
-def _running_status(state: str, recording: Recording) -> Status:
-    recorder, workload = recording.recorder, recording.config.workload
-    done, planned = recorder.moments.count, recording.facts.planned_moments
-    requests = recorder.requests.count
-    if requests <= workload.warmup:
-        text = f"warm-up {requests} of {workload.warmup}"
-    else:
-        text = f"repeat {requests - workload.warmup} of {workload.repeats}"
-    steps = planned // (workload.warmup + workload.repeats)
-    if steps > 1:
-        step = done - (requests - 1) * steps if requests else 0
-        text += f" · moment {min(max(step, 0) + 1, steps)} of {steps}"
-    fraction = done / planned if planned else None
-    elapsed_s = recorder.now_ns() / 1e9
-    left = elapsed_s * (1 - fraction) / fraction if fraction else None
-    return Status(state, text, fraction, left)

@@ -38,7 +38,7 @@ RUN: dict[str, Any] = {
         }
     ],
     "target": {"id": (str,), "name": (str, None), "threads": (int, None)},
-    "workload": {"new_tokens": (int,), "batch": (int,), "repeats": (int,), "warmup": (int,), "seed": (int,)},
+    "workload": {"new_tokens": (int,), "batch": (int,), "repeats": (int, None), "warmup": (int, None), "seed": (int,)},
     "environment": (dict,),
     "status": (str,),
     "load_ns": (int, None),

@@ -13,6 +13,7 @@ from core.session.run import Run
 from core.targets.base import TargetFacts
 from profilers.trace import Trace
 from tests.synthetic import synthetic_run
+from tests.trials import synthetic_trial
 
 
 @pytest.fixture(scope="module")
@@ -96,4 +97,52 @@ def test_a_side_with_nothing_measured_is_none_and_not_zero(run: Run) -> None:
 def test_json_is_plain(run: Run) -> None:
     found = compare(run, synthetic_run(repeats=8, seed=4)).as_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert set(found) == {"schema", "tiles", "layers", "warnings"}
+    assert set(found) == {"schema", "tiles", "layers", "warnings", "verdicts", "refused"}
+
+
+def test_sides_of_one_trial_get_a_verdict_and_no_standing_warning() -> None:
+    a, b = synthetic_trial((1.0, 0.8), rounds=20, floors={"tpot_ns": 0.01})
+    found = compare(a, b)
+    assert found.refused is None
+    assert found.warnings == ()
+    verdicts = {verdict.metric: verdict for verdict in found.verdicts}
+    assert tuple(verdicts) == ("tpot_ns", "ttft_ns", "e2e_ns")
+    assert verdicts["tpot_ns"].word == "faster"
+    assert verdicts["tpot_ns"].floor == 0.01
+    assert verdicts["tpot_ns"].n == 15
+    back = {verdict.metric: verdict for verdict in compare(b, a).verdicts}
+    assert back["tpot_ns"].word == "slower"
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["verdicts"][0]["word"] == "faster"
+
+
+def test_runs_recorded_apart_are_refused_a_verdict(run: Run) -> None:
+    found = compare(run, synthetic_run(repeats=8, seed=4))
+    assert found.verdicts == []
+    assert found.refused is not None
+    assert found.refused.startswith("Recorded apart")
+    assert "besides" not in found.refused
+    a, _ = synthetic_trial(rounds=4)
+    other = replace(a, facts=replace(a.facts, trial=replace(a.facts.trial, id="another", side=1)))
+    assert compare(a, other).refused == found.refused
+    assert NOT_INTERLEAVED in compare(a, other).warnings
+
+
+def test_a_refusal_names_what_differs(run: Run) -> None:
+    changed = {
+        **run.facts.environment,
+        "torch": "2.9.0",
+        "cpu_governor": "powersave",
+        "power_source": "battery",
+        "variables": {"OMP_NUM_THREADS": "1"},
+    }
+    refused = compare(run, replace(run, facts=replace(run.facts, threads=1, environment=changed))).refused
+    assert refused is not None
+    for part in (
+        "the thread counts differ: 2 and 1",
+        "cpu governor not known and powersave",
+        "power source not known and battery",
+        "torch 2.13.0 and 2.9.0",
+        "OMP_NUM_THREADS not set and 1",
+    ):
+        assert part in refused
+    assert refused.endswith(".")

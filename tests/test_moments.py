@@ -13,6 +13,7 @@ from core.config import WorkloadConfig
 from core.engine.gate import Gate
 from core.engine.moments import Moments
 from core.engine.requests import Requests
+from core.engine.watch import Watch
 from core.engine.workload import Prompt
 from core.errors import Cancelled
 from core.progress import Progress
@@ -30,7 +31,10 @@ class Bench:
         self.recorder, self.gate, self.progress = Recorder(), Gate(), Progress()
         self.subject = subject(model, task)
         self.tripwire = Tripwire(model, Cancelled)
-        self.clock = LayerClock(model) if traced else None
+        self.watch = Watch(clock=LayerClock(model) if traced else None)
+        self.workload = workload
+        self.latencies: list[int | None] = []
+        self.turns: tuple[bool, ...] | None = None
         self.prompt = Prompt(loaded(model, task), workload, "cpu")
         self.requests = Requests(loaded(model, task), self.subject, workload, self.prompt, self.recorder)
         self.compiles = 0
@@ -44,12 +48,14 @@ class Bench:
                 self.gate,
                 self.progress,
                 self.tripwire,
-                self.clock,
+                self.watch,
                 lambda: self.compiles,
                 self.requests.read_text,
                 pause_steps=self.pause_steps,
             ) as moments:
-                self.requests.run(moments)
+                for number in range(self.workload.warmup + self.workload.repeats):
+                    tags = Tag.WARMUP if number < self.workload.warmup else Tag(0)
+                    self.latencies.append(self.requests.make(moments, tags | (Tag.COLD if number == 0 else Tag(0)), self.turns))
         finally:
             self.tripwire.clear()
         return self.recorder.snapshot()
@@ -190,7 +196,7 @@ def test_cancel_inside_a_forward_keeps_what_was_measured(stop_at: int) -> None:
 
     norm.forward = cancelling
     bench.tripwire = Tripwire(model, Cancelled)
-    bench.clock = LayerClock(model)
+    bench.watch = Watch(clock=LayerClock(model))
     with pytest.raises(Cancelled):
         bench.run()
     trace = bench.recorder.snapshot()
@@ -209,7 +215,7 @@ def test_an_exception_in_a_layer_leaves_the_model_usable() -> None:
         raise RuntimeError("a bug in the model")
 
     model.model.layers[1].mlp.forward = broken
-    bench.tripwire, bench.clock = Tripwire(model, Cancelled), LayerClock(model)
+    bench.tripwire, bench.watch = Tripwire(model, Cancelled), Watch(clock=LayerClock(model))
     with pytest.raises(RuntimeError, match="a bug in the model"):
         bench.run()
     del model.model.layers[1].mlp.forward

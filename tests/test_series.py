@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from core.analysis import series
+from core.analysis.outline import counted_rows
 from core.analysis.select import counted, first_tokens, of_kind, tagged
 from core.session.run import Run
 from profilers.trace import KINDS, STAGES, Layer, Recorder, Tag, Trace
 from tests.synthetic import llama_layers, synthetic_run
+from tests.synthetic_counts import GIGAHERTZ, with_counts
 
 DECODE = KINDS.index("decode")
 
@@ -73,7 +75,7 @@ def test_a_moment_without_token_has_no_latency(run: Run) -> None:
 
 def test_memory_kinds_stack_up_to_the_resident_set(run: Run) -> None:
     found = series.memory(run)
-    assert list(found.kinds) == ["other", "weights", "kv_cache", "activations"]
+    assert list(found.kinds) == ["other", "framework", "weights", "kv_cache", "activations"]
     names = [track.name for track in run.trace.tracks]
     rss = run.trace.counters["value"][run.trace.counters["track"] == names.index("rss")] / 2**20
     assert np.allclose(sum(found.kinds.values()), rss)
@@ -84,7 +86,7 @@ def test_memory_kinds_stack_up_to_the_resident_set(run: Run) -> None:
 
 def test_memory_that_is_not_known_is_left_out(run: Run) -> None:
     facts = replace(run.facts, weights_bytes=None, rss_loaded_bytes=None)
-    assert list(series.memory(replace(run, facts=facts)).kinds) == ["other", "kv_cache"]
+    assert list(series.memory(replace(run, facts=facts)).kinds) == ["other", "framework", "kv_cache"]
 
 
 def test_heat_rows_are_the_outline_and_cells_the_block_times(run: Run) -> None:
@@ -117,6 +119,74 @@ def test_many_blocks_share_rows_without_losing_time() -> None:
     assert len(narrow.labels) <= 64
     assert "layers.0–2" in narrow.labels
     assert np.nansum(narrow.milliseconds) == pytest.approx(np.nansum(wide.milliseconds))
+
+
+def test_heat_shows_cycles_instructions_per_cycle_and_processor_time(run: Run) -> None:
+    counted_run = with_counts(run, ipc=2.5)
+    time, cycles = series.heat(counted_run), series.heat(counted_run, quantity="cycles")
+    assert time.quantities == cycles.quantities == ("time", "cycles", "ipc", "cpu")
+    assert time.values is time.milliseconds
+    np.testing.assert_allclose(cycles.values, time.values * 1e6 * 2 * GIGAHERTZ)
+    np.testing.assert_array_equal(cycles.milliseconds, time.milliseconds)
+    np.testing.assert_allclose(series.heat(counted_run, quantity="ipc").values, 2.5, rtol=1e-6)
+    np.testing.assert_allclose(series.heat(counted_run, quantity="cpu").values, 2 * time.values)
+    assert f"moment_{cycles.moments[0]}_cycles" in cycles.table()
+    assert f"moment_{time.moments[0]}_ms" in time.table()
+
+
+def test_heat_has_a_hole_where_a_call_was_not_counted(run: Run) -> None:
+    counted_run = with_counts(run)
+    whole = series.heat(counted_run, max_rows=20, quantity="cycles")
+    spans = dict(counted_run.trace.spans)
+    row = whole.labels.index("layers.4–5")
+    missing = (spans["layer"] == whole.layer_rows[row]) & (spans["moment"] == whole.moments[3])
+    assert missing.sum() == 1
+    spans["cycles"] = np.where(missing, -1, spans["cycles"])
+    holed = replace(run, trace=replace(counted_run.trace, spans=spans))
+    cycles = series.heat(holed, max_rows=20, quantity="cycles")
+    assert np.argwhere(np.isnan(cycles.values)).tolist() == [[row, 3]]
+    assert not np.isnan(cycles.milliseconds).any()
+
+
+def test_heat_of_a_run_without_counters_offers_time_only(run: Run) -> None:
+    found = series.heat(run, quantity="cycles")
+    assert found.quantities == ("time",)
+    assert np.isnan(found.values).all()
+    assert not np.isnan(found.milliseconds).all()
+
+
+def test_layer_counts_are_medians_of_traced_moments_by_hand(run: Run) -> None:
+    counted_run = with_counts(run, ipc=1.25)
+    table = series.layer_rows(counted_run)
+    row = next(i for i in range(len(table)) if table.path[i] == "model.layers.9" and table.kind[i] == "decode")
+    spans, traced = counted_run.trace.spans, counted_by_hand(run, DECODE, Tag.TRACED)
+    mine = (spans["layer"] == table.row[row]) & np.isin(spans["moment"], traced)
+    assert table.cycles[row] == np.median(spans["cycles"][mine])
+    assert table.cpu_ns[row] == np.median(spans["cpu_ns"][mine])
+    assert table.ipc[row] == pytest.approx(1.25, rel=1e-6)
+    linear = table.path.index("model.layers.9.mlp.up_proj")
+    assert table.cycles[linear] is table.instructions[linear] is table.cache_misses[linear] is table.ipc[linear] is None
+    assert set(series.layer_rows(run).cycles) == {None}
+
+
+def test_a_layer_counted_in_one_of_its_two_calls_does_not_count_in_that_moment() -> None:
+    recorder = Recorder()
+    recorder.set_layers([Layer("", "Model", "other", -1), Layer("shared", "Block", "other", 0)])
+    for row, cycles in enumerate(([10, 20], [100, -1], [11, 21])):
+        calls = {"moment": np.full(2, row), "layer": np.ones(2, int), "start_ns": np.arange(2), "duration_ns": np.full(2, 5)}
+        recorder.spans.extend({**calls, "self_ns": np.full(2, 5), "cycles": np.array(cycles)})
+        recorder.moments.append(request=0, kind=DECODE, step=row, tags=int(Tag.TRACED), start_ns=row * 100, duration_ns=50)
+    made = replace(synthetic_run(repeats=1, new_tokens=2, blocks=1), trace=recorder.snapshot())
+    table = series.layer_rows(made)
+    assert table.cycles[table.path.index("shared")] == 31  # the median of 30 and 32
+    assert table.calls[table.path.index("shared")] == 2
+
+
+def test_counted_rows_are_the_blocks_and_their_like() -> None:
+    layers = llama_layers(150)
+    paths = [layers[row].path for row in sorted(counted_rows(layers))]
+    assert len(paths) == 154
+    assert {"model.embed_tokens", "model.layers.149", "model.norm", "lm_head"} <= set(paths)
 
 
 def test_stages_add_up_to_the_clean_latency(run: Run) -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.analysis.statistics import Ratio, Spread, median_ratio, resampled_medians, spread
+from core.analysis.statistics import (
+    Ratio,
+    Spread,
+    median_ratio,
+    percentile,
+    resampled_medians,
+    spread,
+    t_reach,
+    t_risk,
+    tail_bound,
+)
 
 
 def test_nothing_measured_is_none_and_not_zero() -> None:
@@ -80,3 +90,37 @@ def test_too_little_for_a_ratio_is_none(a: list[float], b: list[float]) -> None:
 
 def test_without_intervals_the_ratio_stands_alone() -> None:
     assert median_ratio([2.0, 2.0], [1.0, 1.0], intervals=False) == Ratio(2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(("q", "expected"), [(0, 1.0), (50, 11.0), (90, 19.0), (95, 20.0), (100, 20.0)])
+def test_mlperf_percentiles_are_values_that_occurred(q: float, expected: float) -> None:
+    values = np.arange(1.0, 21.0)[::-1]
+    assert percentile(values, q, "MLPerf") == expected
+    assert percentile(values, q) == pytest.approx(np.percentile(values, q))
+
+
+def test_no_values_have_no_percentile_and_no_tail() -> None:
+    assert percentile([], 50) is None
+    assert tail_bound([], 0.9) is None
+
+
+@pytest.mark.parametrize(("p", "least"), [(0.9, 64), (0.95, 130), (0.99, 662), (0.999, 6636)])
+def test_a_tail_is_bounded_from_loadgens_sample_counts_on(p: float, least: int) -> None:
+    """With the least count the bound is the maximum itself."""
+    assert tail_bound(range(least - 1), p) is None
+    assert tail_bound(range(least), p) == least - 1
+
+
+def test_the_tail_bound_is_too_low_in_about_one_of_a_hundred_cases() -> None:
+    rng = np.random.default_rng(9)
+    low = sum((tail_bound(rng.random(300), 0.9) or 1.0) < 0.9 for _ in range(2000))
+    assert 0 < low <= 30  # 20 are allowed on average, and the bound is one of the values
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (10, 2.228), (30, 2.042), (120, 1.980)]
+)
+def test_students_t_agrees_with_tables(freedom: int, t: float) -> None:
+    assert t_risk(np.array([t]), freedom)[0] == pytest.approx(0.05, abs=3e-5)
+    assert t_reach(0.05, freedom) == pytest.approx(t, abs=6e-4)
+    assert t_risk(np.array([0.0]), freedom)[0] == 1

@@ -11,11 +11,13 @@ import pytest
 
 from core.analysis.samples import samples
 from core.analysis.summary import summarize
+from core.commands import report
 from core.config import PassConfig
-from core.session.run import Run
-from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, Columns, Output, Tag, Trace
+from core.session.run import Run, TrialPart
+from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, Columns, Output, Tag, Trace, Track
 from tests.shape import check_run_json
 from tests.synthetic import synthetic_run
+from tests.synthetic_counts import GIGAHERTZ, with_counts, with_noise
 
 MS = 1_000_000
 
@@ -34,7 +36,8 @@ def hand_made(moments: list[dict[str, int]], requests: list[dict[str, int]], run
     """A run of exactly these rows; what a row does not say is 0 (times -1, tags clean)."""
     columns, asked = Columns(MOMENT_COLUMNS), Columns(REQUEST_COLUMNS)
     for row in moments:
-        columns.append(**{**dict.fromkeys(MOMENT_COLUMNS, 0), "tags": int(Tag.CLEAN), "kv_bytes": -1, "latency_ns": -1, **row})
+        known = dict.fromkeys(("request", "kind", "step", "start_ns", "duration_ns", "paused_ns", "tokens", "context"), 0)
+        columns.append(**{**known, "tags": int(Tag.CLEAN), **row})
     for row in requests:
         asked.append(**{**dict.fromkeys(REQUEST_COLUMNS, 0), "tokenize_ns": -1, **row})
     workload = replace(run.config.workload, **config)
@@ -156,7 +159,7 @@ def test_observer_effect_is_traced_over_clean(run: Run, summary: dict[str, Any])
 
 
 def test_moments_are_counted_after_warm_up(summary: dict[str, Any]) -> None:
-    assert summary["moments"]["prefill"] == {"clean": 2, "traced": 3, "warmup": 1, "perturbed": 0, "settling": 0}
+    assert summary["moments"]["prefill"] == {"clean": 2, "traced": 3, "warmup": 1, "perturbed": 0, "settling": 0, "profiled": 0}
     decode = summary["moments"]["decode"]
     assert decode["clean"] + decode["traced"] == 5 * 15
     assert decode["perturbed"] == 5
@@ -220,3 +223,174 @@ def test_without_intervals_bounds_are_left_out(run: Run) -> None:
     quick = summarize(run, intervals=False)["metrics"]["itl_ns"]
     assert quick["low"] is None
     assert quick["median"] is not None
+
+
+# -- counts, noise, energy -------------------------------------------------------------------------------------------------
+
+
+def test_counts_per_token_are_those_of_clean_decode_moments_over_their_tokens(run: Run) -> None:
+    decode = {"kind": KINDS.index("decode"), "duration_ns": 9 * MS, "latency_ns": 10 * MS, "tokens": 2}
+    counts = {"cycles": 4000, "instructions": 6000, "cpu_ns": 1400}
+    made = hand_made(
+        [
+            {**decode, "kind": KINDS.index("prefill"), "cycles": 90_000},
+            {**decode, **counts},
+            {**decode, **counts, "cycles": 5000},
+            {**decode, "cycles": -1},
+            {**decode, **counts, "cycles": 80_000, "tags": int(Tag.TRACED)},
+            {**decode, **counts, "cycles": 80_000, "tags": int(Tag.PROFILED)},
+        ],
+        [{"end_ns": 50 * MS, "output_tokens": 5}],
+        run,
+    )
+    metrics = summarize(made)["metrics"]
+    assert (metrics["cycles_per_token"]["median"], metrics["cycles_per_token"]["n"]) == (2250, 2)
+    assert metrics["instructions_per_token"]["median"] == 3000
+    assert metrics["cpu_ns_per_token"]["max"] == 700
+
+
+def test_counts_that_are_missing_have_the_counters_own_reason(run: Run) -> None:
+    instruments = {"cycles": {"events": ["task-clock"], "threads": 2, "missing": {"cycles": "No counters here."}}}
+    moments = dict(run.trace.moments)
+    moments["cpu_ns"] = moments["duration_ns"]
+    made = replace(run, facts=replace(run.facts, instruments=instruments), trace=replace(run.trace, moments=moments))
+    summary = summarize(made, intervals=False)
+    reasons = {item["what"]: item["why"] for item in summary["unavailable"]}
+    assert reasons["cycles"] == "No counters here."
+    assert "same threads" in reasons["instructions"]
+    assert "cpu_ns" not in reasons
+    assert summary["metrics"]["cycles_per_token"]["n"] == 0
+    assert summary["metrics"]["cpu_ns_per_token"]["median"] > 0
+    assert summary["instruments"] == instruments
+    off = replace(run, config=replace(run.config, profilers=("layer_clock",)))
+    reasons = {item["what"]: item["why"] for item in summarize(off, intervals=False)["unavailable"]}
+    assert "not switched on" in reasons["cycles"]
+    assert "not switched on" in reasons["noise"]
+
+
+def test_layers_have_their_counts_and_cycles_are_not_scaled(run: Run) -> None:
+    moments = dict(run.trace.moments)
+    traced = moments["tags"] & int(Tag.TRACED) != 0
+    moments["duration_ns"] = np.where(traced, 2 * moments["duration_ns"], moments["duration_ns"])  # tracing takes twice as long
+    made = with_counts(replace(run, trace=replace(run.trace, moments=moments)), ipc=1.5)
+    summary = summarize(made, intervals=False)
+    check_run_json(summary)
+    rows = {row["path"]: row for row in summary["layers"] if row["kind"] == "decode"}
+    block, inside, whole = rows["model.layers.7"], rows["model.layers.7.mlp"], rows[""]
+    assert block["cycles"] / block["total_ns"] == pytest.approx(2 * GIGAHERTZ * 2, rel=0.1)
+    assert block["ipc"] == pytest.approx(1.5, rel=1e-6)
+    assert inside["cycles"] is inside["ipc"] is inside["cpu_ns"] is None
+    bad = int(Tag.WARMUP | Tag.COLD | Tag.PERTURBED)
+    counted = (moments["kind"] == KINDS.index("decode")) & traced & (moments["tags"] & bad == 0)
+    assert whole["cycles"] == np.median(made.trace.moments["cycles"][counted])
+
+
+def test_noise_is_told_of_measured_moments_in_shares_of_the_machine(run: Run) -> None:
+    noisy = with_noise(run, switches=3, steal_ns=MS, others_ns=6 * MS)
+    facts = replace(run.facts, competitors=("cc1plus (61 % of a core)",), instruments={"noise": {"processors": 4}})
+    noise = summarize(replace(noisy, facts=facts), intervals=False)["noise"]
+    moments = run.trace.moments
+    after = moments["tags"] & int(Tag.WARMUP) == 0
+    seconds = moments["duration_ns"][after].sum() / 1e9
+    assert noise["switches_per_s"] == pytest.approx(3 * after.sum() / seconds)
+    assert noise["others_share"] == pytest.approx(0.006 * after.sum() / seconds / 4)
+    assert noise["steal_share"] == pytest.approx(0.001 * after.sum() / seconds / 4)
+    assert noise["busy"]
+    assert noise["competitors"] == ["cc1plus (61 % of a core)"]
+
+
+def test_noise_that_nobody_watched_is_null_and_not_zero(summary: dict[str, Any]) -> None:
+    noise = summary["noise"]
+    assert noise["switches_per_s"] is noise["steal_share"] is noise["others_share"] is None
+    assert not noise["busy"]
+    assert noise["perturbed_share"] == pytest.approx(1 / 16)
+
+
+def test_requests_trial_phases_and_reasons_are_in_the_json(run: Run) -> None:
+    trial = TrialPart("t1", 1, 2, (0, 1, 1, 0), {"tpot_ns": 0.01})
+    facts = replace(run.facts, trial=trial, phase_peak_bytes={"decode": 5}, warmup_done="as asked", stopped="as asked")
+    summary = summarize(replace(run, facts=facts), intervals=False)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["trial"] == {
+        "id": "t1", "side": 1, "sides": 2, "order": [0, 1, 1, 0], "floors": {"tpot_ns": 0.01}, "same": False,
+    }  # fmt: skip
+    assert summary["requests"] == {"measured": 5, "warmup": 1, "profiled": 0}
+    assert (summary["phases"], summary["warmup_done"], summary["stopped"]) == ({"decode": 5}, "as asked", "as asked")
+
+
+def test_a_profiled_request_counts_nowhere_and_has_no_output(run: Run) -> None:
+    requests, moments = dict(run.trace.requests), dict(run.trace.moments)
+    last = int(moments["request"].max())
+    requests["tags"] = np.where(np.arange(len(requests["tags"])) == last, int(Tag.PROFILED), requests["tags"])
+    mine = moments["request"] == last
+    moments["tags"] = np.where(mine, int(Tag.PROFILED), moments["tags"])
+    moments["duration_ns"] = np.where(mine, 4 * moments["duration_ns"], moments["duration_ns"])
+    summary = summarize(replace(run, trace=replace(run.trace, requests=requests, moments=moments)), intervals=False)
+    assert summary["requests"] == {"measured": 4, "warmup": 1, "profiled": 1}
+    assert len(summary["outputs"]) == 4
+    assert summary["moments"]["decode"]["profiled"] == 15
+    assert summary["metrics"]["itl_ns"]["max"] < 20 * MS
+    assert summary["kernels"]["decode"] == pytest.approx(4, rel=0.05)
+
+
+def test_energy_comes_from_the_counters_tracks(run: Run, summary: dict[str, Any]) -> None:
+    assert summary["energy"] is None
+    end = float(run.trace.moments["start_ns"][-1] + run.trace.moments["duration_ns"][-1])
+    counters = {
+        "track": np.array([len(run.trace.tracks)] * 2, np.int16),
+        "time_ns": np.array([0, int(end)]),
+        "value": np.array([0.0, end / 1e9 * 20]),  # 20 watts throughout
+    }
+    trace = replace(run.trace, tracks=(*run.trace.tracks, Track("package_energy", "joule")), counters=counters)
+    found = summarize(replace(run, trace=trace), intervals=False)
+    assert found["energy"]["joules"] == pytest.approx(20 * sum_of_measured_s(run), rel=0.1)
+    assert found["energy"]["joules_per_token"] == pytest.approx(found["energy"]["joules"] / (5 * 16), rel=0.2)
+    assert {item["what"]: item["why"] for item in summary["unavailable"]}["energy"] == "no energy counter on this machine"
+    json.dumps(found, allow_nan=False)
+
+
+def sum_of_measured_s(run: Run) -> float:
+    moments = run.trace.moments
+    bad = int(Tag.WARMUP | Tag.COLD)
+    return float(moments["duration_ns"][moments["tags"] & bad == 0].sum() / 1e9)
+
+
+# -- the report ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_tells_counts_noise_and_why_it_ended(run: Run) -> None:
+    facts = replace(
+        run.facts,
+        warmup_done="3 requests within 5 %",
+        stopped="TPOT known to 1 %",
+        phase_peak_bytes={"prefill": 900 << 20},
+        competitors=("cc1plus (61 % of a core)",),
+    )
+    made = replace(with_noise(with_counts(run), others_ns=6 * MS), facts=facts)
+    said = report.text(summarize(made))
+    for part in (
+        "instructions per cycle     2.00",
+        "CPU time, all threads",
+        "warm-up: 3 requests within 5 %, repeats: TPOT known to 1 %",
+        "5 repeats after 1 warm-up",
+        "taken by other processes",
+        "in the way: cc1plus (61 % of a core)",
+        "too busy to measure",
+        "prefill 900 MiB",
+    ):
+        assert part in said
+    assert "too busy" not in report.text(summarize(with_noise(run)))
+
+
+def test_the_report_gives_one_line_to_one_reason(summary: dict[str, Any]) -> None:
+    said = report.text(summary)
+    assert "Per token" not in said
+    assert "cycles, instructions, cache_misses, cpu_ns" in said
+
+
+def test_the_report_tells_energy_and_the_profilers_slowdown(summary: dict[str, Any]) -> None:
+    energy = {"joules": 12.5, "joules_per_token": 0.25, "source": "RAPL package-0", "period_s": 0.1}
+    said = report.text({**summary, "energy": energy, "kernels": {"decode": 5.24}})
+    assert "0.250 J" in said
+    assert "12.5 J in all, by RAPL package-0" in said
+    assert "5.24×" in said

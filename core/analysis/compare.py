@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.analysis.layers import LayerTable, layer_rows
 from core.analysis.samples import samples
 from core.analysis.statistics import median_ratio, spread
 from core.analysis.summary import memory_json
+from core.analysis.verdict import MOST_ROUNDS, Verdict, judge
 from core.session.run import Run
 
 Json = dict[str, Any]
@@ -25,18 +26,25 @@ _METRICS = (
 )
 _SIZES = (("Peak memory", "rss_peak_bytes"), ("Weights", "weights_bytes"), ("KV cache", "kv_cache_bytes"))
 _MACHINE = (
-    "machine",
-    "os",
-    "cpu_model",
-    "cpu_features",
-    "cpu_affinity",
-    "cpu_quota",
-    "cpu_governor",
-    "smt_active",
-    "memory_bytes",
+    *("machine", "os", "cpu_model", "cpu_features", "cpu_affinity", "cpu_quota", "cpu_governor", "cpu_boost", "power_source"),
+    *("smt_active", "memory_bytes", "allocator", "transparent_hugepages"),
 )
-_VERSIONS = ("python", "tickscope", "torch", "transformers", "torchao", "numpy", "os_release")
+_VERSIONS = (
+    "python",
+    "tickscope",
+    "torch",
+    "transformers",
+    "torchao",
+    "numpy",
+    "tokenizers",
+    "accelerate",
+    "triton",
+    "os_release",
+)
+_TORCH = ("torch_cpu_capability", "torch_libraries", "torch_matmul_precision", "torch_deterministic")
 _WORKLOAD = ("prompt", "prompt_tokens", "new_tokens", "batch", "seed")
+
+_RECORDED_APART = "Recorded apart: only runs that took turns in one trial (A B B A …) get a verdict"
 
 NOT_INTERLEAVED = "the two runs were recorded apart and not interleaved, so a drift of the machine counts as a difference"
 
@@ -72,11 +80,17 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, ``a`` the one to compare with. ``warnings`` are clauses without a full stop."""
+    """Two runs, ``a`` the one to compare with. ``warnings`` are clauses without a full stop.
+
+    ``verdicts`` has one entry per metric where both were sides of one trial; else it is empty and ``refused`` is a sentence
+    that says why, and what differs besides.
+    """
 
     tiles: list[TileDifference]
     layers: list[LayerDifference]
     warnings: tuple[str, ...]
+    verdicts: list[Verdict] = field(default_factory=list)
+    refused: str | None = None
 
     def as_json(self) -> Json:
         """For ``compare --json``: the same fields."""
@@ -84,8 +98,29 @@ class Comparison:
 
 
 def compare(a: Run, b: Run) -> Comparison:
-    """The differences of ``b`` from ``a``. No verdict: the runs were not interleaved."""
-    return Comparison(_tiles(a, b), _layers(layer_rows(a), layer_rows(b)), warnings(a, b))
+    """The differences of ``b`` from ``a``, with a verdict where they took turns in one trial."""
+    verdicts: list[Verdict] = []
+    refused = refusal(a, b)
+    trial = b.facts.trial
+    if refused is None and trial is not None:
+        most = getattr(trial, "most_rounds", MOST_ROUNDS)
+        (side,) = judge((a, b), trial.floors, most, ended=b.facts.status != "running")
+        verdicts = list(side.metrics.values())
+    return Comparison(_tiles(a, b), _layers(layer_rows(a), layer_rows(b)), warnings(a, b), verdicts, refused)
+
+
+def same_trial(a: Run, b: Run) -> bool:
+    """Whether the two took turns in one trial, as different sides of it."""
+    ours, theirs = a.facts.trial, b.facts.trial
+    return ours is not None and theirs is not None and ours.id == theirs.id and ours.side != theirs.side
+
+
+def refusal(a: Run, b: Run) -> str | None:
+    """Why the two get no verdict, as one sentence that names all that differs; None where they get one."""
+    if same_trial(a, b):
+        return None
+    differing = conditions(a, b)
+    return f"{_RECORDED_APART}; besides, {', '.join(differing)}." if differing else f"{_RECORDED_APART}."
 
 
 def _tiles(a: Run, b: Run) -> list[TileDifference]:
@@ -139,10 +174,16 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 
 def warnings(a: Run, b: Run) -> tuple[str, ...]:
     """What stands in the way of reading a difference as the effect of one change."""
-    found = []
-    found += _status(a, "first") + _status(b, "second")
+    found = _status(a, "first") + _status(b, "second")
     if a.config.model.spec != b.config.model.spec:
         found.append(f"the models differ: {a.config.model.spec} and {b.config.model.spec}")
+    found += conditions(a, b)
+    return tuple(found) if same_trial(a, b) else (*found, NOT_INTERLEAVED)
+
+
+def conditions(a: Run, b: Run) -> list[str]:
+    """What differs of the circumstances, as clauses: target, threads, workload, machine, versions, environment variables."""
+    found = []
     if _target(a) != _target(b):
         found.append(f"the targets differ: {_target(a)} and {_target(b)}")
     if a.facts.threads != b.facts.threads:
@@ -150,9 +191,20 @@ def warnings(a: Run, b: Run) -> tuple[str, ...]:
     found += _differing("workloads", asdict(a.config.workload), asdict(b.config.workload), _WORKLOAD)
     found += _differing("machines", a.facts.environment, b.facts.environment, _MACHINE)
     found += _differing("versions", a.facts.environment, b.facts.environment, _VERSIONS)
-    if a.facts.environment.get("variables") != b.facts.environment.get("variables"):
-        found.append("the environment variables that matter for speed differ")
-    return (*found, NOT_INTERLEAVED)
+    found += _differing("settings of torch", a.facts.environment, b.facts.environment, _TORCH)
+    return found + _variables(a.facts.environment.get("variables"), b.facts.environment.get("variables"))
+
+
+def _variables(a: Mapping[str, str] | None, b: Mapping[str, str] | None) -> list[str]:
+    """Not known on one side (None) counts as no variable set."""
+    ours, theirs = a or {}, b or {}
+    names = [name for name in (*ours, *(name for name in theirs if name not in ours)) if ours.get(name) != theirs.get(name)]
+    told = [f"{name} {_set(ours.get(name))} and {_set(theirs.get(name))}" for name in names]
+    return [f"the environment variables that matter for speed differ: {', '.join(told)}"] if told else []
+
+
+def _set(value: str | None) -> str:
+    return "not set" if value is None else _short(value)
 
 
 def _status(run: Run, which: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The parts of a run's JSON that are facts and not measurements: model, passes, target and outputs."""
+"""The parts of a run's JSON that are facts and not measurements: model, passes, target, requests, trial and outputs."""
 
 from __future__ import annotations
 
@@ -57,12 +57,35 @@ def target_json(run: Run) -> Json:
     }
 
 
+def requests_json(run: Run) -> Json:
+    """How many requests there were: measured ones, and beside them warm-up and those under the operator profiler."""
+    tags = run.trace.requests["tags"]
+    warmup = int(((tags & int(Tag.WARMUP)) != 0).sum())
+    profiled = int(((tags & int(Tag.PROFILED)) != 0).sum())
+    return {"measured": len(tags) - warmup - profiled, "warmup": warmup, "profiled": profiled}
+
+
+def trial_json(run: Run) -> Json | None:
+    """Which trial the run was a side of, or None."""
+    trial = run.facts.trial
+    if trial is None:
+        return None
+    return {
+        "id": trial.id,
+        "side": trial.side,
+        "sides": trial.sides,
+        "order": list(trial.order),
+        "floors": dict(trial.floors),
+        "same": trial.same,
+    }
+
+
 def outputs_json(run: Run) -> list[Json]:
-    """What the requests after warm-up produced: tokens and text, or an encoder's values."""
+    """What the measured requests produced: tokens and text, or an encoder's values."""
     tags = run.trace.requests["tags"]
     rows = []
     for output in run.trace.outputs:
-        if output.request < len(tags) and tags[output.request] & int(Tag.WARMUP):
+        if output.request < len(tags) and tags[output.request] & int(Tag.WARMUP | Tag.PROFILED):
             continue
         row: Json = {"token_ids": list(output.token_ids), "text": output.text, "finish_reason": output.finish_reason}
         if output.values:

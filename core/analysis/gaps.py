@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.analysis.counts import COUNTS
 from core.analysis.select import kinds_present, of_kind, tagged
 from core.session.run import Run
 from profilers.trace import Tag
@@ -13,13 +14,18 @@ Json = dict[str, Any]
 
 _GENERATION = ("ttft_ns", "prefill_tokens_per_s", "itl_ns", "tpot_ns", "decode_tokens_per_s", "e2e_ns")
 _FIRST = "no first token counts: each one was cold, warm-up or traced; give more repeats"
+_UNCOUNTED = "no moment was counted from end to end by the same threads"
 _LATER = "no token after the first counts: each one was warm-up or traced; give more new tokens or repeats"
 
 
-def unavailable_json(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) -> list[Json]:
+def unavailable_json(
+    run: Run, metrics: Mapping[str, Json], layers: Sequence[Json], energy: Mapping[str, Any] | None = None
+) -> list[Json]:
     """The reasons that the run itself noted, then those that follow from what is missing."""
     reasons = {item.what: item.why for item in run.facts.unavailable}
-    for what, why in (*_metrics(run, metrics), *_layers(run, layers), *_others(run)):
+    if energy is None:
+        reasons.setdefault("energy", _energy(run))
+    for what, why in (*_metrics(run, metrics), *_layers(run, layers), *_counts(run), *_others(run)):
         reasons.setdefault(what, why)
     return [{"what": what, "why": why} for what, why in reasons.items()]
 
@@ -57,15 +63,36 @@ def _layers(run: Run, layers: Sequence[Json]) -> list[tuple[str, str]]:
         if tagged(moments, Tag.TRACED)[after].any():
             why = "no traced moment of this kind has layer times that count"
         elif kind == "decode" and any(choice.id == "compile_decode" for choice in run.config.passes):
-            why = "compiled decode runs as one graph, in which this version does not time layers"
+            why = "compiled decode ran as one graph, and no moment of it ran with the clock inside"
         else:
             why = "no moment of this kind was traced; give more repeats"
         found.append((f"layers of {kind}", why))
     return found
 
 
+def _counts(run: Run) -> list[tuple[str, str]]:
+    """Counters of the processor that no moment has, with what the counter itself says of it."""
+    moments = run.trace.moments
+    missing = [name for name in COUNTS if not (moments[name] >= 0).any()]
+    if run.facts.status == "imported":
+        return [(name, "the imported file does not say it") for name in missing]
+    if "cycles" not in run.config.profilers:
+        return [(name, "the processor counters were not switched on") for name in missing]
+    told = run.facts.instruments.get("cycles", {}).get("missing", {})
+    return [(name, told.get(name, _UNCOUNTED)) for name in missing]
+
+
+def _energy(run: Run) -> str:
+    if "energy" not in run.config.profilers:
+        return "the energy counters were not switched on"
+    told = run.facts.instruments.get("energy", {}).get("missing", {})
+    return str(told.get("energy", "the energy counters gave too few values in the time that was measured"))
+
+
 def _others(run: Run) -> list[tuple[str, str]]:
-    found = [("cycles", "this version does not read the processor's cycle counters")]
+    found = []
+    if "noise" not in run.config.profilers:
+        found.append(("noise", "the noise instrument was not switched on; nobody watched what else the machine did"))
     if run.facts.device_peak_bytes is None and run.facts.target is not None and run.facts.target.id == "cpu":
         found.append(("device_peak_bytes", "the model ran on the CPU; see rss_peak_bytes"))
     if run.config.workload.prompt_tokens is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from core.analysis.counts import COUNTS, layer_counts, per_cycle, per_moment
 from core.analysis.select import counted, of_kind, tagged
 from core.session.run import Run
-from profilers.trace import KINDS, STAGES, Array, Tag, Trace
+from profilers.trace import KINDS, STAGES, Array, Tag
+
+__all__ = ["LayerTable", "Scale", "layer_rows", "per_moment", "scale", "stage_sums"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class LayerTable:
     """One row per layer and kind. Times are those of a median moment, scaled to clean time; ``calls`` are per moment.
 
     ``share`` is the layer's own time over the moment's. ``scaled_to``: "clean", or "traced" where no clean moment was.
+
+    The processor's counts are those of a median traced moment and are *not* scaled to clean time. None where a layer was not
+    counted (only blocks and their like are); the model itself has the counts of whole moments.
     """
 
     row: list[int] = field(default_factory=list)  # the layer's number in the trace
@@ -48,11 +56,16 @@ class LayerTable:
     self_ns: list[float] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
     scaled_to: list[str] = field(default_factory=list)
+    cycles: list[float | None] = field(default_factory=list)
+    instructions: list[float | None] = field(default_factory=list)
+    cache_misses: list[float | None] = field(default_factory=list)
+    cpu_ns: list[float | None] = field(default_factory=list)
+    ipc: list[float | None] = field(default_factory=list)  # instructions per cycle
 
     def __len__(self) -> int:
         return len(self.path)
 
-    def table(self) -> dict[str, list[float] | list[str] | list[int]]:
+    def table(self) -> dict[str, list[Any]]:
         """The columns for a CSV file."""
         return dict(vars(self))
 
@@ -83,27 +96,6 @@ def scale(run: Run, kind: str, provisional: bool = False, newest: int | None = N
     return Scale(kind, factor, clean_ns, traced_ns, traced, early)
 
 
-def per_moment(trace: Trace, chosen: Array, group: Array, groups: int, *columns: str) -> list[Array]:
-    """Sums of span columns ("" counts the spans), each as a matrix [groups, chosen moments], in ns.
-
-    ``group`` gives each layer's group. Spans of moments that are not chosen, or that the snapshot does not hold yet,
-    fall into a last column that is cut off, so one ``bincount`` over all spans does it.
-    """
-    rows = np.flatnonzero(chosen)
-    # Spans are in the order of their moments: skip those before the first chosen one.
-    begin = int(np.searchsorted(trace.spans["moment"], rows[0])) if len(rows) else len(trace.spans["moment"])
-    width = len(rows) + 1
-    position = np.full(len(chosen) + 1, len(rows), np.int64)
-    position[rows] = np.arange(len(rows))
-    cell = np.take(group * width, trace.spans["layer"][begin:])
-    cell += np.take(position, trace.spans["moment"][begin:], mode="clip")  # clip: newer moments land in the last column
-    sums = []
-    for column in columns:
-        flat = np.bincount(cell, trace.spans[column][begin:] if column else None, minlength=groups * width)
-        sums.append(flat[: groups * width].reshape(groups, width)[:, :-1])
-    return sums
-
-
 def stage_sums(run: Run, chosen: Array) -> Array | None:
     """Own time by stage of each chosen moment, in ns: [len(STAGES), moments]. What no layer accounts for goes to "other".
 
@@ -131,6 +123,7 @@ def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -
         calls, total, own = sums[0], _expected(sums[1], sums[0]) * how.factor, _expected(sums[2], sums[0]) * how.factor
         moment_ns = how.traced_ns * how.factor
         each = calls.mean(axis=1)
+        counts = layer_counts(trace, how.moments, calls)
         for row in np.flatnonzero(each):
             layer = trace.layers[row]
             table.row.append(int(row))
@@ -143,7 +136,19 @@ def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -
             table.self_ns.append(float(own[row]))
             table.share.append(float(own[row]) / moment_ns if moment_ns > 0 else 0.0)
             table.scaled_to.append(how.to)
+            _append_counts(table, counts, int(row))
     return table
+
+
+def _append_counts(table: LayerTable, counts: Mapping[str, Array], row: int) -> None:
+    cycles, instructions, cache_misses, cpu_ns = (
+        None if np.isnan(counts[name][row]) else float(counts[name][row]) for name in COUNTS
+    )
+    table.cycles.append(cycles)
+    table.instructions.append(instructions)
+    table.cache_misses.append(cache_misses)
+    table.cpu_ns.append(cpu_ns)
+    table.ipc.append(per_cycle(instructions, cycles))
 
 
 def _expected(sums: Array, calls: Array) -> Array:

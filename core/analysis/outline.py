@@ -55,6 +55,11 @@ def outline(layers: Sequence[Layer], max_rows: int = 64) -> tuple[Piece, ...]:
     return tuple(pieces + tail)
 
 
+def counted_rows(layers: Sequence[Layer]) -> frozenset[int]:
+    """The layers that get the processor's counts: every block and whatever else the outline is made of; none within another."""
+    return frozenset(row for piece in outline(layers, len(layers)) for row in piece.rows)
+
+
 def _ways_to_lists(layers: Sequence[Layer]) -> frozenset[int]:
     """The outermost lists and all their ancestors."""
     kinds = {layer.type for layer in layers}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.analysis.layers import LayerTable, layer_rows, per_moment, scale, stage_sums
+from core.analysis.counts import measured_sums, per_moment
+from core.analysis.layers import LayerTable, layer_rows, scale, stage_sums
 from core.analysis.outline import Piece, outline
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
 from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, machine, memory
@@ -14,6 +15,7 @@ from core.session.run import Run
 from profilers.trace import KINDS, STAGES, Array, Tag
 
 __all__ = [
+    "HEAT_UNITS",
     "HeatSeries",
     "LatencySeries",
     "LayerTable",
@@ -29,6 +31,13 @@ __all__ = [
     "outline",
     "stages",
 ]
+
+
+HEAT_UNITS = {"time": "ms", "cycles": "cycles", "ipc": "instructions per cycle", "cpu": "ms"}
+"""What a heat map can show, and its unit; "cpu" is time on a processor, added up over the threads."""
+
+_HEAT_COUNTS = {"time": (), "cycles": ("cycles",), "ipc": ("cycles", "instructions"), "cpu": ("cpu_ns",)}
+_HEAT_COLUMNS = {"time": "ms", "cycles": "cycles", "ipc": "ipc", "cpu": "cpu_ms"}
 
 
 @dataclass(frozen=True)
@@ -64,20 +73,26 @@ class LatencySeries:
 
 @dataclass(frozen=True)
 class HeatSeries:
-    """Total time of each outline row in each traced moment, ms, NaN where not called.
+    """What each outline row took in each traced moment: ``values`` [rows, moments] in ``unit``; NaN: not called or not counted.
 
-    ``layer_rows`` are layer numbers (to select by), ``moments`` moment numbers.
+    ``layer_rows`` are layer numbers (to select by), ``moments`` moment numbers. ``milliseconds`` is always the time.
+    ``quantity`` is one of ``HEAT_UNITS``; ``quantities`` are those for which the run has data.
     """
 
     labels: list[str]
     layer_rows: Array
     moments: Array
-    milliseconds: Array  # [rows, moments]
+    milliseconds: Array
+    values: Array
+    unit: str = "ms"
+    quantity: str = "time"
+    quantities: tuple[str, ...] = ("time",)
 
     def table(self) -> Table:
+        name = _HEAT_COLUMNS[self.quantity]
         return {
             "layer": self.labels,
-            **{f"moment_{number}_ms": self.milliseconds[:, i] for i, number in enumerate(self.moments)},
+            **{f"moment_{number}_{name}": self.values[:, i] for i, number in enumerate(self.moments)},
         }
 
 
@@ -124,26 +139,48 @@ def latency(run: Run) -> LatencySeries:
     )
 
 
-def heat(run: Run, max_rows: int = 64) -> HeatSeries:
-    """The layer × moment picture, over all traced moments (warm-up too)."""
+def heat(run: Run, max_rows: int = 64, quantity: str = "time") -> HeatSeries:
+    """The layer × moment picture, over all traced moments (warm-up too). ``quantity``: one of ``HEAT_UNITS``.
+
+    Nothing here is scaled to clean time: each cell is what was measured in that moment.
+    """
     trace = run.trace
     chosen = tagged(trace.moments, Tag.TRACED)
     pieces = outline(trace.layers, max_rows)
     group = np.full(len(trace.layers), len(pieces), np.int64)
     for number, piece in enumerate(pieces):
         group[list(piece.rows)] = number
-    wanted = np.flatnonzero(group[trace.spans["layer"]] < len(pieces))
-    spans = {name: column[wanted] for name, column in trace.spans.items() if name in ("moment", "layer", "duration_ns")}
-    small = type(trace)(layers=trace.layers, moments=trace.moments, spans=spans)
-    (total,) = per_moment(small, chosen, group, len(pieces), "duration_ns")
+    wanted = np.flatnonzero(np.take(group < len(pieces), trace.spans["layer"]))
+    columns = ("moment", "layer", "duration_ns", "cycles", "instructions", "cpu_ns")
+    small = replace(trace, spans={name: trace.spans[name][wanted] for name in columns})
+    calls, total = per_moment(small, chosen, group, len(pieces), "", "duration_ns")
     seen = np.flatnonzero(total.any(axis=1))
-    total = total[seen] / MS
+    milliseconds = np.where(total[seen] > 0, total[seen] / MS, np.nan)
+    values = milliseconds
+    if quantity != "time":
+        counts = measured_sums(small, chosen, group, calls, _HEAT_COUNTS[quantity])
+        values = _heat_values(quantity, {name: sums[seen] for name, sums in counts.items()})
     return HeatSeries(
         labels=[pieces[number].label for number in seen],
         layer_rows=np.array([pieces[number].rows[0] for number in seen], np.int64),
         moments=np.flatnonzero(chosen),
-        milliseconds=np.where(total > 0, total, np.nan),
+        milliseconds=milliseconds,
+        values=values,
+        unit=HEAT_UNITS[quantity],
+        quantity=quantity,
+        quantities=tuple(
+            name for name, needed in _HEAT_COUNTS.items() if all((small.spans[column] >= 0).any() for column in needed)
+        ),
     )
+
+
+def _heat_values(quantity: str, counts: dict[str, Array]) -> Array:
+    if quantity == "cycles":
+        return counts["cycles"]
+    if quantity == "cpu":
+        return counts["cpu_ns"] / MS
+    cycles = counts["cycles"]
+    return np.divide(counts["instructions"], cycles, out=np.full(cycles.shape, np.nan), where=cycles > 0)
 
 
 def stages(run: Run, kind: str | None = None, newest: int | None = None) -> StageSeries:

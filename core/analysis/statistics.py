@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from profilers.trace import Array
 RESAMPLES = 2000
 PERCENTILE_LEAST_N = {90: 64, 95: 130, 99: 662}
 """Below this many samples a percentile is not told (LoadGen's early-stopping bound at 99 % confidence; ``measures.md`` §1)."""
+
+TAIL_RISK = 0.01
+"""The chance that ``tail_bound`` is too low: one less LoadGen's confidence."""
 
 _SEED = 20_261_121
 _INTERVAL = (2.5, 97.5)
@@ -83,6 +88,59 @@ def median_ratio(a: Sequence[float] | Array, b: Sequence[float] | Array, interva
     ratios = resampled_medians(top)[below > 0] / below[below > 0]
     low, high = np.percentile(ratios, _INTERVAL)
     return Ratio(ratio, float(low), float(high))
+
+
+def percentile(values: Sequence[float] | Array, q: float, mode: Literal["linear", "MLPerf"] = "linear") -> float | None:
+    """The q-th percentile (0 to 100): interpolated linearly as numpy does, or MLPerf's ``sorted[floor(n q / 100)]``.
+
+    None without values. MLPerf's is always a value that occurred, the largest at most.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ordered)
+    if n == 0:
+        return None
+    if mode == "linear":
+        return float(np.percentile(ordered, q))
+    return float(ordered[min(n - 1, math.floor(n * q / 100 + 1e-9))])  # 1e-9: 0.95 of 20 is 19, whatever binary fractions say
+
+
+def tail_bound(values: Sequence[float] | Array, p: float) -> float | None:
+    """A value that the true p-quantile (0 to 1) exceeds in one of a hundred cases at most: LoadGen's early-stopping estimate.
+
+    With q values, t is the largest number with ``I(p; q - t, t + 1) <= 0.01``, which is the chance that t or fewer of q lie
+    beyond the true quantile; the t - 1 highest are dropped and the maximum of the rest is told. None: too few values.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    q = len(ordered)
+    if q == 0 or not 0 < p < 1:
+        return None
+    beyond = np.arange(1, q + 1)
+    odds = math.log(1 - p) - math.log(p)
+    logs = np.concatenate([[q * math.log(p)], q * math.log(p) + np.cumsum(np.log((q - beyond + 1) / beyond) + odds)])
+    t = int(np.searchsorted(np.cumsum(np.exp(logs)), TAIL_RISK, side="right")) - 1
+    return float(ordered[q - t]) if t >= 1 else None
+
+
+def t_risk(t: Array, freedom: int) -> Array:
+    """P(|T| >= t) of Student's t with a whole number of degrees of freedom: M. Abramowitz and I. Stegun, 26.7.3 and 26.7.4."""
+    angle = np.arctan(np.abs(t) / math.sqrt(freedom))
+    cosine, odd = np.cos(angle), freedom % 2
+    term = cosine.copy() if odd else np.ones_like(cosine)
+    total = np.zeros_like(cosine)
+    for power in range(1 if odd else 0, freedom - 1, 2):
+        total += term
+        term = term * cosine**2 * (power + 1) / (power + 2)
+    within = (2 / math.pi) * (angle + np.sin(angle) * total) if odd else np.sin(angle) * total
+    return np.asarray(np.clip(1 - within, 0.0, 1.0))
+
+
+def t_reach(level: float, freedom: int) -> float:
+    """The t with ``t_risk(t) == level``, at most 1e9."""
+    low, high = 0.0, 1e9
+    for _ in range(100):
+        middle = math.sqrt(low * high) if low > 1e-3 else (low + high) / 2
+        low, high = (middle, high) if t_risk(np.array([middle]), freedom)[0] > level else (low, middle)
+    return high
 
 
 def resampled_medians(ordered: Array, seed: int = _SEED, resamples: int = RESAMPLES) -> Array:

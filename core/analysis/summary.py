@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from core.analysis.facts import model_json, outputs_json, passes_json, target_json
+from core.analysis.counts import COUNTS, per_token
+from core.analysis.energy import energy
+from core.analysis.facts import model_json, outputs_json, passes_json, requests_json, target_json, trial_json
 from core.analysis.gaps import unavailable_json
+from core.analysis.operators import slowdown
 from core.analysis.samples import Samples, samples
 from core.analysis.select import counted, kinds_present, of_kind, tagged
 from core.analysis.series import layer_rows, stages
@@ -17,6 +20,10 @@ from core.session.run import Run
 from profilers.trace import Tag
 
 SCHEMA = 1
+BUSY_CORE_SHARE = 0.25
+"""Others may take this much of one core before the machine counts as too busy to measure."""
+
+_NOT_MEASURED = Tag.WARMUP | Tag.PROFILED
 Json = dict[str, Any]
 
 
@@ -24,10 +31,12 @@ def summarize(run: Run, intervals: bool = True) -> Json:
     """Everything about a run, ready for ``json.dumps(..., allow_nan=False)``. ``intervals=False`` leaves bootstrap bounds out.
 
     Times are ns, sizes bytes, rates tokens per second of the whole batch. Headline numbers come from clean moments
-    (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``).
+    (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``). Cycles and
+    other counts of layers are those of a median traced moment, not scaled.
     """
     facts = run.facts
-    metrics = metrics_json(samples(run), intervals)
+    metrics = {**metrics_json(samples(run), intervals), **counts_json(run, intervals)}
+    joules = energy_json(run)
     stage_rows = stages_json(run)
     layers = layers_json(run)
     return {
@@ -40,6 +49,7 @@ def summarize(run: Run, intervals: bool = True) -> Json:
         "passes": passes_json(run),
         "target": target_json(run),
         "workload": asdict(run.config.workload),
+        "requests": requests_json(run),
         "profilers": list(run.config.profilers),
         "environment": dict(facts.environment),
         "status": facts.status,
@@ -48,20 +58,33 @@ def summarize(run: Run, intervals: bool = True) -> Json:
         "apply_ns": facts.apply_ns,
         "compile_ns": facts.compile_ns,
         "cold_start_ns": facts.cold_start_ns,
+        "warmup_done": facts.warmup_done,
+        "stopped": facts.stopped,
+        "trial": trial_json(run),
+        "instruments": dict(facts.instruments),
         "metrics": metrics,
         "observer_effect": observer_effect(run, intervals),
+        "noise": noise_json(run),
         "memory": memory_json(run),
+        "phases": dict(facts.phase_peak_bytes),
+        "energy": joules,
+        "kernels": slowdown(run),
         "stages": stage_rows,
         "layers": layers,
         "moments": moments_json(run),
         "outputs": outputs_json(run),
-        "unavailable": unavailable_json(run, metrics, layers),
+        "unavailable": unavailable_json(run, metrics, layers, joules),
     }
 
 
 def metrics_json(found: Samples, intervals: bool = True) -> Json:
     """Every metric as a spread; times as whole ns, rates as floats. What does not apply has null and ``n`` 0."""
     return {name: spread_json(spread(values, intervals), whole=name.endswith("_ns")) for name, values in vars(found).items()}
+
+
+def counts_json(run: Run, intervals: bool = True) -> Json:
+    """The processor's counts per token as spreads over clean decode moments; ``n`` 0 where not measured."""
+    return {name: spread_json(spread(values, intervals), whole=True) for name, values in per_token(run).items()}
 
 
 def spread_json(measured: Spread, *, whole: bool) -> Json:
@@ -86,7 +109,7 @@ def spread_json(measured: Spread, *, whole: bool) -> Json:
 def observer_effect(run: Run, intervals: bool = True) -> Json:
     """What watching costs: median(traced) / median(clean) moment by kind, the clock's pauses, and the perturbed share.
 
-    A kind with fewer than two moments on either side is None. ``perturbed_share`` is None without a moment after warm-up.
+    A kind with fewer than two moments on either side is None. ``perturbed_share`` is None without a measured moment.
     """
     moments = run.trace.moments
     effect: Json = {"decode": None, "prefill": None}
@@ -96,10 +119,48 @@ def observer_effect(run: Run, intervals: bool = True) -> Json:
         clean = moments["duration_ns"][counted(moments, where)]
         ratio = median_ratio(traced, clean, intervals)
         effect[kind] = None if ratio is None else asdict(ratio)
-    after = ~tagged(moments, Tag.WARMUP)
     effect["paused_ns"] = int(moments["paused_ns"].sum())
-    effect["perturbed_share"] = float(tagged(moments, Tag.PERTURBED)[after].mean()) if after.any() else None
+    effect["perturbed_share"] = _perturbed_share(run)
     return effect
+
+
+def _perturbed_share(run: Run) -> float | None:
+    moments = run.trace.moments
+    after = ~tagged(moments, _NOT_MEASURED)
+    return float(tagged(moments, Tag.PERTURBED)[after].mean()) if after.any() else None
+
+
+def noise_json(run: Run) -> Json:
+    """What else the machine did during measured moments; None where it was not looked at.
+
+    ``steal_share`` and ``others_share``: processor time that other virtual machines and other processes took, of all that the
+    machine has. ``busy``: they took more than a quarter of one core, so that the times are doubtful.
+    """
+    moments = run.trace.moments
+    after = ~tagged(moments, _NOT_MEASURED)
+
+    def per_ns(column: str) -> float | None:
+        rows = after & (moments[column] >= 0)
+        time_ns = int(moments["duration_ns"][rows].sum())
+        return float(moments[column][rows].sum()) / time_ns if time_ns > 0 else None
+
+    switches, others, steal = per_ns("switches"), per_ns("others_ns"), per_ns("steal_ns")
+    told = run.facts.instruments.get("noise", {}).get("processors")
+    processors = told or run.facts.environment.get("cpu_cores_logical") or 1
+    return {
+        "perturbed_share": _perturbed_share(run),
+        "switches_per_s": None if switches is None else switches * 1e9,
+        "steal_share": None if steal is None else steal / processors,
+        "others_share": None if others is None else others / processors,
+        "busy": (others or 0) + (steal or 0) > BUSY_CORE_SHARE,
+        "competitors": list(run.facts.competitors),
+    }
+
+
+def energy_json(run: Run) -> Json | None:
+    """Energy of the measured time, in joules, with its source; None where there was none to read."""
+    found = energy(run)
+    return None if found is None else asdict(found)
 
 
 def stages_json(run: Run) -> list[Json]:
@@ -129,11 +190,15 @@ def layers_json(run: Run) -> list[Json]:
             "self_ns": round(table.self_ns[i]),
             "share": table.share[i],
             "scaled_to": table.scaled_to[i],
-            "cycles": None,
-            "instructions": None,
+            **{name: _whole(getattr(table, name)[i]) for name in COUNTS},
+            "ipc": table.ipc[i],
         }
         for i in range(len(table))
     ]
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def memory_json(run: Run) -> Json:
@@ -168,5 +233,6 @@ def moments_json(run: Run) -> Json:
             "warmup": int((where & warmup).sum()),
             "perturbed": int((where & tagged(moments, Tag.PERTURBED) & ~warmup).sum()),
             "settling": int((where & tagged(moments, Tag.SETTLING) & ~warmup).sum()),
+            "profiled": int((where & tagged(moments, Tag.PROFILED)).sum()),
         }
     return counts

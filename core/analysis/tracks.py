@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from core.analysis.energy import Energy, energy
 from core.session.run import Run
 from profilers.trace import Array
 
+__all__ = ["Energy", "MemorySeries", "Table", "TrackSeries", "energy", "machine", "memory"]
+
 MIB = 1 << 20
 MS = 1e6
+
+MEMORY_KINDS = ("other", "framework", "weights", "kv_cache", "activations")
+"""From the bottom of the stack: what moves least comes first."""
 
 Table = dict[str, Any]
 
@@ -20,7 +26,8 @@ Table = dict[str, Any]
 class MemorySeries:
     """The process's resident memory by kind, MiB, in stacking order; the kinds add up to what the system reports.
 
-    ``weights`` is missing where their size is unknown, ``activations`` where the memory before the first request is.
+    ``framework`` is what the process held before the model was loaded: interpreter, torch, window. ``weights`` is missing where
+    their size is unknown, ``framework`` and ``activations`` where the memory before the load and before the first request are.
     """
 
     time_s: Array
@@ -46,44 +53,57 @@ class TrackSeries:
 
 def memory(run: Run) -> MemorySeries:
     """Resident memory over time, split by what is known: weights by their size, the KV cache by its size after the latest
-    moment, ``other`` by what the process held before the first request, and activations as the rest.
+    moment, ``framework`` by what the process held before the load, ``other`` by what else it held before the first request, and
+    activations (with the kernels' workspace) as the rest.
     """
     time_ns, resident = _samples(run, "rss")
-    rest = resident / MIB
-    kinds: dict[str, Array] = {}
     facts = run.facts
     # Weights on an accelerator are not in the process's resident memory.
     on_host = facts.target is None or facts.target.id == "cpu"
     weights_bytes = facts.weights_bytes if on_host else None
-    weights = np.minimum(rest, (weights_bytes or 0) / MIB)
-    rest = rest - weights
-    cache = np.minimum(rest, _cache_bytes(run, time_ns) / MIB) if on_host else np.zeros_like(rest)
-    rest = rest - cache
-    if facts.rss_loaded_bytes is None:
-        kinds["other"] = rest
-    else:
-        kinds["other"] = np.minimum(rest, max(0.0, (facts.rss_loaded_bytes - (weights_bytes or 0)) / MIB))
+    taken: dict[str, Array] = {}
+    rest = resident / MIB
+
+    def take(kind: str, mib: Array | float) -> None:
+        nonlocal rest
+        taken[kind] = np.minimum(rest, np.maximum(0.0, mib))
+        rest = rest - taken[kind]
+
     if weights_bytes is not None:
-        kinds["weights"] = weights
+        take("weights", weights_bytes / MIB)
     if on_host:
-        kinds["kv_cache"] = cache
+        take("kv_cache", _cache_bytes(run, time_ns) / MIB)
+    if facts.rss_before_bytes is not None:
+        take("framework", facts.rss_before_bytes / MIB)
     if facts.rss_loaded_bytes is not None:
-        kinds["activations"] = rest - kinds["other"]
-    return MemorySeries(time_ns / 1e9, kinds)
+        take("other", (facts.rss_loaded_bytes - (weights_bytes or 0) - (facts.rss_before_bytes or 0)) / MIB)
+    taken["activations" if facts.rss_loaded_bytes is not None else "other"] = rest
+    return MemorySeries(time_ns / 1e9, {kind: taken[kind] for kind in MEMORY_KINDS if kind in taken})
 
 
 def machine(run: Run) -> list[TrackSeries]:
-    """The counter tracks that are not memory, one small chart each."""
+    """The counter tracks that are not memory, one small chart each; energy as the power that it means."""
     found = []
     for number, track in enumerate(run.trace.tracks):
-        if track.unit not in _UNITS:
-            continue
-        unit, factor = _UNITS[track.unit]
         mine = run.trace.counters["track"] == number
-        title = _TITLES.get(track.name, track.name.replace("_", " ").capitalize())
-        time_s = run.trace.counters["time_ns"][mine] / 1e9
-        found.append(TrackSeries(track.name, title, unit, time_s, run.trace.counters["value"][mine] * factor))
+        time_s, value = run.trace.counters["time_ns"][mine] / 1e9, run.trace.counters["value"][mine]
+        name = track.name
+        if track.unit == "joule":
+            name, (time_s, value) = name.replace("energy", "power"), _power(time_s, value)
+            if name in {other.name for other in run.trace.tracks}:
+                continue  # the GPU tells its power too
+        elif track.unit not in _UNITS:
+            continue
+        unit, factor = _UNITS.get(track.unit, ("W", 1.0))
+        title = _TITLES.get(name, name.replace("_", " ").capitalize())
+        found.append(TrackSeries(name, title, unit, time_s, value * factor))
     return found
+
+
+def _power(time_s: Array, joules: Array) -> tuple[Array, Array]:
+    """Watts between each two samples, at the later one's time."""
+    later = np.diff(time_s) > 0
+    return time_s[1:][later], np.diff(joules)[later] / np.diff(time_s)[later]
 
 
 _UNITS = {
@@ -93,8 +113,23 @@ _UNITS = {
     "per_second": ("/s", 1.0),
     "watt": ("W", 1.0),
     "celsius": ("°C", 1.0),
+    "count": ("times", 1.0),
 }
-_TITLES = {"cpu": "CPU", "gpu": "GPU", "frequency": "Clock"}
+_TITLES = {
+    "cpu": "CPU",
+    "cpu_system": "CPU, whole machine",
+    "others": "Other processes",
+    "frequency": "Clock",
+    "temperature": "CPU temperature",
+    "throttled": "CPU throttled",
+    "package_power": "CPU power",
+    "dram_power": "Memory power",
+    "gpu": "GPU",
+    "gpu_frequency": "GPU clock",
+    "gpu_power": "GPU power",
+    "gpu_temperature": "GPU temperature",
+    "gpu_throttled": "GPU throttled",
+}
 
 
 def _samples(run: Run, name: str) -> tuple[Array, Array]:

@@ -10,7 +10,11 @@ from typing import NoReturn
 from core.config import DTYPES, ModelConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
 
-COMMANDS = ("demo", "run", "show", "export", "compare", "models", "passes", "targets", "profilers", "formats")
+COMMANDS = (
+    *("demo", "run", "ab", "show", "export", "import", "compare"),
+    *("models", "passes", "targets", "profilers", "formats"),
+)
+AUTO = "auto"
 LISTINGS = {
     "models": "models that are at hand",
     "passes": "optimizations, and why one cannot be used",
@@ -58,8 +62,10 @@ def parser() -> Parser:
 
     _demo(add("demo", "the starter model and a short run, in the window or, without a display, as files"))
     _run(add("run", "load a model, switch passes on, run a workload, and report"))
+    _ab(add("ab", "let configurations take turns until it is plain which is faster"))
     _show(add("show", "the runs of a session file"))
     _export(add("export", "write runs of a session file in another format"))
+    _import(add("import", "add a trace that torch.profiler exported to a session file, as a run of its own"))
     _compare(add("compare", "two runs side by side"))
     for name, summary in LISTINGS.items():
         one = add(name, summary)
@@ -111,9 +117,17 @@ def _run(one: argparse.ArgumentParser) -> None:
     prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
     what.add_argument("--new-tokens", type=int, default=asked.new_tokens, metavar="N", help=f"default: {asked.new_tokens}")
     what.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")
-    what.add_argument("--repeats", type=int, default=asked.repeats, metavar="N", help=f"default: {asked.repeats}")
     what.add_argument(
-        "--warmup", type=int, default=asked.warmup, metavar="N", help=f"requests that never count; default: {asked.warmup}"
+        "--repeats",
+        type=count_or_auto,
+        metavar="N|auto",
+        help="requests measured; auto: until the time is known to 1 %% (default)",
+    )
+    what.add_argument(
+        "--warmup",
+        type=count_or_auto,
+        metavar="N|auto",
+        help="requests that never count; auto: until three in a row agree within 5 %% (default)",
     )
     what.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
     default = ", ".join(RunConfig(ModelConfig(STARTER)).profilers)
@@ -132,6 +146,29 @@ def _run(one: argparse.ArgumentParser) -> None:
     watch.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="JSON instead of the report, or into FILE beside it"
     )
+
+
+def count_or_auto(text: str) -> int | None:
+    """A whole number, or None for ``auto`` (how many is then decided while measuring)."""
+    if text.strip().lower() == AUTO:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {AUTO}") from None
+
+
+def _ab(one: argparse.ArgumentParser) -> None:
+    from core.commands import ab  # the trial's switches are told where it is carried out
+
+    ab.arguments(one)
+
+
+def _import(one: argparse.ArgumentParser) -> None:
+    one.add_argument("trace", type=Path, metavar="TRACE", help="a Kineto or Chrome trace, .json or .json.gz")
+    one.add_argument("--out", required=True, type=Path, metavar="FILE", help="session file that the run is added to")
+    one.add_argument("--name", default="", metavar="TEXT", help="what the run is called (default: the trace's name)")
+    one.add_argument("--json", action="store_true", help="the run as JSON instead of a summary")
 
 
 def _show(one: argparse.ArgumentParser) -> None:

@@ -1,38 +1,95 @@
-"""From switches to a ``RunConfig``: every mistake that can be seen without loading anything is refused here."""
+"""From switches to a ``RunConfig`` or ``TrialConfig``: a mistake that can be seen without loading anything is refused here."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
 from core.errors import Refusal
+
+SIDES = "abcdefgh"
+"""The letters of a trial's sides, as switches name them: the first is what the others are compared with."""
+
+NO_PASS = "none"
 
 
 def run_config(args: argparse.Namespace) -> RunConfig:
     """The run that ``tickscope run`` was asked for; ``Refusal`` for anything that cannot be."""
     try:
-        workload = WorkloadConfig(
-            prompt=_prompt(args),
-            prompt_tokens=args.prompt_tokens,
-            new_tokens=args.new_tokens,
-            batch=args.batch,
-            repeats=args.repeats,
-            warmup=args.warmup,
-            seed=args.seed,
-        )
-        model = ModelConfig(args.model, args.dtype, args.seed, args.trust_remote_code, args.allow_pickle, args.force)
         passes = tuple(parse_pass(text) for text in args.passes)
-        config = RunConfig(model, passes, TargetConfig(args.target, args.threads), workload, name=args.name)
-        if args.profilers is not None:
-            chosen = dict.fromkeys(name for name in args.profilers if name != "none")
-            config = RunConfig(model, passes, config.target, workload, tuple(chosen), args.name)
+        config = RunConfig(
+            _model(args, args.dtype),
+            passes,
+            TargetConfig(args.target, args.threads),
+            _workload(args, args.repeats),
+            _profilers(args),
+            args.name,
+        )
     except Refusal:
         raise
     except ValueError as error:
         raise Refusal(str(error)) from error
     check(config)
     return config
+
+
+def trial_config(args: argparse.Namespace) -> TrialConfig:
+    """The trial that ``tickscope ab`` was asked for; ``Refusal`` for anything that cannot be."""
+    asked = {side: getattr(args, side) for side in SIDES}
+    given = [side for side in SIDES[1:] if asked[side] is not None]
+    if args.aa and given:
+        raise Refusal(f"--aa runs side A against itself, so --{given[0]} has no place beside it; leave one of them out.")
+    if not args.aa and not given:
+        raise Refusal(
+            "A trial needs something to compare with: give --b with its passes (or none), or --aa for the noise floor."
+        )
+    if given and given != list(SIDES[1 : 1 + len(given)]):
+        raise Refusal(f"--{given[-1]} is given without the sides before it; name sides in the order of their letters.")
+    try:
+        sides = [_side(args, side, asked[side] or ()) for side in ("a", *given)]
+        config = TrialConfig(tuple(sides * 2 if args.aa else sides), args.most_rounds, args.most_seconds)
+    except Refusal:
+        raise
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    for side in config.sides:
+        check(side)
+    return config
+
+
+def _side(args: argparse.Namespace, side: str, texts: Sequence[str]) -> RunConfig:
+    dtype, threads = getattr(args, f"dtype_{side}"), getattr(args, f"threads_{side}")
+    return RunConfig(
+        _model(args, args.dtype if dtype is None else dtype),
+        parse_passes(texts, f"--{side}"),
+        TargetConfig(args.target, args.threads if threads is None else threads),
+        _workload(args, None),
+        _profilers(args),
+    )
+
+
+def _model(args: argparse.Namespace, dtype: str) -> ModelConfig:
+    return ModelConfig(args.model, dtype, args.seed, args.trust_remote_code, args.allow_pickle, args.force)
+
+
+def _workload(args: argparse.Namespace, repeats: int | None) -> WorkloadConfig:
+    return WorkloadConfig(
+        prompt=_prompt(args),
+        prompt_tokens=args.prompt_tokens,
+        new_tokens=args.new_tokens,
+        batch=args.batch,
+        repeats=repeats,
+        warmup=args.warmup,
+        seed=args.seed,
+    )
+
+
+def _profilers(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.profilers is None:
+        return RunConfig(ModelConfig(args.model)).profilers
+    return tuple(dict.fromkeys(name for name in args.profilers if name != "none"))
 
 
 def check(config: RunConfig) -> None:
@@ -72,6 +129,24 @@ def parse_pass(text: str) -> PassConfig:
         else:
             raise Refusal(f"--pass {text!r}: {part!r} is no key=value; write it as ID:key=value,key=value.")
     return PassConfig(pass_id.strip(), options)
+
+
+def parse_passes(texts: Sequence[str], switch: str) -> tuple[PassConfig, ...]:
+    """The passes of one side: ``PASS PASS`` or ``PASS,PASS``, the last of a text with options; ``none`` for no pass at all.
+
+    A comma before the first colon separates passes, one after it belongs to the options: ``bfloat16,layer_drop:layers=3,5``.
+    """
+    found: list[PassConfig] = []
+    for text in texts:
+        names, colon, options = text.partition(":")
+        *plain, last = [name.strip() for name in names.split(",")]
+        found += [parse_pass(name) for name in plain]
+        found.append(parse_pass(f"{last}{colon}{options}"))
+    if any(one.id == NO_PASS for one in found):
+        if len(found) > 1:
+            raise Refusal(f"{switch} names {NO_PASS} beside other passes; give one or the other.")
+        return ()
+    return tuple(found)
 
 
 def _prompt(args: argparse.Namespace) -> str:

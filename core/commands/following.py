@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
 from types import FrameType
@@ -27,6 +27,10 @@ _STATUS_OF = {
     "run_cancelled": CANCELLED,
     "load_cancelled": CANCELLED,
     "run_failed": FAILED,
+    "trial_finished": DONE,
+    "trial_cancelled": CANCELLED,
+    "trial_failed": FAILED,
+    "imported": DONE,
     "failed": FAILED,
     "refused": BAD_INPUT,
 }
@@ -45,8 +49,17 @@ class Followed(Protocol):
     def join(self, timeout_s: float | None = None) -> bool: ...
 
 
-def follow(program: Followed, progress: Progress, stop: threading.Event, debug: bool = False) -> int:
-    """Until the program is idle again; returns the exit status. ``stop`` set cancels."""
+def follow(
+    program: Followed,
+    progress: Progress,
+    stop: threading.Event,
+    debug: bool = False,
+    look: Callable[[], Status] | None = None,
+) -> int:
+    """Until the program is idle again; returns the exit status. ``stop`` set cancels.
+
+    ``look`` tells the status to show where there is more to say than the program's own.
+    """
     outcome: int | None = None
     asked = False
     idle = False
@@ -56,7 +69,7 @@ def follow(program: Followed, progress: Progress, stop: threading.Event, debug: 
             asked = True
             program.cancel()
         if not idle:
-            progress.show(program.status)
+            progress.show(program.status if look is None else look())
         for notice in _drained(program.notices):
             outcome = _worse(outcome, _STATUS_OF.get(notice.kind))
             _tell(notice, progress, debug)
@@ -85,9 +98,9 @@ def _tell(notice: Notice, progress: Progress, debug: bool) -> None:
         progress.say(f"tickscope: {notice.text}{hint}")
         if debug and notice.detail:
             progress.say(notice.detail.rstrip())
-    elif notice.kind == "warning":
+    elif notice.kind in ("warning", "busy"):
         progress.say(f"tickscope: {notice.text}")
-    elif notice.kind in ("loaded", "run_cancelled"):
+    elif notice.kind in ("loaded", "run_cancelled", "trial_finished", "trial_cancelled", "trial_failed", "imported"):
         progress.say(notice.text)
 
 

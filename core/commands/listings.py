@@ -73,7 +73,9 @@ def _targets(_args: argparse.Namespace) -> list[Row]:
 def _profilers(_args: argparse.Namespace) -> list[Row]:
     from profilers.base import instruments
 
-    return [_row(one.id, one.title, one.check(), summary=one.summary) for one in instruments().values()]
+    return [
+        _row(one.id, one.title, one.check(), summary=one.summary, by_default=one.by_default) for one in instruments().values()
+    ]
 
 
 def _formats(_args: argparse.Namespace) -> list[Row]:

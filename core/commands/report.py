@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,8 @@ class Section:
 
 def sections(summary: Json) -> list[Section]:
     """The tables of one run; those with nothing to say are left out."""
-    found = [_about(summary), _metrics(summary), _observer(summary), _memory(summary), *_stages(summary)]
+    found = [_about(summary), _metrics(summary), _per_token(summary)]
+    found += [_observer(summary), _noise(summary["noise"]), _memory(summary), *_stages(summary)]
     found += [_passes(summary), _output(summary), _missing(summary)]
     return [section for section in found if section.rows]
 
@@ -75,13 +76,18 @@ def _about(summary: Json) -> Section:
         f"as {model['dtype']}",
     ]
     threads = f" · {target['threads']} threads" if target["threads"] else ""
+    requests = summary["requests"]
+    repeats = f"{requests['measured']} repeats after {requests['warmup']} warm-up"
+    if requests["profiled"]:
+        repeats += f", {requests['profiled']} under the operator profiler"
     rows = [
         ("Model", " · ".join(part for part in parts if part)),
         ("Target", f"{target['id']} · {target['name'] or units.DASH}{threads}"),
         (
             "Workload",
-            f"{asked}{new}, batch {workload['batch']}, {workload['repeats']} repeats after {workload['warmup']} warm-up",
+            f"{asked}{new}, batch {workload['batch']}, {repeats}",
         ),
+        *_reasons_to_stop(summary),
         (
             "Start",
             f"load {units.duration(summary['load_ns'])}, passes {units.duration(summary['apply_ns'])}, "
@@ -91,6 +97,12 @@ def _about(summary: Json) -> Section:
     return Section("Run", ("", ""), rows)
 
 
+def _reasons_to_stop(summary: Json) -> list[tuple[str, str]]:
+    said = (("warm-up", summary["warmup_done"]), ("repeats", summary["stopped"]))
+    line = ", ".join(f"{what}: {why}" for what, why in said if why)
+    return [("Ended", line)] if line else []
+
+
 def _metrics(summary: Json) -> Section:
     rows = []
     for names, formatted in ((_TIMES, units.duration), (_RATES, units.rate)):
@@ -98,11 +110,51 @@ def _metrics(summary: Json) -> Section:
             spread = summary["metrics"][key]
             if spread["n"] == 0:
                 continue
-            interval = f"{formatted(spread['low'])} … {formatted(spread['high'])}" if spread["low"] is not None else units.DASH
             tail = tuple(formatted(spread[q]) for q in ("p90", "p95", "p99", "max"))
-            rows.append((name, formatted(spread["median"]), interval, *tail, str(spread["n"])))
+            rows.append((name, formatted(spread["median"]), _between(spread, formatted), *tail, str(spread["n"])))
     header = ("", "median", "95 % interval", "p90", "p95", "p99", "max", "n")
     return Section("Latency (clean moments)", header, rows)
+
+
+def _per_token(summary: Json) -> Section:
+    metrics = summary["metrics"]
+    cycles, instructions = metrics["cycles_per_token"], metrics["instructions_per_token"]
+    rows = [
+        (name, formatted(spread["median"]), _between(spread, formatted))
+        for name, spread, formatted in (
+            ("cycles", cycles, units.count),
+            ("instructions", instructions, units.count),
+            ("CPU time, all threads", metrics["cpu_ns_per_token"], units.duration),
+        )
+        if spread["n"]
+    ]
+    if cycles["median"] and instructions["median"] is not None:
+        rows.append(("instructions per cycle", units.number(instructions["median"] / cycles["median"]), ""))
+    energy = summary["energy"]
+    if energy is not None:
+        each = energy["joules_per_token"]
+        told = f"{units.number(energy['joules'])} J in all" + (f", by {energy['source']}" if energy["source"] else "")
+        rows.append(("energy", f"{units.number(each)} J" if each is not None else units.DASH, told))
+    return Section("Per token", ("", "median", "95 % interval"), rows)
+
+
+def _between(spread: Json, formatted: Callable[[float | None], str]) -> str:
+    return f"{formatted(spread['low'])} … {formatted(spread['high'])}" if spread["low"] is not None else units.DASH
+
+
+def _noise(noise: Json) -> Section:
+    shares = (
+        ("of moments perturbed", noise["perturbed_share"]),
+        ("of the processors stolen by other machines", noise["steal_share"]),
+        ("taken by other processes", noise["others_share"]),
+    )
+    said = [f"{units.percent(share)} {what}" for what, share in shares if share is not None]
+    if noise["switches_per_s"] is not None:
+        said.append(f"{units.number(noise['switches_per_s'])} forced switches a second")
+    rows = [(", ".join(said),)] if said else []
+    if noise["competitors"]:
+        rows.append((f"in the way: {', '.join(noise['competitors'][:3])}",))
+    return Section("Noise", ("",), rows, "The machine was too busy to measure: doubt these times." if noise["busy"] else "")
 
 
 def _observer(summary: Json) -> Section:
@@ -114,7 +166,8 @@ def _observer(summary: Json) -> Section:
             bounds = f"{units.signed_percent(ratio['low'])} … {units.signed_percent(ratio['high'])}"
             rows.append((f"traced against clean {kind}", units.signed_percent(ratio["ratio"]), bounds))
     rows.append(("clock stopped in pauses", units.duration(effect["paused_ns"]), ""))
-    rows.append(("perturbed moments", units.percent(effect["perturbed_share"]), ""))
+    for kind, slower in (summary["kernels"] or {}).items():
+        rows.append((f"operator profiler against clean {kind}", units.ratio(slower), ""))
     return Section("Observer effect", ("", "", ""), rows)
 
 
@@ -126,7 +179,11 @@ def _memory(summary: Json) -> Section:
         ("KV cache", "kv_cache_bytes"),
         ("peak of the device", "device_peak_bytes"),
     )
-    return Section("Memory", ("", ""), [(name, units.size(memory[key])) for name, key in names if memory[key] is not None])
+    rows = [(name, units.size(memory[key])) for name, key in names if memory[key] is not None]
+    phases = ", ".join(f"{phase.replace('_', ' ')} {units.size(peak)}" for phase, peak in summary["phases"].items())
+    if phases:
+        rows.append(("peak by phase", phases))
+    return Section("Memory", ("", ""), rows)
 
 
 def _stages(summary: Json) -> list[Section]:
@@ -163,7 +220,10 @@ def _output(summary: Json) -> Section:
 
 
 def _missing(summary: Json) -> Section:
-    return Section("Not measured", ("", ""), [(item["what"], item["why"]) for item in summary["unavailable"]])
+    together: dict[str, list[str]] = {}
+    for item in summary["unavailable"]:
+        together.setdefault(item["why"], []).append(item["what"])
+    return Section("Not measured", ("", ""), [(", ".join(names), why) for why, names in together.items()])
 
 
 def _short(value: str, characters: int) -> str:

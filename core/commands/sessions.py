@@ -11,7 +11,7 @@ from core import units
 from core.analysis.compare import Comparison, compare
 from core.analysis.summary import SCHEMA, summarize
 from core.commands import report
-from core.commands.output import table, write, write_json
+from core.commands.output import note, table, write, write_json
 from core.errors import Refusal
 from core.session.run import Run
 
@@ -37,7 +37,7 @@ def show(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write runs, or one chart, in another format; names the files on stdout."""
-    from core.export.base import exporters
+    from core.export.base import WarningExporter, exporters
 
     try:
         exporter = exporters.get(args.format)
@@ -54,6 +54,10 @@ def export(args: argparse.Namespace) -> int:
     except OSError as error:
         raise Refusal(f"{args.out} cannot be written ({error.strerror or error}); choose another place.") from error
     write("\n".join(str(path) for path in written))
+    for path in written:
+        warned = exporter.warning(path) if isinstance(exporter, WarningExporter) else None
+        if warned:
+            note(warned)
     return 0
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.engine.gate import Gate
+from core.engine.watch import Clock, Watch
 from core.passes.base import Subject
 from core.progress import Progress
-from profilers.layer_clock import LayerClock
 from profilers.trace import KINDS, NOT_MEASURED, Recorder, Tag
 from profilers.tripwire import Tripwire
 
@@ -25,6 +25,7 @@ from profilers.tripwire import Tripwire
 # request, so there are few of them: they simply alternate, which leaves more clean ones of three or five.
 TRACED_TURNS = (False, True, True, False)
 FIRST_TRACED_TURNS = (False, True)
+NEVER, ALWAYS = (False,), (True,)
 
 # Painting that took more than this share of a moment while the clock ran makes it ``perturbed``.
 PERTURBED_SHARE = 0.005
@@ -48,6 +49,7 @@ class _Moment:
     tokens: int
     context: int
     cache: Any
+    clock: Clock | None
 
 
 @dataclass
@@ -57,10 +59,12 @@ class _Request:
     row: int
     tags: Tag
     visible_ns: int
+    turns: tuple[bool, ...] | None  # which moments are traced; None: by their kind
     paused_ns: int = 0  # since then
     token_ns: int = NOT_MEASURED  # a token that became visible since the last moment was closed
     step: int = 0
     tokens_seen: int = 0
+    latency_ns: int = 0  # of its tokens so far, together
     sequences: Any = None  # prompt and tokens so far, [batch, length]
 
 
@@ -73,8 +77,8 @@ class Moments:
         gate: who may come in between two moments.
         progress: carries the user's wish to cancel.
         tripwire: disarmed in compiled moments, whose graphs guard the layers' attributes.
-        clock: the layer clock, or None where the run is to have clean moments only.
-        compile_events: rises when a graph is compiled.
+        watch: the instruments.
+        compile_spent: ns spent compiling in this process so far.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
         pause_steps: steps of a request before which a pause may come (None: any, and between requests). Where it leaves out the
             first and the last two, the few first forwards of a run are never settling.
@@ -87,8 +91,8 @@ class Moments:
         gate: Gate,
         progress: Progress,
         tripwire: Tripwire,
-        clock: LayerClock | None,
-        compile_events: Callable[[], int],
+        watch: Watch,
+        compile_spent: Callable[[], int],
         on_pause: Callable[[], None],
         *,
         pause_steps: range | None = None,
@@ -98,22 +102,25 @@ class Moments:
         self._gate = gate
         self._progress = progress
         self._tripwire = tripwire
-        self._clock = clock
-        self._compile_events = compile_events
-        self._compiled_before = 0
+        self._watch = watch
+        self._compile_spent = compile_spent
+        self._compiled_before_ns = 0
+        self.compiled_ns = 0
         self._on_pause = on_pause
         self._pause_steps = pause_steps
         self._request: _Request | None = None
         self._moment: _Moment | None = None
         self._turns = dict.fromkeys(range(len(KINDS)), 0)
-        self._clock_on = False
+        self._clock_on: Clock | None = None
         self._collected = False
         self._settling = 0
+        self._called: set[int] = set()  # compiled forwards that have run
+        self.compiling = False
 
     # -- requests ---------------------------------------------------------------------------------------------------------
 
-    def begin(self, tags: Tag, input_tokens: int) -> None:
-        """A request is accepted: the clock runs from here."""
+    def begin(self, tags: Tag, input_tokens: int, turns: tuple[bool, ...] | None = None) -> None:
+        """A request is accepted: the clock runs from here. ``turns``: which of its moments are traced (None: by their kind)."""
         if self._pause_steps is None:
             self._pause_if_wanted()
         if tags & Tag.WARMUP == 0 and self._request is not None and self._request.tags & Tag.WARMUP:
@@ -128,7 +135,7 @@ class Moments:
         )
         accepted = time.perf_counter_ns()  # after the row was made, which is not what the user asked for
         self._recorder.requests.set(row, start_ns=accepted - self._recorder.origin_ns)
-        self._request = _Request(row, tags, accepted)
+        self._request = _Request(row, tags, accepted, turns)
         self._gate.clock_runs = True
 
     def tokenized(self, duration_ns: int, input_tokens: int) -> None:
@@ -155,6 +162,11 @@ class Moments:
         )
 
     @property
+    def latency_ns(self) -> int | None:
+        """From acceptance to the last token of the request last made, without pauses; None: it gave none."""
+        return self._request.latency_ns or None if self._request is not None else None
+
+    @property
     def request(self) -> _Request | None:
         """The request under way or last ended."""
         return self._request
@@ -165,35 +177,42 @@ class Moments:
         model = self._subject.model
         self._own_forward = model.__dict__.get("forward")
         plain = model.forward
-        decode = self._subject.decode_forward
+        subject, watch = self._subject, self._watch
+        synchronize = watch.synchronize
 
         @functools.wraps(plain)
         def framed(*args: Any, **kwargs: Any) -> Any:
             entered = time.perf_counter_ns()
             tokens, width, context = _shape(args, kwargs)
-            compiled = decode is not None and width == 1 and context > 0
+            compiled = subject.decode_forward is not None and width == 1 and context > 0
             moment = self._open(entered, tokens, width, context, compiled=compiled)
-            call = decode if compiled and decode is not None else plain
+            call = self._compiled_call(moment) if compiled else plain
+            begin()
             start = time.perf_counter_ns()
             output = call(*args, **kwargs)
+            if synchronize is not None:
+                synchronize()
             moment.duration_ns = time.perf_counter_ns() - start
+            end()
+            self.compiling = False
             moment.start_ns = start
             moment.paused_ns = start - entered
             moment.cache = getattr(output, "past_key_values", None)
             self._moment = moment
             return output
 
+        begin, end = watch.begin, watch.end
         # transformers asks for the signature at every step; through ``__wrapped__`` that takes longer than from here
         framed.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         model.__dict__["forward"] = framed
         gc.callbacks.append(self._on_collection)
-        self._compiled_before = self._compile_events()
+        self._compiled_before_ns = self._compile_spent()
         return self
 
     def __exit__(self, *_: object) -> None:
         gc.callbacks.remove(self._on_collection)
         self._gate.clock_runs = False
-        self._set_clock(on=False)
+        self._set_clock(None)
         if self._own_forward is None:
             self._subject.model.__dict__.pop("forward", None)
         else:
@@ -207,22 +226,44 @@ class Moments:
         if self._pause_steps is None or request.step in self._pause_steps:
             self._pause_if_wanted()
         kind = self._kind(request, width)
-        turns = FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS
-        traced = self._clock is not None and not compiled and turns[self._turns[kind] % len(turns)]
-        self._turns[kind] += 1
-        self._set_clock(on=traced)
+        clock = self._clock_for(request, kind, compiled=compiled)
+        self._set_clock(clock)
         self._tripwire.armed = not compiled
         self._progress.check()  # after both: a cancel before this line is seen here, one after it finds the wire in place
-        tags = request.tags | (Tag.TRACED if traced else Tag.CLEAN)
+        tags = request.tags
+        if not tags & Tag.PROFILED:
+            tags |= Tag.CLEAN if clock is None else Tag.TRACED
         if request.step > 0:
             tags &= ~Tag.COLD
         if self._settling:
             self._settling -= 1
             tags |= Tag.SETTLING
         self._collected = False
+        self._compiled_before_ns = self._compile_spent()
         self._gate.take_disturbance()
         self._gate.clock_runs = True
-        return _Moment(kind, request.step, tags, 0, 0, 0, tokens, context, None)
+        return _Moment(kind, request.step, tags, 0, 0, 0, tokens, context, None, clock)
+
+    def _clock_for(self, request: _Request, kind: int, *, compiled: bool) -> Clock | None:
+        """The instrument that times the layers of this moment, None for a clean one."""
+        if request.tags & Tag.PROFILED:
+            return self._watch.graph_kernels if compiled else self._watch.kernels
+        turns = request.turns or (FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS)
+        traced = turns[self._turns[kind] % len(turns)]
+        self._turns[kind] += 1
+        if not traced:
+            return None
+        return self._watch.ticks if compiled else self._watch.clock
+
+    def _compiled_call(self, moment: _Moment) -> Callable[..., Any]:
+        subject = self._subject
+        ticked = moment.clock is not None and moment.clock is self._watch.ticks
+        call = subject.ticked_forward if ticked else subject.decode_forward
+        assert call is not None
+        if id(call) not in self._called:
+            self._called.add(id(call))
+            self.compiling = True
+        return call
 
     def _kind(self, request: _Request, width: int) -> int:
         if self._subject.task != "text-generation":
@@ -245,17 +286,19 @@ class Moments:
         if request.token_ns != NOT_MEASURED:
             latency_ns = request.token_ns - request.visible_ns - request.paused_ns
             request.visible_ns, request.token_ns, request.paused_ns = request.token_ns, NOT_MEASURED, 0
-        if disturbed_ns > PERTURBED_SHARE * moment.duration_ns:
+            request.latency_ns += latency_ns
+        columns = self._watch.columns()
+        if disturbed_ns > PERTURBED_SHARE * moment.duration_ns or self._watch.perturbed(columns, moment.duration_ns):
             moment.tags |= Tag.PERTURBED
         if self._collected:
             moment.tags |= Tag.GC
-        compiled = self._compile_events()
-        if compiled != self._compiled_before:
-            self._compiled_before = compiled
-            moment.tags |= Tag.COMPILE
+        moment.tags |= self._compile_tag()
         recorder = self._recorder
-        if moment.tags & Tag.TRACED and self._clock is not None:
-            self._clock.collect(recorder, recorder.moments.count, moment.start_ns, moment.duration_ns)
+        if moment.clock is not None:
+            self._set_clock(None)  # before its spans are read: the operator profiler must have stopped
+            problem = moment.clock.collect(recorder, recorder.moments.count, moment.start_ns, moment.duration_ns)
+            if problem:
+                self._watch.note("kernels" if moment.tags & Tag.PROFILED else "layers", problem)
         recorder.moments.append(
             request=request.row,
             kind=moment.kind,
@@ -268,7 +311,17 @@ class Moments:
             tokens=moment.tokens,
             context=moment.context,
             kv_bytes=cache_bytes(moment.cache),
+            **columns,
         )
+
+    def _compile_tag(self) -> Tag:
+        """Whether a graph was compiled in the moment just ended, which adds to ``compiled_ns``."""
+        spent_ns = self._compile_spent()
+        if spent_ns == self._compiled_before_ns:
+            return Tag(0)
+        self.compiled_ns += spent_ns - self._compiled_before_ns
+        self._compiled_before_ns = spent_ns
+        return Tag.COMPILE
 
     def _pause_if_wanted(self) -> None:
         if self._gate.wanted:
@@ -277,13 +330,13 @@ class Moments:
             if self._gate.pause() > SETTLING_PAUSE_NS:
                 self._settling = SETTLING_MOMENTS
 
-    def _set_clock(self, *, on: bool) -> None:
-        if self._clock is not None and on != self._clock_on:
-            self._clock_on = on
-            if on:
-                self._clock.install()
-            else:
-                self._clock.remove()
+    def _set_clock(self, clock: Clock | None) -> None:
+        if clock is not self._clock_on:
+            before, self._clock_on = self._clock_on, clock
+            if before is not None:
+                before.remove()
+            if clock is not None:
+                clock.install()
 
     def _on_collection(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start" and info["generation"] == 2:  # the young generations take microseconds

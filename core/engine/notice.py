@@ -14,6 +14,12 @@ NOTICE_KINDS = (
     "run_finished",
     "run_cancelled",  # what was measured is kept
     "run_failed",
+    "trial_started",
+    "trial_finished",
+    "trial_cancelled",  # what was measured is kept
+    "trial_failed",
+    "imported",  # a trace became the run ``run``
+    "busy",  # another process is in the way of measuring; the sentence names it
     "refused",  # bad input: the sentence says what to do
     "failed",  # a bug or the machine: sentence and traceback
     "warning",  # goes on, but people should know (disk full, will not fit overridden)

@@ -3,73 +3,90 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
+
+from core.analysis.select import of_kind, tagged
+from core.analysis.stopping import enough, expected_requests, settled
 from core.config import RunConfig
 from core.engine.failure import what_failed
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
-from core.engine.moments import SETTLING_MOMENTS, Moments
+from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
 from core.engine.requests import Requests, probe
+from core.engine.watch import Watch, sampled, watch
 from core.engine.workload import Prompt
 from core.errors import Cancelled
 from core.models.stages import layers_of
 from core.passes import kernels, plan
-from core.passes.compile_decode import compile_events, compile_ns
+from core.passes.base import Subject
+from core.passes.compile_decode import compile_ns
 from core.passes.weights import weight_bytes
 from core.progress import Progress
 from core.session.environment import environment
 from core.session.run import Run, RunFacts, Unavailable
 from core.targets.base import Target, TargetFacts
-from profilers.base import Instrument, instruments
 from profilers.host_memory import PeakMemory, resident_bytes
-from profilers.layer_clock import LayerClock
 from profilers.sampler import Sampler
-from profilers.trace import Recorder
+from profilers.trace import KINDS, Recorder, Tag
 from profilers.tripwire import Tripwire
 
 FEW_STEPS = 8
 """Requests of fewer tokens have no room inside for pauses, which then come between them."""
 
+PROFILED_TOKENS = 4
+"""Tokens of the request under the operator profiler: a prefill and three decodes tell what a hundred would."""
+
+
+@dataclass
+class _Stage:
+    """A model on which this run's requests are made at present."""
+
+    prepared: Prepared
+    moments: Moments
+    requests: Requests
+    tripwire: Tripwire
+    watch: Watch
+    prompt: Prompt
+
 
 class Recording:
-    """One run under way. ``run()`` is for any thread; everything else for the worker.
+    """One run under way. ``run()`` and ``cancel()`` are for any thread; everything else for the worker.
 
     Args:
         config: what was asked.
         prepared: the model with its passes.
-        prompt: makes the inputs of each request.
         target: where it runs, and what probing it told.
         gate: who may come in between two moments.
         progress: carries the user's wish to cancel.
 
-    ``number`` is the run's id in its session, given once the session file has it.
+    ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of a trial apart.
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        prepared: Prepared,
-        prompt: Prompt,
-        target: tuple[Target, TargetFacts],
-        gate: Gate,
-        progress: Progress,
+        self, config: RunConfig, prepared: Prepared, target: tuple[Target, TargetFacts], gate: Gate, progress: Progress
     ) -> None:
         self.config = config
         self.recorder = Recorder()
         self.number = 0
-        self._prepared = prepared
+        self.label = ""
         self._target, target_facts = target
         self._gate = gate
         self._progress = progress
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._prompt = prompt
-        self._tripwire: Tripwire | None = None
-        self._tripwire_lock = threading.Lock()
-        self._trouble: list[Unavailable] = []
-        workload = config.workload
-        steps = workload.new_tokens if prepared.subject.task == "text-generation" else 1
+        self._fresh = prepared.fresh
+        self._stage: _Stage | None = None
+        self._stage_lock = threading.Lock()
+        self._generates = prepared.subject.task == "text-generation"
+        self._steps = config.workload.new_tokens if self._generates else 1
+        self._measured: list[float] = []  # E2E of each measured request, ns
+        self._measured_ns = 0
+        self._names_wanted = False
         self.facts = RunFacts(
             model=prepared.loaded.facts,
             target=target_facts,
@@ -81,130 +98,253 @@ class Recording:
             rss_before_bytes=prepared.loaded.rss_before_bytes,
             rss_loaded_bytes=resident_bytes(),
             weights_bytes=weight_bytes(prepared.subject.model),
-            planned_moments=(workload.warmup + workload.repeats) * steps,
+            planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,
         )
+        chosen, missing = sampled(config.profilers)
+        self._sampler = Sampler(self.recorder, chosen, self._trouble)
+        self._peak = PeakMemory()
+        self.facts = replace(self.facts, unavailable=tuple(missing))
+
+    # -- any thread -------------------------------------------------------------------------------------------------------
 
     def run(self) -> Run:
         """The run as it stands, with a fresh snapshot of its columns."""
-        name = self.config.name or default_name(self.config, self.facts)
+        name = (self.config.name or default_name(self.config, self.facts)) + self.label
         return Run(self.number, name, self._created, self.config, self.facts, self.recorder.snapshot())
 
     def cancel(self) -> None:
-        """Stop within about one layer's time (any thread). The progress must have been cancelled before."""
-        with self._tripwire_lock:
-            if self._tripwire is not None:
-                self._tripwire.pull()
+        """Stop within about one layer's time. The progress must have been cancelled before."""
+        with self._stage_lock:
+            if self._stage is not None:
+                self._stage.tripwire.pull()
 
-    def carry_out(self) -> None:
+    @property
+    def measured_requests(self) -> int:
+        """How many requests that count have been made."""
+        return len(self._measured)
+
+    @property
+    def measured_s(self) -> float:
+        """Their latencies together, in seconds."""
+        return self._measured_ns / 1e9
+
+    @property
+    def on_stage(self) -> bool:
+        """Whether requests can be made at present."""
+        return self._stage is not None
+
+    @property
+    def compiling(self) -> bool:
+        """Whether the moment under way is the first of a graph, which is compiled in it."""
+        stage = self._stage
+        return stage is not None and stage.moments.compiling
+
+    # -- worker -----------------------------------------------------------------------------------------------------------
+
+    def carry_out(self, prepared: Prepared) -> None:
         """Run the workload to its end; afterwards ``facts.status`` says how it ended. Failures are raised after that."""
-        sampled = self._sampled()
-        sampler = Sampler(self.recorder, sampled, lambda what, why: self._trouble.append(Unavailable(what, why)))
-        peak = PeakMemory()
-        peak.reset()
-        self._target.reset_peak()
-        compiled_before = compile_ns()
-        sampler.start()
+        self.begin()
         status, error = "failed", None
         try:
-            self._requests()
-            if self.config.passes:
-                self._name_kernels()
+            with self.on(prepared):
+                self.warm_up()
+                self.measure()
+                self.look_inside()
             status = "finished"
         except Cancelled:
             status = "cancelled"
-            self.recorder.instant("run", "cancelled")
         except BaseException as failure:
-            error = what_failed(failure, self._prepared.subject.model)
+            error = what_failed(failure)
             raise
         finally:
-            sampler.stop()
-            self._finish(status, error, peak, compiled_before)
+            self.finish(status, error)
 
-    def _requests(self) -> None:
-        subject, workload = self._prepared.subject, self.config.workload
-        self.recorder.set_layers(layers_of(subject.model))
-        clock = LayerClock(subject.model) if "layer_clock" in self.config.profilers else None
+    def begin(self) -> None:
+        """From here on the sampler runs."""
+        self._peak.reset()
+        self._target.reset_peak()
+        self._sampler.start()
+
+    def rest(self, resting: bool) -> None:
+        """Another side of the trial has its turn (or this one again): what is sampled meanwhile is not about this run."""
+        self._sampler.resting = resting
+
+    def finish(self, status: str, error: str | None = None) -> None:
+        """The run is over: end the sampler and complete the facts."""
+        self._sampler.stop()
+        if status == "cancelled":
+            self.recorder.instant("run", "cancelled")
+        self._complete(status, error)
+
+    @contextmanager
+    def on(self, prepared: Prepared) -> Iterator[None]:
+        """While it lasts requests are made of this model (the run's, or the same loaded anew)."""
+        subject, workload = prepared.subject, self.config.workload
+        layers = layers_of(subject.model)
+        self.recorder.set_layers(layers)
+        seen = watch(self.config.profilers, subject, layers, self._target)
         tripwire = Tripwire(subject.model, Cancelled)
-        with self._tripwire_lock:
-            self._tripwire = tripwire
-        anywhere = subject.task != "text-generation" or workload.new_tokens < FEW_STEPS
-        steps = None if anywhere else range(1, workload.new_tokens - SETTLING_MOMENTS + 1)
-        requests = Requests(self._prepared.loaded, subject, workload, self._prompt, self.recorder)
+        prompt = Prompt(prepared.loaded, workload, self._target.device)
+        requests = Requests(prepared.loaded, subject, workload, prompt, self.recorder)
+        moments = Moments(
+            subject,
+            self.recorder,
+            self._gate,
+            self._progress,
+            tripwire,
+            seen,
+            lambda: compile_ns() or 0,
+            requests.read_text,
+            pause_steps=range(1, self._steps - SETTLING_MOMENTS + 1) if self._steps >= FEW_STEPS else None,
+        )
         try:
-            with Moments(
-                subject,
-                self.recorder,
-                self._gate,
-                self._progress,
-                tripwire,
-                clock,
-                compile_events,
-                requests.read_text,
-                pause_steps=steps,
-            ) as moments:
-                requests.run(moments)
+            with moments:
+                with self._stage_lock:
+                    self._stage = _Stage(prepared, moments, requests, tripwire, seen, prompt)
+                yield
+            if self._names_wanted:  # out of the frame: this is no moment
+                self._name_kernels(subject, prompt)
+        except BaseException as failure:
+            what_failed(failure, subject.model)  # while the model is at hand: the sentence stays on the error
+            raise
         finally:
-            with self._tripwire_lock:
-                self._tripwire = None
+            with self._stage_lock:
+                self._stage = None
             tripwire.clear()
+            seen.close()
+            known = {**self.facts.instruments, **seen.facts()}
+            compiled_ns = (self.facts.compile_ns or 0) + moments.compiled_ns
+            self.facts = replace(self.facts, instruments=known, compile_ns=compiled_ns or None)
+            if subject.untickable and seen.clock is not None:
+                self._trouble("layers of decode", subject.untickable)
+            for missing in seen.unavailable:
+                self._trouble(missing.what, missing.why)
 
-    def _name_kernels(self) -> None:
-        """Which kernels the passes really led to; after all requests, because a profiler's first use slows what follows."""
-        inputs = self._prompt.inputs()
-        with kernels.as_run(self._prepared.subject):
-            names = kernels.kernels_that_ran(lambda: probe(self._prepared.subject, inputs))
-        self.facts = replace(self.facts, passes=plan.named(self.facts.passes, names))
+    def warm_up(self) -> None:
+        """Requests that do not count: as many as were asked for, or until their latency has settled."""
+        asked = self.config.workload.warmup
+        latencies: list[float] = []
+        why: str | None = "as asked" if asked == 0 else None
+        while why is None:
+            latency = self.request(Tag.WARMUP)
+            latencies.append(latency or 0.0)
+            if asked is None:
+                why = settled(latencies)
+            elif len(latencies) >= asked:
+                why = "as asked"
+        self.facts = replace(self.facts, warmup_done=why)
+        self._plan()
 
-    def _finish(self, status: str, error: str | None, peak: PeakMemory, compiled_before: int | None) -> None:
+    def measure(self) -> None:
+        """Requests that count: as many as were asked for, or until their latency is known well enough."""
+        asked = self.config.workload.repeats
+        why: str | None = None
+        while why is None:
+            self.measured_request()
+            if asked is None:
+                why = enough(self._measured, self.measured_s)
+                self._plan()
+            elif len(self._measured) >= asked:
+                why = "as asked"
+        self.facts = replace(self.facts, stopped=why)
+
+    def measured_request(self, *, traced: bool | None = None) -> None:
+        """One request that counts. ``traced``: all of its moments or none (None: they take turns)."""
+        latency = self.request(Tag(0), None if traced is None else ALWAYS if traced else NEVER)
+        self._measured.append(latency or 0.0)
+        self._measured_ns += int(latency or 0)
+
+    def request(self, tags: Tag, turns: tuple[bool, ...] | None = None, new_tokens: int | None = None) -> int | None:
+        """One request; returns its latency in ns. The run's very first one is tagged cold as well."""
+        stage = self._stage
+        assert stage is not None
+        if self.recorder.requests.count == 0:
+            tags |= Tag.COLD
+        return stage.requests.make(stage.moments, tags, turns, new_tokens)
+
+    def look_inside(self) -> None:
+        """Name operators and kernels; after all measured requests, because the profiler's first use slows what follows."""
+        stage = self._stage
+        assert stage is not None
+        if stage.watch.kernels is not None:
+            self.request(Tag.PROFILED, None, PROFILED_TOKENS)
+        self._names_wanted = bool(self.config.passes)
+
+    def _name_kernels(self, subject: Subject, prompt: Prompt) -> None:
+        inputs = prompt.inputs()
+        with kernels.as_run(subject):
+            ran = kernels.kernels_by_layer(subject, lambda: probe(subject, inputs))
+        self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, ran, subject.changed_by))
+
+    def _plan(self) -> None:
+        """How many moments there will be in all, as far as that is known."""
+        workload, moments = self.config.workload, self.recorder.moments.count
+        done = len(self._measured)
+        left = max(expected_requests(0, workload.repeats) - done, 1 if done == 0 else 0)
+        self.facts = replace(self.facts, planned_moments=moments + left * self._steps)
+
+    def _trouble(self, what: str, why: str) -> None:
+        missing = Unavailable(what, why)
+        if missing not in self.facts.unavailable:
+            self.facts = replace(self.facts, unavailable=(*self.facts.unavailable, missing))
+
+    def _complete(self, status: str, error: str | None) -> None:
         trace = self.recorder.snapshot()
         names = [track.name for track in trace.tracks]
         sampled_peak = None
         if "rss" in names:
             samples = trace.counters["value"][trace.counters["track"] == names.index("rss")]
             sampled_peak = int(samples.max()) if len(samples) else None
-        compiled = compile_ns()
+        peaks = self._phase_peaks()
+        exact = self._peak.bytes(sampled_peak)
+        known = _merged(self.facts.instruments, self._sampler.facts)
+        for name in self.config.profilers:
+            for what, why in known.get(name, {}).get("missing", {}).items():
+                self._trouble(what, why)
+        if "layer_clock" not in self.config.profilers:
+            self._trouble("layers", "the layer clock was switched off for this run")
         self.facts = replace(
             self.facts,
             status=status,
             error=error,
-            rss_peak_bytes=peak.bytes(sampled_peak),
+            rss_peak_bytes=max([exact, *peaks.values()]) if exact is not None else None,
             device_peak_bytes=self._target.peak_bytes(),
             paused_ns=int(trace.moments["paused_ns"].sum()),
-            compile_ns=compiled - (compiled_before or 0) if compiled and compiled != compiled_before else None,
             cold_start_ns=self._cold_start_ns(),
-            unavailable=(*self.facts.unavailable, *self._trouble, *_never_measured(self.config)),
+            instruments=known,
+            phase_peak_bytes=peaks,
+            competitors=tuple(known.get("noise", {}).get("competitors", ())),
         )
+
+    def _phase_peaks(self) -> dict[str, int]:
+        """Peak resident memory of each phase, from the moments' own peaks; empty where the system keeps none."""
+        moments = self.recorder.moments.view()
+        warm = tagged(moments, Tag.WARMUP)
+        phases = {"warm-up": warm, **{kind: of_kind(moments, kind) & ~warm for kind in KINDS}}
+        peaks = {name: moments["peak_bytes"][where] for name, where in phases.items()}
+        return {name: int(found.max()) for name, found in peaks.items() if len(found) and np.max(found) > 0}
 
     def _cold_start_ns(self) -> int | None:
         """Load, apply and first token of a model that nothing had run on; None where it had been used before."""
         moments = self.recorder.moments.view()
-        if not self._prepared.fresh or not len(moments["latency_ns"]) or moments["latency_ns"][0] < 0:
+        if not self._fresh or not len(moments["latency_ns"]) or moments["latency_ns"][0] < 0:
             return None
-        return self._prepared.loaded.load_ns + self._prepared.apply_ns + int(moments["latency_ns"][0])
+        return (self.facts.load_ns or 0) + (self.facts.apply_ns or 0) + int(moments["latency_ns"][0])
 
-    def _sampled(self) -> list[Instrument]:
-        known = instruments()
-        chosen = []
-        for name in self.config.profilers:
-            instrument = known[name]
-            why = instrument.check()
-            if why is not None:
-                self._trouble.append(Unavailable(name, why))
-            elif instrument.period_s is not None:
-                chosen.append(instrument)
-        return chosen
+
+def _merged(probes: Mapping[str, Any], readings: Mapping[str, Any]) -> dict[str, Any]:
+    """What probes and sampled readings told, by instrument; some instruments are both."""
+    merged: dict[str, Any] = {}
+    for name in (*probes, *(name for name in readings if name not in probes)):
+        ours, theirs = probes.get(name, {}), readings.get(name, {})
+        merged[name] = {**ours, **theirs}
+        missing = {**ours.get("missing", {}), **theirs.get("missing", {})}
+        if missing:
+            merged[name]["missing"] = missing
+    return merged
 
 
 def default_name(config: RunConfig, facts: RunFacts) -> str:
     """What a run is called until someone names it: its model and its passes."""
     passes = " + ".join(report.title for report in facts.passes) or config.model.dtype
     return f"{facts.model.name if facts.model else config.model.spec} · {passes}"
-
-
-def _never_measured(config: RunConfig) -> tuple[Unavailable, ...]:
-    """What people look for and this version or this run does not measure."""
-    why = [Unavailable("cycles", "this version does not read the processor's cycle counters")]
-    why.append(Unavailable("energy", "this version does not read energy counters"))
-    if "layer_clock" not in config.profilers:
-        why.append(Unavailable("layers", "the layer clock was switched off for this run"))
-    return tuple(why)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """Runs the warm-up and the measured requests of one run, and reads the text as it grows."""
+    """Makes requests of one model, and reads the text as it grows."""
 
     def __init__(
         self, loaded: LoadedModel, subject: Subject, workload: WorkloadConfig, prompt: Prompt, recorder: Recorder
@@ -29,13 +29,7 @@ class Requests:
         self._recorder = recorder
         self._moments: Moments | None = None
         self._prompt_length = 0
-
-    def run(self, moments: Moments) -> None:
-        """All requests, warm-up first. The very first one is tagged cold as well."""
-        self._moments = moments
-        for number in range(self._workload.warmup + self._workload.repeats):
-            tags = Tag.WARMUP if number < self._workload.warmup else Tag(0)
-            self._request(moments, tags | (Tag.COLD if number == 0 else Tag(0)))
+        self._new_tokens = workload.new_tokens
 
     def read_text(self) -> None:
         """Put the text so far where the faces see it; only called with the clock stopped."""
@@ -43,8 +37,23 @@ class Requests:
         if request is not None and request.sequences is not None and self._loaded.tokenizer is not None:
             self._recorder.live_text = self._decode(request.sequences[0, self._prompt_length :].tolist())
 
-    def _request(self, moments: Moments, tags: Tag) -> None:
-        moments.begin(tags, 0)
+    def make(
+        self, moments: Moments, tags: Tag, turns: tuple[bool, ...] | None = None, new_tokens: int | None = None
+    ) -> int | None:
+        """One request from its acceptance to its last token.
+
+        Args:
+            moments: frames the model's forward.
+            tags: of the request and its moments.
+            turns: which of its moments are traced, in turn; None: by their kind.
+            new_tokens: fewer than the workload's, for requests that are not measured.
+
+        Returns:
+            Its latency in ns without pauses (E2E); None if not every token became visible.
+        """
+        self._moments = moments
+        self._new_tokens = min(new_tokens or self._workload.new_tokens, self._workload.new_tokens)
+        moments.begin(tags, 0, turns)
         finished = False
         result: Any = None
         try:
@@ -66,11 +75,12 @@ class Requests:
             if result is not None and moments.request is not None:
                 self._recorder.output(self._output(moments.request.row, result, finished=finished))
             self.read_text()
+        return moments.latency_ns
 
     def _generate(self, moments: Moments, inputs: Inputs) -> torch.Tensor:
         from transformers import StoppingCriteriaList
 
-        count = self._workload.new_tokens
+        count = self._new_tokens
         result: torch.Tensor = self._subject.model.generate(
             **inputs.tensors,
             max_new_tokens=count,

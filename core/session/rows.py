@@ -25,7 +25,9 @@ from profilers.trace import (
     Track,
 )
 
-_WORDS = {column: "[" + ", ".join(f"'{word}'" for word in words) + "]" for column, words in (("kind", KINDS), ("place", PLACES))}
+_WORDS = {
+    column: "[" + ", ".join(f"'{word}'" for word in words) + "]" for column, words in (("kind", KINDS), ("place", PLACES))
+}
 """Columns that are numbers in memory and words in the file."""
 _NEVER_MISSING = {"tags", "request", "step", "track", "time_ns", "name"}
 

@@ -38,6 +38,7 @@ class TrialPart:
     order: tuple[int, ...] = ()
     floors: Mapping[str, float] = field(default_factory=dict)
     same: bool = False
+    most_rounds: int = 60  # the cap it began with, which the verdicts' looks were planned for
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class RunFacts:
     planned_moments: int = 0
     unavailable: tuple[Unavailable, ...] = ()
     instruments: Mapping[str, Any] = field(default_factory=dict)  # by id: source, period, threads counted and the like
-    phase_peak_bytes: Mapping[str, int] = field(default_factory=dict)  # resident peak while loading, warming up, prefill, decode
+    phase_peak_bytes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # resident peak while loading, warming up, prefill, decode
     warmup_done: str | None = None  # how warm-up ended: "3 requests within 5 %", "as asked", "cap of 20 reached"
     stopped: str | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
     competitors: tuple[str, ...] = ()  # other processes that computed meanwhile, busiest first: "cc1plus (61 % of a core)"

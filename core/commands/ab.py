@@ -1,0 +1,161 @@
+"""``tickscope ab``: two or more configurations take turns until it is plain which is faster, or that it cannot be told.
+
+``--json`` writes, with the fields of ``Verdict`` and ``LayerVerdict`` in ``core.analysis.verdict`` and of ``run --json``::
+
+    {"schema": 1,
+     "trial": {"id": "", "same": false, "rounds": 14, "order": [0, 1, 1, 0], "most_rounds": 60, "most_seconds": 300.0},
+     "sides": [{... as run --json ...}],
+     "verdicts": [{"side": 1, "name": "B", "metrics": {"tpot_ns": {"metric": "tpot_ns", "word": "faster", "ratio": 0.93,
+                   "low": 0.9, "high": 0.97, "n": 11, "floor": 0.0, "decided": true, "hopeless": false, "why": ""}}}],
+     "layers": [{"side": 1, "path": "", "stage": "", "kind": "decode", "ratio": 0.9, "low": 0.8, "high": 1.0,
+                 "word": "can't tell", "a_ns": 0, "b_ns": 0, "n": 3}],
+     "kernels": [{"side": 0, "name": "A", "names": [], "only_here": []}],
+     "floors": {"tpot_ns": 0.008}, "stopped": "decided"}
+
+Ratios are side over A of times: below 1 is faster. ``low`` and ``high`` are null while there are too few rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.commands.configure import SIDES, trial_config
+from core.config import DTYPES, ModelConfig, RunConfig, TrialConfig, WorkloadConfig
+
+if TYPE_CHECKING:
+    from core.engine.trial import TrialState
+
+NEW_TOKENS = 16
+"""Shorter requests take turns more often, so that a change of the machine's mood falls on all sides alike."""
+
+_SHOWN = "abc"  # in --help; the others work alike
+
+
+def arguments(one: argparse.ArgumentParser) -> None:
+    """The switches of ``tickscope ab``."""
+    _sides(one)
+    _model(one)
+    _workload(one)
+    limits = one.add_argument_group("when to stop")
+    rounds, seconds = TrialConfig.most_rounds, TrialConfig.most_seconds
+    limits.add_argument(
+        "--most-rounds", type=int, default=rounds, metavar="N", help=f"a round is one request of every side (default: {rounds})"
+    )
+    limits.add_argument(
+        "--most-seconds",
+        type=float,
+        default=seconds,
+        metavar="S",
+        help=f"of measuring, all sides together (default: {seconds:.0f})",
+    )
+    default = ", ".join(RunConfig(ModelConfig("package:any")).profilers)
+    results = one.add_argument_group("observation and results")
+    results.add_argument(
+        "--profiler",
+        dest="profilers",
+        action="append",
+        metavar="ID",
+        help=f"instrument, again for more; none for none (default: {default})",
+    )
+    results.add_argument("--out", type=Path, metavar="FILE", help="session file that the sides are added to as runs")
+    results.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="JSON instead of the report, or into FILE beside it"
+    )
+
+
+def _sides(one: argparse.ArgumentParser) -> None:
+    sides = one.add_argument_group("sides")
+    for side in SIDES:
+        what = "passes of side A, which the others are compared with (default: none)"
+        if side != "a":
+            what = f"passes of side {side.upper()}: ID or ID:key=value,..., several separated by spaces; none for none"
+        told = what if side in _SHOWN else argparse.SUPPRESS
+        sides.add_argument(f"--{side}", nargs="*", action="extend", metavar="PASS", help=told)
+    sides.add_argument("--aa", action="store_true", help="side A against itself: finds and keeps this machine's noise floor")
+    for side in SIDES:
+        dtype, threads = f"weights of side {side.upper()}", f"processor threads of side {side.upper()}"
+        if side not in _SHOWN:
+            dtype = threads = argparse.SUPPRESS
+        sides.add_argument(f"--dtype-{side}", choices=DTYPES, help=dtype)
+        sides.add_argument(f"--threads-{side}", type=int, metavar="N", help=threads)
+
+
+def _model(one: argparse.ArgumentParser) -> None:
+    model = one.add_argument_group("model and target, of all sides")
+    model.add_argument(
+        "--model", required=True, metavar="SPEC", help="package:NAME, a folder, a .gguf file, hub:ORG/NAME or arch:TYPE"
+    )
+    model.add_argument("--dtype", choices=DTYPES, default="float32", help="how weights are loaded (default: float32)")
+    model.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that comes with the model: it can do anything"
+    )
+    model.add_argument("--allow-pickle", action="store_true", help="load pickled weights: a malicious file can run any code")
+    model.add_argument("--force", action="store_true", help="load although the model does not seem to fit")
+    model.add_argument("--target", default="cpu", metavar="ID", help="where to run (default: cpu)")
+    model.add_argument("--threads", type=int, metavar="N", help="processor threads (default: torch's)")
+
+
+def _workload(one: argparse.ArgumentParser) -> None:
+    asked = WorkloadConfig()
+    what = one.add_argument_group("workload, of all sides")
+    prompt = what.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
+    prompt.add_argument("--prompt-file", type=Path, metavar="F", help="read the prompt from a UTF-8 text file")
+    prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
+    what.add_argument("--new-tokens", type=int, default=NEW_TOKENS, metavar="N", help=f"default: {NEW_TOKENS}")
+    what.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")
+    what.add_argument("--warmup", type=int, metavar="N", help="requests of each side that never count (default: until settled)")
+    what.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
+
+
+def ab(args: argparse.Namespace) -> int:
+    """Carry the trial out and report it; what was measured before a cancel or a failure is reported and kept as well."""
+    from core.commands.following import interrupts
+    from core.commands.output import check_folder, note
+
+    config = trial_config(args)
+    json_file = Path(args.json) if args.json not in (None, "-") else None
+    for path in (args.out, json_file):
+        if path is not None:
+            check_folder(path)
+    with interrupts() as stop:
+        status, state = carry_out(config, args.out, stop, debug=getattr(args, "debug", False))
+    if state is not None and state.runs:
+        if args.out is not None:
+            note(f"Kept in {args.out} as runs {', '.join(str(run.id) for run in state.runs)}.")
+        _tell(state, as_json=args.json == "-", json_file=json_file)
+    return status
+
+
+def carry_out(
+    config: TrialConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
+) -> tuple[int, TrialState | None]:
+    """Exit status, and the trial as far as it came (None: it never began)."""
+    from core.commands.following import Progress, follow
+    from core.commands.trial_report import standing
+    from core.program import Program
+
+    program = Program(session, keep_session=session is not None)
+    try:
+        program.start_trial(config)
+        status = follow(program, Progress(), stop, debug, lambda: standing(program.status, program.trial))
+        return status, program.trial
+    finally:
+        program.close()
+
+
+def _tell(state: TrialState, *, as_json: bool, json_file: Path | None) -> None:
+    from core.commands.output import json_text, note, write, write_file, write_json
+    from core.commands.trial_report import text, trial_json
+
+    result: dict[str, Any] = trial_json(state)
+    if json_file is not None:
+        write_file(json_file, json_text(result))
+        note(f"JSON written to {json_file}.")
+    if as_json:
+        write_json(result)
+    else:
+        write(text(result))

@@ -1,0 +1,46 @@
+"""Preparation: from a run's configuration to a model with its passes and a recording that waits for its first request."""
+
+from __future__ import annotations
+
+from core.config import RunConfig, TargetConfig
+from core.engine.gate import Gate
+from core.engine.holder import Holder, Prepared
+from core.engine.recording import Recording
+from core.engine.workload import Prompt, check_memory
+from core.errors import Refusal
+from core.passes import plan
+from core.progress import Progress
+from core.targets.base import TargetFacts, targets
+
+
+def probed(target: TargetConfig) -> TargetFacts:
+    """The target's facts; ``Refusal`` where it cannot be used."""
+    import torch  # noqa: F401 - with torch in memory a target's answer is final
+
+    facts = targets.get(target.id).probe()
+    if not facts.available:
+        raise Refusal(f"{facts.title} cannot be used: {facts.reason}; choose another target.")
+    return facts
+
+
+def prepare(config: RunConfig, holder: Holder, progress: Progress) -> Prepared:
+    """The model of ``config``, which ``holder`` has loaded, with its passes applied.
+
+    Raises:
+        Refusal: a pass cannot be used here, or the workload fits neither the context nor the memory.
+    """
+    assert holder.loaded is not None
+    target = targets.get(config.target.id)
+    facts = target.probe()
+    plan.refuse_impossible(config.passes, holder.loaded.facts, facts)
+    length = Prompt(holder.loaded, config.workload, target.device).length()
+    prepared = holder.prepare(config, facts, length, progress)
+    if target.device == "cpu" and not config.model.force:
+        check_memory(prepared.subject.model, config.workload.batch, length, prepared.subject.max_length)
+    return prepared
+
+
+def recording(config: RunConfig, prepared: Prepared, gate: Gate, progress: Progress) -> Recording:
+    """A recording of that run, with nothing recorded yet."""
+    target = targets.get(config.target.id)
+    return Recording(config, prepared, (target, target.probe()), gate, progress)

@@ -1,0 +1,63 @@
+"""Where a run or a trial stands, in the words and numbers of the status bar."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.engine.notice import Status
+from core.engine.recording import Recording
+from core.engine.trial import NAMES, Trial
+from profilers.trace import Tag
+
+RECENT = 64
+"""Moments that "time left" is estimated from."""
+
+
+def run_status(state: str, recording: Recording) -> Status:
+    """Request and moment; "compiling" while a graph is compiled, with no time left, since nobody knows it."""
+    recorder, workload = recording.recorder, recording.config.workload
+    requests, measured = recorder.requests.count, recording.measured_requests
+    warming = recording.facts.warmup_done is None
+    if warming:
+        text = f"warm-up {requests}" + (f" of {workload.warmup}" if workload.warmup is not None else "")
+    elif recording.facts.stopped is not None:
+        return Status(state, "naming operators and kernels")
+    else:
+        text = f"repeat {measured + 1}" + (f" of {workload.repeats}" if workload.repeats is not None else "")
+    done, planned = recorder.moments.count, recording.facts.planned_moments
+    fraction = min(1.0, done / planned) if planned else None
+    text += _step(recording)
+    if recording.compiling:
+        return Status(state, f"{text} · compiling", fraction)
+    return Status(state, text, fraction, None if warming else _seconds(recording, max(0, planned - done)))
+
+
+def trial_status(state: str, trial: Trial) -> Status:
+    """Round, side and moment; the fraction is that of the cap, which is rarely reached."""
+    active = trial.active
+    if active is None:
+        return Status(state, "getting the sides ready")
+    side = NAMES[next((number for number, run in enumerate(trial.recordings) if run is active), 0)]
+    if not trial.round:
+        return Status(state, f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else ""))
+    fraction = min(1.0, trial.round / trial.most_rounds)
+    text = f"round {trial.round} of at most {trial.most_rounds} · {side}{_step(active)}"
+    return Status(state, text, fraction)
+
+
+def _step(recording: Recording) -> str:
+    """Which moment of its request is under way, for requests of several."""
+    steps = recording.config.workload.new_tokens
+    request = recording.recorder.moments.view()["request"]
+    if steps < 2 or (recording.facts.model is not None and recording.facts.model.task != "text-generation"):
+        return ""
+    done = int((request[-steps:] == recording.recorder.requests.count - 1).sum()) if len(request) else 0
+    return f" · moment {min(done + 1, steps)} of {steps}"
+
+
+def _seconds(recording: Recording, moments: int) -> float | None:
+    """Time for so many more moments at the pace of the latest that compiled nothing."""
+    view = recording.recorder.moments.view()
+    calm = (view["tags"][-RECENT:] & int(Tag.COMPILE)) == 0
+    took = (view["duration_ns"][-RECENT:] + view["paused_ns"][-RECENT:])[calm]
+    return float(np.mean(took)) * moments / 1e9 if len(took) else None
