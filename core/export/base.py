@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.registry import Registry
 from core.session.run import Run
@@ -27,6 +27,15 @@ class Exporter(Protocol):
         A format that makes several files takes ``path`` as a folder if it is one or has no suffix, else as a pattern:
         ``out.png`` gives ``out-latency.png``, ``out-memory.png`` and so on.
         """
+        ...
+
+
+@runtime_checkable
+class WarningExporter(Protocol):
+    """A format whose files may be too large for the programs that read them."""
+
+    def warning(self, path: Path) -> str | None:
+        """What to know before a written file is opened elsewhere, as a sentence, or None."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Exports a run's tables as CSV files: moments, layers, requests, counter samples and what each chart shows."""
+"""Exports a run's tables as CSV files: moments, layers, requests, operators, counter samples and what each chart shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from core.analysis.operators import operator_columns
 from core.analysis.series import layer_rows, memory, stages
 from core.export.base import exporters
 from core.export.files import names, write_table
@@ -51,6 +52,7 @@ TABLES: Mapping[str, Callable[[Run], Table]] = {
     "stages": lambda run: stages(run).table(),
     "memory": lambda run: memory(run).table(),
     "counters": counters_table,
+    "operators": operator_columns,
 }
 
 

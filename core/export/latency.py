@@ -8,6 +8,7 @@ import numpy as np
 
 from core import units
 from core.analysis import series
+from core.analysis.drawn import without_profiled
 from core.export.look import Frame, Look, font, frame
 from core.export.parts import beside, dots, nice
 from core.session.run import Run
@@ -16,7 +17,7 @@ from profilers.trace import KINDS, Array
 
 def draw_latency(run: Run, theme: str) -> Frame:
     """Latency per moment: clean filled, traced hollow, perturbed crossed, warm-up pale; what is off the scale is counted."""
-    shown = series.latency(run)
+    shown, _ = without_profiled(run)
     chart = frame("Latency per moment", run, theme)
     value = np.where(np.isnan(shown.latency_ms), shown.duration_ms, shown.latency_ms)
     if not len(value):
@@ -30,7 +31,7 @@ def draw_latency(run: Run, theme: str) -> Frame:
     if shown.clean_median_ms is not None:
         axes.axhline(shown.clean_median_ms, color=chart.look.text, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         beside(chart, axes, shown.clean_median_ms, f"median\n{units.duration(shown.clean_median_ms * 1e6)}")
-    width = max(len(value), shown.planned if run.facts.status == "running" else 0)
+    width = max(int(shown.moment[-1]) + 1, shown.planned if run.facts.status == "running" else 0)
     axes.set_xlim(-0.01 * width - 0.5, 1.01 * width - 0.5)
     axes.set_ylim(0, top)
     chart.ticks(axes.xaxis, *nice(0, width - 1, 8, whole=True))

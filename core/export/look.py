@@ -43,7 +43,7 @@ def _look(card: str, grid: str, text: str, muted: str, series: tuple[str, ...], 
         kinds={"prefill": orange, "prefill_chunk": orange, "decode": blue, "verify": purple, "forward": blue},
         series=series,
         stages={"attention": blue, "mlp": green, "head": orange, "norm": purple, "sample": pink} | dict.fromkeys(_SMALL, grey),
-        memory=dict(zip(("other", "weights", "kv_cache", "activations"), memory, strict=True)),
+        memory=dict(zip(("other", "framework", "weights", "kv_cache", "activations"), memory, strict=True)),
         perturbed=pink,
     )
 
@@ -57,7 +57,7 @@ LOOKS = {
         "#e6e9ee",
         "#98a2b3",
         ("#4ea1ff", "#3fc1a0", "#f2a541", "#c58af9", "#e86a8a", "#8f9bb0"),
-        ("#717b8d", "#4080c8", "#359881", "#bb833a"),
+        ("#717b8d", "#57606f", "#4080c8", "#359881", "#bb833a"),
     ),
     "light": _look(
         "#ffffff",
@@ -65,7 +65,7 @@ LOOKS = {
         "#1b2430",
         "#5d6b80",
         ("#1769d1", "#0b8468", "#b86e00", "#7c3fc4", "#b8325a", "#7a889c"),
-        ("#9ba6b5", "#518fdd", "#48a38e", "#ca9240"),
+        ("#9ba6b5", "#7d899a", "#518fdd", "#48a38e", "#ca9240"),
     ),
 }
 

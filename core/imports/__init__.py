@@ -1,0 +1,1 @@
+"""Ways into Tickscope: one file per format of other tools."""
