@@ -18,6 +18,9 @@ from PySide6.QtWidgets import (
 
 import resources
 from core.engine.notice import Notice
+from gui.bridge import ENDS, STARTS
+
+SHOWN = ("failed", "run_failed", "trial_failed", "refused", "warning", "busy")
 
 
 class Banner(QFrame):
@@ -67,10 +70,22 @@ class Banner(QFrame):
         self.anyway.clicked.connect(self._on_anyway)
         self.detail.hide()
         self.hide()
+        self._busy = False  # "busy" came, and what it was about is not over yet
+
+    def follow(self, notice: Notice) -> None:
+        """Show what people must see. That the machine is too busy comes just before a run begins, and stays beside it."""
+        if notice.kind in SHOWN and notice.text:
+            self.show_notice(notice)
+            self._busy = notice.kind == "busy"
+        elif notice.kind in ("loaded", *STARTS):
+            if not self._busy:
+                self.hide()
+        elif notice.kind in ENDS:
+            self._busy = False
 
     def show_notice(self, notice: Notice) -> None:
         """Say it, with a Details button where there is a traceback and "Load anyway" where that is allowed."""
-        kind = {"warning": "warning", "refused": "refused"}.get(notice.kind, "failed")
+        kind = {"warning": "warning", "busy": "warning", "refused": "refused"}.get(notice.kind, "failed")
         if self.property("kind") != kind:
             self.setProperty("kind", kind)
             self.style().unpolish(self)

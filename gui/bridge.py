@@ -22,6 +22,7 @@ from core.analysis.summary import summarize
 from core.engine.notice import Notice, Status
 
 if TYPE_CHECKING:
+    from core.engine.trial import TrialState
     from core.program import Program
     from core.session.run import Run
     from gui.view_state import ViewState
@@ -40,6 +41,9 @@ MS = 1_000_000
 
 FastView = Callable[["Run"], None]
 SlowView = Callable[["Run", dict[str, Any]], None]
+TrialView = Callable[["TrialState | None"], None]
+STARTS = ("run_started", "trial_started")
+ENDS = ("run_finished", "run_cancelled", "run_failed", "trial_finished", "trial_cancelled", "trial_failed")
 
 
 class Bridge(QObject):
@@ -59,6 +63,8 @@ class Bridge(QObject):
         self.pauses = 0
         self._fast: list[FastView] = []
         self._slow: list[SlowView] = []
+        self._trial: list[TrialView] = []
+        self._in_trial = False
         self._polls: list[Callable[[], None]] = []
         self._last = Status()
         self._summary: tuple[Run, dict[str, Any]] | None = None
@@ -89,6 +95,10 @@ class Bridge(QObject):
     def add_slow(self, view: SlowView) -> None:
         """Call ``view(run, summary)`` at most twice a second while a run is going, and once with intervals at its end."""
         self._slow.append(view)
+
+    def add_trial(self, view: TrialView) -> None:
+        """Call ``view(state)`` with the trial, at most twice a second while one is going (in pauses), and once at its end."""
+        self._trial.append(view)
 
     def tick(self) -> None:
         """What the timer does: notices, state changes, finished background work, and asking for a pause."""
@@ -128,6 +138,7 @@ class Bridge(QObject):
         if run is not None:
             self._show_fast(run)
             self._show_slow(run)
+        self._show_trial()
 
     def close(self) -> None:
         """Stop the timer and let go of the worker. The program itself is closed by who made it."""
@@ -162,12 +173,17 @@ class Bridge(QObject):
 
     def _on_notice(self, notice: Notice) -> None:
         """A run's beginning and end come by notice: a short run may be over between two looks at the status."""
-        if notice.kind == "run_started":
+        if notice.kind in STARTS:
+            self._in_trial = notice.kind == "trial_started"
             self.state.follow()
             self._asked_ns = None
             self._slow_ns = 0
-        elif notice.kind in ("run_finished", "run_cancelled", "run_failed"):
+        elif notice.kind in ENDS:
+            self._in_trial = False
             self._asked_ns = None
+            self._show_final()
+        elif notice.kind == "imported":  # it is what ``live`` gives until the next run
+            self.state.follow()
             self._show_final()
 
     def _ask(self, status: Status) -> None:
@@ -217,6 +233,8 @@ class Bridge(QObject):
         else:  # in pauses of their own: curves and texts together would take too long for one
             self._slow_ns = self._pause_ns
             self._show_slow(run)
+            if self._in_trial:
+                self._show_trial()
             self.status.emit(self.program.status)
             self._poll()
             self.live_text.emit(self.program.live_text)
@@ -250,6 +268,11 @@ class Bridge(QObject):
     def _show_fast(self, run: Run) -> None:
         for view in self._fast:
             view(run)
+
+    def _show_trial(self) -> None:
+        state = self.program.trial
+        for view in self._trial:
+            view(state)
 
     def _show_slow(self, run: Run) -> None:
         """Slow views, with the full summary if it is known for this very run, else with one without intervals."""

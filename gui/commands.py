@@ -10,22 +10,29 @@ from gui.header import Command, theme_commands
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
 
+IMPORT_HINT = "A .json or .json.gz trace of torch.profiler becomes a run of this session"
+TRIAL_HINT = "The sides chosen in Compare take turns, request by request, until it is plain which is faster"
+FLOOR_HINT = "Side A against itself: what differs then is this machine's noise, and smaller differences mean nothing"
+
 
 def commands(window: MainWindow, views: Sequence[str]) -> list[Command]:
     """All menu entries, in order."""
     files = window.files
     file_menu = [
-        Command("File", "newSession", "New session", files.new_session, ("Ctrl+N",)),
+        Command("File", "newSession", "New session", files.new_session, ("Ctrl+N",), hint="Its file comes with the first run"),
         Command("File", "openSession", "Open session…", files.open_session, ("Ctrl+O",)),
         Command("File", "saveSessionAs", "Save session as…", files.save_session_as, ("Ctrl+Shift+S",)),
-        Command("File", "exportRun", "Export run…", files.export_run, ("Ctrl+E",), separated=True),
+        Command("File", "importTrace", "Import trace…", files.import_trace, ("Ctrl+I",), separated=True, hint=IMPORT_HINT),
+        Command("File", "exportRun", "Export run…", files.export_run, ("Ctrl+E",), hint="Of the run on show"),
         Command("File", "quit", "Quit", window.close, ("Ctrl+Q",), separated=True),
     ]
     run_menu = [
         Command("Run", "loadModel", "Load", window.work.load, ("Ctrl+L",)),
         Command("Run", "unloadModel", "Unload", window.work.unload, ("Ctrl+U",)),
-        Command("Run", "startRun", "Run", window.work.start, ("F5",), separated=True),
-        Command("Run", "cancelRun", "Cancel", window.work.cancel, ("Esc",)),
+        Command("Run", "startRun", "Run", window.work.start, ("F5",), separated=True, hint="Measure what the sidebar says"),
+        Command("Run", "runTrial", "Start A/B", window.start_trial, ("Ctrl+F5",), hint=TRIAL_HINT),
+        Command("Run", "runFloor", "Measure noise floor", window.start_floor, ("Ctrl+F6",), hint=FLOOR_HINT),
+        Command("Run", "cancelRun", "Cancel", window.work.cancel, ("Esc",), separated=True, hint="What was measured is kept"),
     ]
     view_menu = [
         Command("View", f"view{number}", view, lambda n=number: window.switch_view(n - 1), (str(number),), group="views")  # type: ignore[misc]  # mypy cannot infer a lambda's default

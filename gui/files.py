@@ -1,4 +1,4 @@
-"""What the File menu does: sessions are opened, begun and copied, runs exported; all off the GUI thread."""
+"""What the File menu does: sessions are opened, begun and copied, traces imported, runs exported; all off the GUI thread."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gui.view_state import ViewState
 
 SESSIONS = "Tickscope session (*.tickscope)"
+TRACES = "Kineto or Chrome trace (*.json *.json.gz *.gz)"
+TRACE_SUFFIXES = (".json", ".json.gz")
 
 
 def ask_open(parent: QWidget, title: str, filters: str) -> Path | None:
@@ -41,6 +43,7 @@ class Files:
         self._bridge = bridge
         self._state = state
         self._parent = parent
+        self._waiting: list[tuple[Callable[[], Any], Callable[[Future[Any]], None]]] = []  # the first is being done
 
     def new_session(self) -> None:
         """Begin another session; its file is made with the first run."""
@@ -63,6 +66,28 @@ class Files:
             path = answer[0].with_suffix(".tickscope")
             done = Notice("session_changed", f"The session was saved as {path.name}.")
             self._do(lambda: store.save_as(path), f"{path.name} could not be written", done)
+
+    def import_trace(self, path: Path | None = None) -> None:
+        """Make a run of a trace that another profiler wrote; the notice "imported" tells when it is there."""
+        if self._program.busy:
+            self._tell(Notice("refused", "Something is going on; import the trace when it is over, or cancel it (Esc)."))
+            return
+        chosen = path or self.ask_open(self._parent, "Import trace", TRACES)
+        if chosen is not None:
+            self._program.import_trace(chosen)
+            self._bridge.expect()
+
+    def open_dropped(self, path: Path, choose_model: Callable[[str], None]) -> None:
+        """What was dropped: a session is opened, a trace imported; a folder or a GGUF file becomes the chosen model."""
+        if path.suffix == ".tickscope":
+            self.open_session(path)
+        elif path.name.lower().endswith(TRACE_SUFFIXES):
+            self.import_trace(path)
+        elif path.is_dir() or path.suffix.lower() == ".gguf":
+            choose_model(str(path))
+        else:
+            what = "drop a model folder, a .gguf file, a .tickscope session or a .json trace"
+            self._tell(Notice("refused", f"{path.name} is no model; {what}."))
 
     def export_run(self) -> None:
         """Write the run on show in one of the export formats."""
@@ -98,7 +123,21 @@ class Files:
             else:
                 self._tell(Notice("failed", f"{trouble}: {error}", _trace(error)))
 
-        self._bridge.in_background(work, finished)
+        self._waiting.append((work, finished))
+        if len(self._waiting) == 1:
+            self._do_next()
+
+    def _do_next(self) -> None:
+        """One after the other, as asked for: of two changes of the session at once, either might be the last."""
+        work, finished = self._waiting[0]
+
+        def done(future: Future[Any]) -> None:
+            finished(future)
+            self._waiting.pop(0)
+            if self._waiting:
+                self._do_next()
+
+        self._bridge.in_background(work, done)
 
     def _tell(self, notice: Notice) -> None:
         self._bridge.notice.emit(notice)

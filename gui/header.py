@@ -14,7 +14,7 @@ from gui.theme import THEMES
 
 @dataclass(frozen=True)
 class Command:
-    """One menu entry. ``name`` is its object name; a group makes entries exclusive and checkable."""
+    """One menu entry. ``name`` is its object name, ``hint`` what it does; a group makes entries exclusive and checkable."""
 
     menu: str
     name: str
@@ -24,6 +24,7 @@ class Command:
     group: str = ""
     checkable: bool = False
     separated: bool = False
+    hint: str = ""
 
 
 class Header(QFrame):
@@ -88,6 +89,9 @@ class Header(QFrame):
             action = QAction(command.text, owner)
             action.setObjectName(command.name)
             action.setShortcuts([QKeySequence(keys) for keys in command.keys])
+            if command.hint:
+                action.setToolTip(command.hint)
+                action.setStatusTip(command.hint)
             action.setCheckable(bool(command.group) or command.checkable)
             if command.group:
                 self._groups.setdefault(command.group, QActionGroup(owner)).addAction(action)
@@ -99,6 +103,7 @@ class Header(QFrame):
     def _add_menu(self, title: str, owner: QWidget) -> QMenu:
         """Alt and the first letter open it, without the underline that Fusion would always draw under a mnemonic."""
         menu = self.menu_bar.addMenu(title)
+        menu.setToolTipsVisible(True)
         keys = QShortcut(QKeySequence(f"Alt+{title[0]}"), owner)
         keys.activated.connect(lambda: self.menu_bar.setActiveAction(menu.menuAction()))
         return menu

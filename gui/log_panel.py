@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPush
 from core.engine.notice import Notice
 
 MOST_LINES = 5000
+MARKS = {"failed": "! ", "run_failed": "! ", "trial_failed": "! ", "refused": "! ", "warning": "? ", "busy": "? "}
 
 
 class LogPanel(QFrame):
@@ -46,7 +47,7 @@ class LogPanel(QFrame):
 
     def add(self, notice: Notice) -> None:
         """One line, and the traceback indented under it."""
-        mark = {"failed": "! ", "run_failed": "! ", "refused": "! ", "warning": "? "}.get(notice.kind, "")
+        mark = MARKS.get(notice.kind, "")
         lines = [f"{datetime.now():%H:%M:%S}  {mark}{notice.text}"]
         lines += [f"          {line}" for line in notice.detail.rstrip().splitlines()]
         self.text.appendPlainText("\n".join(lines))

@@ -28,7 +28,7 @@ from core.session.run import Run
 from gui import theme
 from gui.about import show_about, show_schema
 from gui.banner import Banner
-from gui.bridge import Bridge
+from gui.bridge import ENDS, STARTS, Bridge
 from gui.commands import commands
 from gui.files import Files
 from gui.header import Header
@@ -39,6 +39,7 @@ from gui.setup.model_picker import STARTER
 from gui.setup.sidebar import BUSY, Choices, Sidebar
 from gui.status_bar import StatusBar
 from gui.view_state import ViewState
+from gui.wiring import wire
 from gui.work import Work
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 VIEWS = ("Live", "Layers", "Compare", "Sessions")
 SIZE = (1440, 900)
 LEAST = (980, 600)
+WHEN_IDLE = ("loadModel", "startRun", "runTrial", "runFloor", "newSession", "openSession", "saveSessionAs", "importTrace")
 
 
 class View(Protocol):
@@ -109,6 +111,14 @@ class MainWindow(QMainWindow):
         """Show a view by its number, from 0."""
         self.header.tabs.setCurrentIndex(number)
 
+    def show_compare(self, *, saved: bool) -> Any:
+        """The compare view, on its page of saved runs or of trials."""
+        self.build_views()
+        number = VIEWS.index("Compare")
+        self.switch_view(number)
+        self.views[number].show_saved(saved)
+        return self.views[number]
+
     def set_theme(self, name: str) -> None:
         """Choose "system", "light" or "dark"."""
         self.state.set_theme(name)
@@ -121,6 +131,14 @@ class MainWindow(QMainWindow):
         """A short run of the starter model."""
         self.sidebar.model.choose_spec(STARTER)
         self.work.start()
+
+    def start_trial(self) -> None:
+        """Begin the trial that the compare view has chosen, and show it."""
+        self.show_compare(saved=False).trial.setup.start()
+
+    def start_floor(self) -> None:
+        """Measure this machine's noise floor with an A/A trial, and show it."""
+        self.show_compare(saved=False).trial.setup.start_floor()
 
     def show_schema(self) -> None:
         """The tables of the session file, in a window of its own."""
@@ -140,16 +158,7 @@ class MainWindow(QMainWindow):
         for view in self.views:
             self.stack.addWidget(view)
             view.set_palette(self._colours)
-            if hasattr(view, "set_paint_meter"):
-                view.set_paint_meter(self.bridge.painted)
-            if hasattr(view, "notify"):
-                view.notify = self._tell
-            if hasattr(view, "in_background"):
-                view.in_background = self.bridge.in_background
-            if hasattr(view, "opened"):
-                view.opened.connect(lambda _run: self.switch_view(VIEWS.index("Live")))
-            if hasattr(view, "compared"):
-                view.compared.connect(lambda _pair: self.switch_view(VIEWS.index("Compare")))
+            wire(view, self)
         self._show_store()
         self.switch_view(min(self.settings.view, len(VIEWS) - 1))
         self._on_view(self.header.tabs.currentIndex())
@@ -205,9 +214,10 @@ class MainWindow(QMainWindow):
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._on_system_theme)
         self.bridge.notice.connect(self._on_notice)
         self.bridge.status.connect(self._on_status)
-        self.bridge.live_text.connect(self._on_live_text)
+        self.bridge.live_text.connect(lambda text: self._call_view("show_text", text))
         self.bridge.add_fast(lambda run: self._call_view("show_run", run))
         self.bridge.add_slow(lambda run, summary: self._call_view("show_slow", run, summary))
+        self.bridge.add_trial(lambda state: self._call_view("show_trial", state))
         self.bridge.add_poll(self._poll)
 
     def _restore(self, choices: Choices) -> None:
@@ -228,19 +238,18 @@ class MainWindow(QMainWindow):
     def _on_notice(self, notice: Notice) -> None:
         if notice.text:
             self.log.add(notice)
-        if notice.kind in ("failed", "run_failed", "refused", "warning") and notice.text:
-            self.banner.show_notice(notice)
-        elif notice.kind == "loaded":
-            self.banner.hide()
-        elif notice.kind == "run_started":
-            self.banner.hide()
+        self.banner.follow(notice)
+        if notice.kind in STARTS:
             self.sidebar.show_reports(())
         elif notice.kind == "session_changed":
             self._show_session()
-        if notice.kind in ("run_finished", "run_cancelled", "run_failed"):
+        elif notice.kind == "imported":
+            run = self.program.live()
+            self.switch_view(VIEWS.index("Live" if run is not None and len(run.trace.moments["kind"]) else "Layers"))
+        if notice.kind in ENDS:
             run = self.program.live()
             self.sidebar.show_reports(run.facts.passes if run is not None else ())
-        if notice.kind in ("run_started", "run_finished", "run_cancelled", "run_failed", "session_changed"):
+        if notice.kind in (*STARTS, *ENDS, "session_changed", "imported"):
             self._show_store()
         self._make_room()
         self._on_status(self.program.status)
@@ -255,21 +264,21 @@ class MainWindow(QMainWindow):
         self.status_bar.show_status(status, name)
         busy = status.state in BUSY
         actions = self.header.actions_by_name
-        for command in ("loadModel", "startRun", "newSession", "openSession", "saveSessionAs"):
+        for command in WHEN_IDLE:
             actions[command].setEnabled(not busy)
+        for view in self.views:
+            if hasattr(view, "show_status"):
+                view.show_status(status)
         actions["unloadModel"].setEnabled(not busy and loaded is not None)
         actions["cancelRun"].setEnabled(busy)
 
-    def _tell(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
         """A view has something to say that is no failure of the program: for the log, and the banner if it is open anyway."""
         self._on_notice(Notice("told", sentence))
 
     def _make_room(self) -> None:
         """The room above the views is there only while something stands in it."""
         self._banner_room.setVisible(not self.banner.isHidden() or not self.saved.isHidden())
-
-    def _on_live_text(self, text: str) -> None:
-        self._call_view("show_text", text)
 
     def _on_run_changed(self, run: Run | None) -> None:
         self.saved.show_run(run if not self.state.live else None)
@@ -359,14 +368,8 @@ class MainWindow(QMainWindow):
             event.acceptProposedAction()
 
     def open_path(self, path: Path) -> None:
-        """What was dropped: a session is opened, a folder or a GGUF file becomes the chosen model."""
-        if path.suffix == ".tickscope":
-            self.files.open_session(path)
-        elif path.is_dir() or path.suffix.lower() == ".gguf":
-            self.sidebar.model.choose_spec(str(path))
-        else:
-            sentence = f"{path.name} is no model; drop a model folder, a .gguf file or a .tickscope session."
-            self._on_notice(Notice("refused", sentence))
+        """What was dropped, or named when the program was started."""
+        self.files.open_dropped(path, self.sidebar.model.choose_spec)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         if self._closed:

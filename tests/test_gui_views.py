@@ -83,7 +83,7 @@ def test_tiles_show_the_summary(qtbot, state, run):
     assert readings["statTPOT"].sub.endswith(f"n {summary['metrics']['tpot_ns']['n']}")
     assert readings["statITL"].sub == f"median · {summary['metrics']['itl_ns']['n']} gaps"
     assert readings["statDecode"].unit == "tok/s"
-    assert readings["statPeakMemory"] == ("950", "MiB", "weights 257 MiB", "")
+    assert readings["statPeakMemory"][:4] == ("950", "MiB", "weights 257 MiB", "")
     assert readings["statObserver"].unit == "%"
     assert readings["statObserver"].tone in ("good", "warn")
 
@@ -192,9 +192,15 @@ def test_cards_fill_the_view_and_never_overlap(qtbot, state, run, size, columns)
     content = view.widget()
     if columns == 2:
         qtbot.waitUntil(lambda: content.size() == view.viewport().size() == view.size(), timeout=3000)
-    boxes = [card.geometry() for card in view._cards] + [view.tiles.geometry()]
-    for number, box in enumerate(boxes):
-        assert not any(box.intersects(other) for other in boxes[number + 1 :])
+
+    def geometries():
+        return [card.geometry() for card in view._cards] + [view.tiles.geometry()]
+
+    def overlap(boxes):
+        return any(box.intersects(other) for number, box in enumerate(boxes) for other in boxes[number + 1 :])
+
+    qtbot.waitUntil(lambda: not overlap(geometries()), timeout=3000)
+    boxes = geometries()
     assert len({box.x() for box in boxes[:6]}) == columns
     if columns == 2:
         assert max(box.bottom() for box in boxes) >= content.height() - 14
@@ -373,7 +379,7 @@ def test_layers_view_says_that_a_compiled_graph_hides_the_layers(qtbot, state, r
     show(view, replace(run, config=config, trace=replace(run.trace, moments=moments, spans=spans)))
     assert view.explanation == ""
     assert view.kind == "prefill"
-    assert view.note.text().startswith("No layer times of decode moments: compiled decode runs as one graph")
+    assert view.note.text().startswith("No layer times of decode moments: compiled decode ran as one graph")
 
 
 def test_thousands_of_layers(qtbot, state):
@@ -580,7 +586,7 @@ def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, 
     assert "→" in texts[1]
     # Half of 12 ms, but not half of the 0.4 ms outside the model.
     assert texts[2].startswith(("1.92× faster (", "1.93× faster (", "1.94× faster ("))
-    assert compare_view.badge.text() == "not interleaved: no verdict"
+    assert compare_view.badge.text().startswith("Recorded apart")
     assert not compare_view.badge.isHidden()
     assert "not interleaved" in compare_view.warnings.text()
 

@@ -177,9 +177,13 @@ class Chart(Card):
 
     def table(self) -> Mapping[str, Sequence[Any]]:
         """The drawn data as columns of equal length, for the clipboard: the same as in the CSV file."""
+        return {} if self.run is None else self.table_of(self.run)
+
+    def table_of(self, run: Run) -> Mapping[str, Sequence[Any]]:
+        """What this chart shows of a run, as columns of equal length. Any thread may ask."""
         from core.export.figures import chart_table
 
-        return {} if self.run is None else chart_table(self.figure_name, self.run)
+        return chart_table(self.figure_name, run)
 
     def picture(self) -> QPixmap:
         """The card as it looks now, without its menu button."""

@@ -19,7 +19,7 @@ def lookup_table() -> np.ndarray:
 
 
 class ColourBar(Painted):
-    """A narrow upright scale from 0 to ``limit`` milliseconds. ``open_ended``: its top colour also stands for more."""
+    """A narrow upright scale from 0 to ``limit``, in ``unit``. ``open_ended``: its top colour also stands for more."""
 
     WIDTH = 12
 
@@ -27,6 +27,7 @@ class ColourBar(Painted):
         super().__init__(parent)
         self.limit = 1.0
         self.open_ended = False
+        self.unit = "ms"
         self._text = QColor("#808080")
         table = np.ascontiguousarray(lookup_table()[::-1]).reshape(256, 1, 3)
         self._gradient = QImage(table.tobytes(), 1, 256, 3, QImage.Format.Format_RGB888).copy()
@@ -39,16 +40,17 @@ class ColourBar(Painted):
         values = [step * spacing for step in range(int(self.limit / spacing + 1e-9) + 1)]
         top = values[-1]
         sign = "≥ " if self.open_ended and top >= self.limit * 0.999 else ""
-        return [f"{sign}{plain_number(top, spacing)} ms", *(plain_number(value, spacing) for value in reversed(values[:-1]))]
+        highest = f"{sign}{plain_number(top, spacing)} {self.unit}".rstrip()
+        return [highest, *(plain_number(value, spacing) for value in reversed(values[:-1]))]
 
     def set_palette(self, palette: Palette) -> None:
         self._text = QColor(palette.muted)
         self.update()
 
-    def set_scale(self, limit: float, open_ended: bool) -> None:
-        """Where the scale ends, in ms."""
-        if (limit, open_ended) != (self.limit, self.open_ended):
-            self.limit, self.open_ended = limit, open_ended
+    def set_scale(self, limit: float, open_ended: bool, unit: str = "ms") -> None:
+        """Where the scale ends, in ``unit``."""
+        if (limit, open_ended, unit) != (self.limit, self.open_ended, self.unit):
+            self.limit, self.open_ended, self.unit = limit, open_ended, unit
             self.update()
 
     def draw(self, painter: QPainter) -> None:

@@ -1,15 +1,17 @@
-"""The layer clock: one row per layer of the outline, one column per traced moment, colour for the time."""
+"""The layer clock: one row per layer of the outline, one column per traced moment, colour for time, cycles or IPC."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QRectF, Signal
-from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QWidget
+from PySide6.QtGui import QAction, QActionGroup
+from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QMenu, QToolButton, QWidget
 
-from core import units
 from core.analysis import series
 from core.analysis.select import main_kind
 from core.session.run import Run
@@ -17,6 +19,7 @@ from gui.charts.axis import Axis, nice_limit, plain_number
 from gui.charts.card import Chart
 from gui.charts.colours import ColourBar, lookup_table
 from gui.charts.plot import Plot
+from gui.charts.quantities import QUANTITIES, missing_count, scale_of, written
 from gui.theme import Palette
 from profilers.trace import KINDS
 
@@ -67,7 +70,9 @@ class LayerHeat(Chart):
         layout.addWidget(self.plot, 1)
         layout.addWidget(self.bar)
         self.series: series.HeatSeries | None = None
-        self.limit_ms = 0.0
+        self.quantity = "time"  # what was asked for; a run that has none of it shows its time
+        self.limit = 0.0
+        self._build_switch()
         self.image = pg.ImageItem(axisOrder="row-major")
         self.image.setLookupTable(lookup_table())
         self.plot.addItem(self.image, ignoreBounds=True)
@@ -75,7 +80,7 @@ class LayerHeat(Chart):
         self._selected = ""
         self._partial = ""  # why only some moments have layers
         self._capacity = 0
-        self._run_key: tuple[int, str] | None = None
+        self._run_key: tuple[int, str, str] | None = None
         self._frame = QGraphicsRectItem()
         self._frame.setZValue(10)
         self._frame.hide()
@@ -84,9 +89,37 @@ class LayerHeat(Chart):
         self.plot.pointer_left.connect(lambda: self.plot.say("", 0, 0))
         self.plot.clicked.connect(self._click)
         self.plot.stepped.connect(self._step)
-        self.full_range = self.menu.addAction("Colours up to the slowest layer")
+        self.full_range = self.menu.addAction("Colours up to the highest layer")
         self.full_range.setCheckable(True)
         self.full_range.toggled.connect(self._rescale)
+
+    def _build_switch(self) -> None:
+        self.quantity_button = QToolButton(self)
+        self.quantity_button.setObjectName("heatQuantity")
+        self.quantity_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.quantity_button.setAccessibleName("What the colour stands for")
+        self.quantity_button.setToolTip("What the colour stands for")
+        self.quantity_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        menu = QMenu(self.quantity_button)
+        menu.setToolTipsVisible(True)
+        self.quantity_actions: dict[str, QAction] = {}
+        group = QActionGroup(self)
+        for name, quantity in QUANTITIES.items():
+            action = menu.addAction(quantity.title)
+            action.setCheckable(True)
+            action.setChecked(name == self.quantity)
+            action.triggered.connect(lambda _=False, chosen=name: self.choose_quantity(chosen))
+            group.addAction(action)
+            self.quantity_actions[name] = action
+        self.quantity_button.setMenu(menu)
+        self.quantity_button.hide()
+        self.head_buttons.append(self.quantity_button)
+        self.head.insertWidget(self.head.indexOf(self.menu_button), self.quantity_button)
+
+    def choose_quantity(self, quantity: str) -> None:
+        """Colour by another quantity."""
+        self.quantity = quantity
+        self._rescale()
 
     @property
     def selected_row(self) -> int | None:
@@ -100,7 +133,7 @@ class LayerHeat(Chart):
         row = self.selected_row
         self._frame.setVisible(row is not None)
         if row is not None:
-            columns = 1 if self.series is None else self.series.milliseconds.shape[1]
+            columns = 1 if self.series is None else self.series.values.shape[1]
             self._frame.setRect(QRectF(0, row, columns, 1))
         if row is not None:
             self.set_note(f"{self._selected} selected", "1 selected")
@@ -110,12 +143,16 @@ class LayerHeat(Chart):
             self.set_note("layer × traced moment", "layer × moment")
 
     def draw(self, run: Run) -> str | None:
-        data = series.heat(run)
-        if not data.milliseconds.size:
+        data = series.heat(run, quantity=self.quantity)
+        if self.quantity not in data.quantities:
+            data = series.heat(run)
+        self.quantity_button.setVisible(bool(data.values.size))
+        if not data.values.size:
             return hidden_layers(run, main_kind(run.trace.moments)) or NOTHING_YET
-        key = (run.id, run.created)
+        self._offer_quantities(run, data)
+        key = (run.id, run.created, data.quantity)
         if key != self._run_key:
-            self._run_key, self.limit_ms, self._capacity = key, 0.0, 0
+            self._run_key, self.limit, self._capacity = key, 0.0, 0
             self.plot.user_ranged = False
         self.series = data
         self.columns.show_moments(data.moments)
@@ -124,7 +161,7 @@ class LayerHeat(Chart):
             self._paths = paths
             self.plot.left.name_values(data.labels)
         self._set_limit(data, run)
-        rows, count = data.milliseconds.shape
+        rows, count = data.values.shape
         running = run.facts.status == "running"
         expected = max(run.facts.planned_moments // 2, self._capacity) if running else 0
         self._capacity = count if not running else max(expected, count if count <= expected else math.ceil(count * 1.25))
@@ -135,33 +172,46 @@ class LayerHeat(Chart):
         self.select_layer(self._selected)
         return None
 
+    def table_of(self, run: Run) -> Mapping[str, Sequence[Any]]:
+        shown = "time" if self.series is None else self.series.quantity
+        return series.heat(run, quantity=shown).table()
+
     def recolour(self, palette: Palette) -> None:
         self.bar.set_palette(palette)
         self._frame.setPen(pg.mkPen(palette.text, width=2))
 
     def _set_limit(self, data: series.HeatSeries, run: Run) -> None:
-        """The scale's end in ms. By default the layers that repeat fill it, and a head that takes ten times as long is
+        """The scale's end. By default the layers that repeat fill it, and a head that takes ten times as long is
         simply at its end: on one linear scale with the head all blocks would have the same colour.
         """
         kinds = run.trace.moments["kind"][data.moments]
         later = kinds != KINDS.index("prefill")
-        cells = data.milliseconds[:, later] if later.any() else data.milliseconds
+        cells = data.values[:, later] if later.any() else data.values
         per_row = np.median(np.nan_to_num(cells), axis=1)
         slowest, usual = float(per_row.max()), float(np.percentile(per_row, 90)) * 1.5
         wanted = nice_limit(max(slowest if self.full_range.isChecked() else usual, 1e-6))
         # Only upward while it is near: colours that change meaning from tick to tick cannot be read.
-        if wanted > self.limit_ms or wanted < 0.4 * self.limit_ms:
-            self.limit_ms = wanted
-        self.bar.set_scale(self.limit_ms, bool(np.nanmax(data.milliseconds) > self.limit_ms))
+        if wanted > self.limit or wanted < 0.4 * self.limit:
+            self.limit = wanted
+        factor, unit = scale_of(self.limit, data.quantity)
+        self.bar.set_scale(self.limit * factor, bool(np.nanmax(data.values) > self.limit), unit)
 
     def _paint(self, data: series.HeatSeries) -> None:
         # Cells that were not called are NaN and stay transparent.
-        self.image.setImage(data.milliseconds, autoLevels=False, levels=(0.0, self.limit_ms))
-        rows, count = data.milliseconds.shape
+        self.image.setImage(data.values, autoLevels=False, levels=(0.0, self.limit))
+        rows, count = data.values.shape
         self.image.setRect(QRectF(0, 0, count, rows))
 
+    def _offer_quantities(self, run: Run, data: series.HeatSeries) -> None:
+        self.quantity_button.setText(f"{QUANTITIES[data.quantity].short} ▾")
+        self.quantity_actions[data.quantity].setChecked(True)
+        for name, action in self.quantity_actions.items():
+            there = name in data.quantities
+            action.setEnabled(there)
+            action.setToolTip(QUANTITIES[name].title if there else f"Not here: {missing_count(run, QUANTITIES[name].column)}")
+
     def _rescale(self) -> None:
-        self.limit_ms = 0.0
+        self.limit = 0.0
         if self.run is not None:
             self.show_run(self.run)
 
@@ -170,7 +220,7 @@ class LayerHeat(Chart):
         if data is None:
             return None
         row, column = math.floor(y), math.floor(x)
-        inside = 0 <= row < data.milliseconds.shape[0] and 0 <= column < data.milliseconds.shape[1]
+        inside = 0 <= row < data.values.shape[0] and 0 <= column < data.values.shape[1]
         return (row, column) if inside else None
 
     def _hover(self, x: float, y: float) -> None:
@@ -179,8 +229,8 @@ class LayerHeat(Chart):
             self.plot.say("", 0, 0)
             return
         row, column = cell
-        value = float(self.series.milliseconds[row, column])
-        spent = "not called" if math.isnan(value) else units.duration(value * 1e6)
+        value = float(self.series.values[row, column])
+        spent = written(value, self.series.quantity)
         self.plot.say(f"{self._paths[row]} · moment {self.series.moments[column]} · {spent}", x, y)
 
     def _click(self, x: float, y: float) -> None:
@@ -197,7 +247,9 @@ class LayerHeat(Chart):
 
 def hidden_layers(run: Run, kind: str) -> str:
     """Why moments of ``kind`` have no layer times, as a sentence; "" where nothing is known to hide them."""
+    if run.facts.status == "imported":
+        return "No layer times: an imported trace has operators only; see Layers."
     why = next((item.why for item in run.facts.unavailable if "layer" in item.what), "")
     if not why and kind == "decode" and any(choice.id == "compile_decode" for choice in run.config.passes):
-        why = "compiled decode runs as one graph, in which layers are not timed one by one"
-    return f"No layer times: {why}." if why else ""
+        why = "no compiled decode has run with the clock inside its graph yet"
+    return f"No layer times: {why.rstrip('.')}." if why else ""

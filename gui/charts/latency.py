@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core import units
 from core.analysis import series
+from core.analysis.drawn import without_profiled
 from core.session.run import Run
 from gui.charts.axis import nice_limit
 from gui.charts.card import START_HINT, Chart
@@ -54,6 +55,8 @@ class LatencyChart(Chart):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
         self.series: series.LatencySeries | None = None
+        self.profiled = 0  # moments that ran under torch.profiler, which are not drawn
+        self._imported = False
         self.limit_ms = 0.0
         self._provisional = True
         self._run_key: tuple[int, str] | None = None
@@ -81,9 +84,10 @@ class LatencyChart(Chart):
         return self.limit_ms * (1 + (HEADROOM - 1) / 2)
 
     def draw(self, run: Run) -> str | None:
-        data = series.latency(run)
+        data, self.profiled = without_profiled(run)
+        self._imported = run.facts.status == "imported"
         if not len(data.moment):
-            return "No moment has been measured yet."
+            return "The imported trace has no steps." if self._imported else "No moment has been measured yet."
         key = (run.id, run.created)
         if key != self._run_key or len(data.moment) < len(self._values):
             self._run_key, self.limit_ms, self._provisional = key, 0.0, True
@@ -102,6 +106,7 @@ class LatencyChart(Chart):
         planned = float(data.planned) if run.facts.status == "running" else 0.0
         span = max(last, planned)
         self.plot.fit(-0.012 * span, span * 1.005, 0.0, self.limit_ms * HEADROOM)
+        self._legend()
         return None
 
     def recolour(self, palette: Palette) -> None:
@@ -122,9 +127,16 @@ class LatencyChart(Chart):
         self.median_line.setPen(pg.mkPen(palette.muted, width=1, style=Qt.PenStyle.DashLine))
         self._ring.setPen(pg.mkPen(palette.text, width=1.5))
         self._ring.setBrush(pg.mkBrush(None))
-        self._legend(palette)
+        self._legend()
 
-    def _legend(self, palette: Palette) -> None:
+    def _legend(self) -> None:
+        """What the marks mean, and what is not drawn: profiled moments are slower and would only squeeze the rest."""
+        palette = self.palette_in_use
+        if palette is None:
+            return
+        if self._imported:
+            self.set_note("steps of an imported trace", "imported trace")
+            return
         entries = (
             ("●", palette.series[0], "clean"),
             ("○", palette.series[0], "traced"),
@@ -133,7 +145,9 @@ class LatencyChart(Chart):
             ("●", palette.disabled, "warm-up"),
         )
         shown = [f'<span style="color:{colour}">{mark}</span>&nbsp;{name}' for mark, colour, name in entries]
-        self.set_note("&nbsp; ".join(shown), "&nbsp; ".join(shown[:3]), "&nbsp; ".join(shown[:2]))
+        out = [f"{self.profiled} profiled not drawn"] if self.profiled else []
+        choices = [[*shown, *out], [*shown[:3], *out], shown[:3], shown[:2]] if out else [shown, shown[:3], shown[:2]]
+        self.set_note(*("&nbsp; ".join(choice) for choice in choices))
 
     def _sort_into_groups(self, data: series.LatencySeries) -> None:
         """Each moment gets the number of its mark in ``MARKS``; later rules win."""
@@ -223,7 +237,8 @@ class LatencyChart(Chart):
     def _describe(self, row: int) -> str:
         data = self.series
         assert data is not None
-        sort = [KINDS[data.kind[row]].replace("_", " "), "traced" if data.traced[row] else "clean"]
+        how = "imported" if self._imported else "traced" if data.traced[row] else "clean"
+        sort = [KINDS[data.kind[row]].replace("_", " "), how]
         sort += ["warm-up"] if data.warmup[row] else []
         sort += ["perturbed"] if data.perturbed[row] else []
         forward = units.duration(float(data.duration_ms[row]) * 1e6)

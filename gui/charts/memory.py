@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtGui import QColor
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core import units
@@ -17,10 +18,18 @@ from gui.charts.card import Chart
 from gui.charts.plot import Plot
 from gui.theme import Palette
 
-KINDS = ("other", "weights", "kv_cache", "activations")
-TITLES = {"other": "other", "weights": "weights", "kv_cache": "KV cache", "activations": "activations"}
+TITLES = {
+    "other": "other",
+    "framework": "framework",
+    "weights": "weights",
+    "kv_cache": "KV cache",
+    "activations": "activations",
+}
+KINDS = tuple(TITLES)  # from the bottom up
+PHASES = {"load": "loading", "warmup": "warm-up", "prefill": "prefill", "decode": "decode", "forward": "forward"}
 MOST_POINTS = 600
 WIDE = 470
+MIB = 1 << 20
 
 
 class MemoryChart(Chart):
@@ -39,6 +48,11 @@ class MemoryChart(Chart):
         for order, item in enumerate(self.areas.values()):
             item.setZValue(len(KINDS) - order)  # each area reaches down to zero; the lower ones cover it
             self.plot.addItem(item, ignoreBounds=True)
+        self.peak_line = pg.InfiniteLine(angle=0)
+        self.peak_line.setZValue(15)
+        self.peak_line.hide()
+        self.plot.addItem(self.peak_line, ignoreBounds=True)
+        self.peaks: dict[str, int] = {}  # bytes by phase
         self._cursor = pg.InfiniteLine(angle=90)
         self._cursor.setZValue(20)
         self._cursor.hide()
@@ -55,6 +69,8 @@ class MemoryChart(Chart):
         data = series.memory(run)
         if not len(data.time_s):
             why = next((item.why for item in run.facts.unavailable if "memory" in item.what), "")
+            if run.facts.status == "imported":
+                return "The imported trace has no samples of the process's memory."
             return f"Memory was not measured: {why}." if why else "No memory sample has been taken yet."
         key = (run.id, run.created)
         if key != self._run_key:
@@ -72,7 +88,8 @@ class MemoryChart(Chart):
                 total = total + np.nan_to_num(np.asarray(values, np.float64)[rows])
                 self._stacked[kind] = total
                 item.setData(self._time, total)
-        highest = float(total.max())
+        self.peaks = {phase: int(peak) for phase, peak in run.facts.phase_peak_bytes.items() if peak}
+        highest = max(float(total.max()), max(self.peaks.values(), default=0) / MIB)
         if highest > self._top:
             self._top = nice_limit(highest * 1.08)
         end = float(self._time[-1])
@@ -83,6 +100,7 @@ class MemoryChart(Chart):
             self._span = end
         self.plot.fit(0.0, max(self._span, 1e-6), 0.0, self._top)
         self._label()
+        self._say_peaks()
         return None
 
     def recolour(self, palette: Palette) -> None:
@@ -91,7 +109,21 @@ class MemoryChart(Chart):
             item.setPen(pg.mkPen(None))
             item.setBrush(pg.mkBrush(colour))
         self._cursor.setPen(pg.mkPen(palette.text, width=1))
-        self.set_note("process, by kind")
+        self.peak_line.setPen(pg.mkPen(palette.muted, width=1, style=Qt.PenStyle.DashLine))
+        self._say_peaks()
+
+    def _say_peaks(self) -> None:
+        """The highest peak as a line, that of each phase in the head line: lines for all would lie on each other."""
+        self.peak_line.setVisible(bool(self.peaks))
+        if not self.peaks:
+            self.set_note("process, by kind")
+            self.note.setToolTip("Resident memory of the process, by what it is used for")
+            return
+        self.peak_line.setPos(max(self.peaks.values()) / MIB)
+        each = [f"{PHASES.get(phase, phase)} {peak / MIB:,.0f}".replace(",", " ") for phase, peak in self.peaks.items()]
+        highest = max(self.peaks, key=lambda phase: self.peaks[phase])
+        self.set_note(f"peaks in MiB: {' · '.join(each)}", f"highest in {PHASES.get(highest, highest)}", "peaks")
+        self.note.setToolTip("Peak resident memory of each phase, MiB:\n" + "\n".join(each))
 
     def _label(self) -> None:
         palette = self.palette_in_use
@@ -102,10 +134,14 @@ class MemoryChart(Chart):
         for kind, stacked in self._stacked.items():
             top = float(stacked[-1])
             if top - below > 0:
-                text = f"{TITLES[kind]} {units.size((top - below) * 2**20)}" if wide else TITLES[kind]
+                text = f"{TITLES[kind]} {units.size((top - below) * MIB)}" if wide else TITLES[kind]
                 colour = "#808080" if palette is None else palette.muted
                 labels.append((text, colour, float(self._time[-1]), (below + top) / 2))
             below = top
+        if self.peaks:
+            peak = max(self.peaks.values())
+            colour = "#808080" if palette is None else palette.text
+            labels.append((f"peak {units.size(peak)}" if wide else "peak", colour, float(self._time[-1]), peak / MIB))
         self.plot.labels.show(labels)
 
     def _hover(self, x: float, _: float) -> None:
@@ -115,16 +151,21 @@ class MemoryChart(Chart):
         row = int(np.abs(self._time - x).argmin())
         parts, below = [], 0.0
         for kind, stacked in self._stacked.items():
-            parts.append(f"{TITLES[kind]} {units.size((float(stacked[row]) - below) * 2**20)}")
+            parts.append(f"{TITLES[kind]} {units.size((float(stacked[row]) - below) * MIB)}")
             below = float(stacked[row])
         self._cursor.setPos(float(self._time[row]))
         self._cursor.show()
-        lines = [f"{self._time[row]:.2f} s · {units.size(below * 2**20)} in all", *reversed(parts)]
+        lines = [f"{self._time[row]:.2f} s · {units.size(below * MIB)} in all", *reversed(parts)]
         self.plot.say("\n".join(lines), float(self._time[row]), below)
 
     def _unhover(self) -> None:
         self._cursor.hide()
         self.plot.say("", 0, 0)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if len(self._time):
+            self._label()
 
 
 def _thinned(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -123,9 +123,9 @@ class ChartMenu(QMenu):
         write_figure(self._chart.figure_name, run, path, "light" if palette is None else palette.name)
 
     def _write_data(self, run: Run, path: Path) -> None:
-        from core.export.figures import write_chart_csv
+        from core.export.files import write_table
 
-        write_chart_csv(self._chart.figure_name, run, path)
+        write_table(self._chart.table_of(run), path)
 
     def _copy_image(self) -> None:
         QGuiApplication.clipboard().setPixmap(self._chart.picture())

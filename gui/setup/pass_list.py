@@ -3,200 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from PySide6.QtCore import (
-    QAbstractItemModel,
-    QEvent,
-    QModelIndex,
-    QPersistentModelIndex,
-    QPoint,
-    QRect,
-    QRectF,
-    QSize,
-    Qt,
-    Signal,
-)
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QMouseEvent, QPainter
-from PySide6.QtWidgets import QListWidget, QListWidgetItem, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
+from PySide6.QtWidgets import QWidget
 
 from core.passes.base import Pass, PassReport
-from gui.theme import DARK, Palette
-
-ID = Qt.ItemDataRole.UserRole
-LINE = Qt.ItemDataRole.UserRole + 1  # the second line of a row
-SWITCH_WIDTH, SWITCH_HEIGHT = 30, 17
-Index = QModelIndex | QPersistentModelIndex
+from gui.setup.switch_list import SwitchList
 
 
-class SwitchDelegate(QStyledItemDelegate):
-    """Paints title, second line and switch; a click on the row's right end, Space or Enter flips the switch."""
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.colours = DARK
-
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
-        painter.save()
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        enabled = bool(index.flags() & Qt.ItemFlag.ItemIsEnabled)
-        row: QRect = option.rect
-        self._paint_ground(painter, option, row, last=index.row() == index.model().rowCount() - 1)
-        title = QFont(option.font)
-        title.setWeight(title.Weight.Medium)
-        room = row.adjusted(0, 0, -(SWITCH_WIDTH + 12), 0)
-        small = QFont(option.font)
-        small.setWeight(small.Weight.Normal)
-        small.setPixelSize(max(9, round(title.pixelSize() * 0.85)))
-        top = QFontMetrics(title).height()
-        gap = (row.height() - top - QFontMetrics(small).height()) // 2
-        lines = (
-            (title, self.colours.text, index.data(), room.top() + gap, top),
-            (small, self.colours.muted, index.data(LINE), room.top() + gap + top, QFontMetrics(small).height()),
-        )
-        for font, colour, text, y, height in lines:
-            painter.setFont(font)
-            painter.setPen(QColor(colour if enabled else self.colours.disabled))
-            shown = QFontMetrics(font).elidedText(str(text or ""), Qt.TextElideMode.ElideRight, room.width())
-            painter.drawText(QRect(room.left(), y, room.width(), height), Qt.AlignmentFlag.AlignVCenter, shown)
-        self._paint_switch(painter, self.switch_rect(row), index.data(Qt.ItemDataRole.CheckStateRole), enabled)
-        painter.restore()
-
-    @staticmethod
-    def switch_rect(row: QRect) -> QRect:
-        """Where the switch of a row is."""
-        at = QPoint(row.right() - SWITCH_WIDTH, row.center().y() - SWITCH_HEIGHT // 2)
-        return QRect(at, QSize(SWITCH_WIDTH, SWITCH_HEIGHT))
-
-    def _paint_ground(self, painter: QPainter, option: QStyleOptionViewItem, row: QRect, *, last: bool) -> None:
-        if option.state & QStyle.StateFlag.State_HasFocus:
-            painter.setPen(QColor(self.colours.accent))
-            painter.drawRoundedRect(QRectF(row).adjusted(-3.5, 1.5, 2.5, -2.5), 5, 5)
-        if not last:
-            painter.setPen(QColor(self.colours.border))
-            painter.drawLine(row.bottomLeft(), row.bottomRight())
-
-    def _paint_switch(self, painter: QPainter, rect: QRect, state: Any, enabled: bool) -> None:
-        """On and off differ in place and colour; the knob keeps a rim so that it shows on white."""
-        on = Qt.CheckState(state) == Qt.CheckState.Checked
-        painter.setOpacity(1.0 if enabled else 0.45)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(self.colours.accent if on else self.colours.border))
-        painter.drawRoundedRect(rect, SWITCH_HEIGHT / 2, SWITCH_HEIGHT / 2)
-        knob = SWITCH_HEIGHT - 4
-        left = rect.right() - knob - 1 if on else rect.left() + 2
-        painter.setBrush(QColor("#ffffff"))
-        painter.drawEllipse(QRectF(left, rect.top() + 2, knob, knob))
-
-    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
-        return QSize(180, round(QFontMetrics(option.font).height() * 2.0) + 8)
-
-    def editorEvent(self, event: QEvent, model: QAbstractItemModel, option: QStyleOptionViewItem, index: Index) -> bool:
-        flags = index.flags()
-        if not (flags & Qt.ItemFlag.ItemIsEnabled and flags & Qt.ItemFlag.ItemIsUserCheckable):
-            return False
-        if isinstance(event, QMouseEvent):
-            left = event.button() == Qt.MouseButton.LeftButton
-            near = self.switch_rect(option.rect).adjusted(-12, -12, 12, 12).contains(event.position().toPoint())
-            if not (left and near):
-                return False
-            if event.type() != QEvent.Type.MouseButtonRelease:
-                return event.type() == QEvent.Type.MouseButtonDblClick
-        elif not (isinstance(event, QKeyEvent) and event.key() in (Qt.Key.Key_Space, Qt.Key.Key_Select, Qt.Key.Key_Return)):
-            return False
-        checked = Qt.CheckState(index.data(Qt.ItemDataRole.CheckStateRole)) == Qt.CheckState.Checked
-        state = Qt.CheckState.Unchecked if checked else Qt.CheckState.Checked
-        return model.setData(index, state.value, Qt.ItemDataRole.CheckStateRole)
-
-
-class PassList(QListWidget):
-    """One row per pass, in phase order. ``switched`` says that another set is on."""
-
-    switched = Signal()
+class PassList(SwitchList):
+    """One row per pass, in phase order."""
 
     def __init__(self, known: Iterable[Pass], parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("passList")
-        self.setAccessibleName("Passes")
-        self.delegate = SwitchDelegate(self)
-        self.setItemDelegate(self.delegate)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMouseTracking(True)
+        super().__init__("passList", "Passes", parent)
         self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title))}
         self._reports: dict[str, str] = {}
-        self._reasons: dict[str, str] = {}
-        self._on: set[str] = set()
         for one in self._passes.values():
-            item = QListWidgetItem(one.title, self)
-            item.setData(ID, one.id)
-            item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsUserCheckable)
-            item.setCheckState(Qt.CheckState.Unchecked)
-        self._describe()
-        self.itemChanged.connect(self._on_changed)
-
-    def chosen(self) -> tuple[str, ...]:
-        """Ids of the passes that are on, in the list's order."""
-        return tuple(item.data(ID) for item in self._items() if item.checkState() == Qt.CheckState.Checked)
-
-    def choose(self, ids: Iterable[str]) -> None:
-        """Switch exactly these on."""
-        wanted = set(ids)
-        for item in self._items():
-            item.setCheckState(Qt.CheckState.Checked if item.data(ID) in wanted else Qt.CheckState.Unchecked)
-
-    def item_of(self, pass_id: str) -> QListWidgetItem:
-        """The row of a pass."""
-        return next(item for item in self._items() if item.data(ID) == pass_id)
+            self.add(one.id, one.title)
+        self.describe()
 
     def show_reasons(self, reasons: Mapping[str, str | None]) -> None:
         """Grey out what is refused. A pass that is on stays reachable, so that it can be switched off."""
         self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
-        self._describe()
+        self.describe()
 
     def show_reports(self, reports: Iterable[PassReport]) -> None:
         """Say in each row what the pass changed in the run just made."""
         self._reports = {report.id: report.summary for report in reports}
-        self._describe()
+        self.describe()
 
-    def set_palette(self, palette: Palette) -> None:
-        """Paint in other colours."""
-        self.delegate.colours = palette
-        self.fit_height()
-        self.viewport().update()
+    def line(self, thing_id: str, on: bool) -> str:
+        """What the pass changed if it ran, else what it is."""
+        return (self._reports.get(thing_id) if on else None) or self._passes[thing_id].summary
 
-    def fit_height(self) -> None:
-        """As tall as its rows: the sidebar scrolls, the list does not."""
-        rows = sum(self.sizeHintForRow(row) for row in range(self.count()))
-        self.setFixedHeight(rows + 2 * self.frameWidth())
-
-    def _items(self) -> list[QListWidgetItem]:
-        return [self.item(row) for row in range(self.count())]
-
-    def _on_changed(self, item: QListWidgetItem) -> None:
-        pass_id = item.data(ID)
-        if pass_id in self._reasons and item.checkState() == Qt.CheckState.Checked and pass_id not in self._on:
-            blocked = self.blockSignals(True)
-            item.setCheckState(Qt.CheckState.Unchecked)  # a script may try what the mouse cannot
-            self.blockSignals(blocked)
-        self._on = set(self.chosen())
-        self._reports.pop(pass_id, None)
-        self._describe()
-        self.switched.emit()
-
-    def _describe(self) -> None:
-        """Bring every row's second line, tooltip and reachability up to date, without saying that something was switched."""
-        blocked = self.blockSignals(True)
-        for item in self._items():
-            known = self._passes[item.data(ID)]
-            reason = self._reasons.get(known.id)
-            on = item.checkState() == Qt.CheckState.Checked
-            flags = item.flags() | Qt.ItemFlag.ItemIsEnabled
-            item.setFlags(flags & ~Qt.ItemFlag.ItemIsEnabled if reason and not on else flags)
-            line = reason or (self._reports.get(known.id) if on else None) or known.summary
-            item.setData(LINE, line)
-            item.setToolTip(f"{known.title}: {reason}" if reason else f"{known.title}: {line}")
-            item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{known.title}, {'on' if on else 'off'}")
-            item.setData(Qt.ItemDataRole.AccessibleDescriptionRole, f"Not available: {reason}" if reason else line)
-        self.blockSignals(blocked)
-        self.viewport().update()
+    def forget(self, thing_id: str) -> None:
+        """Its report is of a run in which it was switched otherwise."""
+        self._reports.pop(thing_id, None)

@@ -1,9 +1,9 @@
-"""The left panel: model, target, passes, workload and the buttons; it yields one ``RunConfig``."""
+"""The left panel: model, target, passes, workload, instruments and the buttons; it yields one ``RunConfig``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -15,12 +15,15 @@ from core.errors import Refusal
 from core.models.base import ModelFacts, Source
 from core.passes.base import Pass, PassReport
 from core.targets.base import TargetFacts
+from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.model_picker import Background, ModelKnowledge, ModelPicker
 from gui.setup.options_form import OptionsForm
-from gui.setup.pass_list import ID, PassList
+from gui.setup.pass_list import PassList
+from gui.setup.switch_list import ID
 from gui.setup.target_picker import TargetPicker
 from gui.setup.workload_form import WorkloadForm
 from gui.theme import Palette
+from profilers.base import Instrument
 
 WIDTH = 300
 BUSY = ("loading", "preparing", "running", "cancelling")
@@ -38,6 +41,7 @@ class Choices:
     knowledge: ModelKnowledge
     reasons: Reasons
     parse_options: ParseOptions
+    instruments: Sequence[Instrument] = field(default_factory=known_instruments)
 
 
 class Sidebar(QFrame):
@@ -59,6 +63,7 @@ class Sidebar(QFrame):
         self.target = TargetPicker(choices.targets)
         self.passes = PassList(choices.passes)
         self.workload = WorkloadForm()
+        self.instruments = InstrumentSection(choices.instruments, background)
         self.forms: dict[str, OptionsForm] = {}
         self._build()
         self.passes.switched.connect(self._on_switched)
@@ -67,6 +72,7 @@ class Sidebar(QFrame):
         self.model.changed.connect(self._on_changed)
         self.model.described.connect(self._on_described)
         self.workload.changed.connect(self._on_changed)
+        self.instruments.changed.connect(self._on_changed)
         self.show_status(Status(), None)
         self._on_changed()
 
@@ -88,6 +94,7 @@ class Sidebar(QFrame):
             for widget in widgets:
                 column.addWidget(widget)
             column.addSpacing(5)
+        column.addWidget(self.instruments)
         column.addStretch(1)
         self._scroll = scroll = QScrollArea()
         scroll.setWidget(body)
@@ -162,7 +169,7 @@ class Sidebar(QFrame):
         workload, facts = self.workload.config(), self.model.facts
         if facts is not None and not facts.has_tokenizer and workload.prompt_tokens is None:
             raise Refusal("This model has no tokenizer to read a prompt with; give a number of input tokens instead.")
-        return RunConfig(self.model.config(), tuple(chosen), self.target.config(), workload)
+        return RunConfig(self.model.config(), tuple(chosen), self.target.config(), workload, self.instruments.asked())
 
     def model_config(self) -> ModelConfig:
         """The chosen model, or ``ValueError``."""
@@ -177,6 +184,7 @@ class Sidebar(QFrame):
             if choice.id in self.forms:
                 self.forms[choice.id].set_values(choice.options)
         self.passes.choose(choice.id for choice in config.passes)
+        self.instruments.choose(config.profilers)
 
     def show_status(self, status: Status, loaded: ModelFacts | None) -> None:
         """Offer what can be done now: Cancel stands where Run was while something is going."""
@@ -203,6 +211,7 @@ class Sidebar(QFrame):
     def set_palette(self, palette: Palette) -> None:
         """Repaint what the style sheet does not reach."""
         self.passes.set_palette(palette)
+        self.instruments.set_palette(palette)
         self.workload.prompt.fit_height()
 
     def _on_switched(self) -> None:

@@ -10,6 +10,9 @@ from core.config import WorkloadConfig
 from gui.setup.field_box import FieldBox, spin_box
 
 MOST_TOKENS = 1_000_000
+AUTO_REPEATS, AUTO_WARMUP = 0, -1  # below what can be asked for: the spin boxes show them as "auto"
+REPEATS_HINT = "How many measured requests; auto stops once the latency is known well enough, and says why it stopped"
+WARMUP_HINT = "Requests before those that count; auto goes on until the last three agree within 5 %; 0 is none"
 
 
 class PromptEdit(QPlainTextEdit):
@@ -40,14 +43,14 @@ class WorkloadForm(QWidget):
         self.prompt_tokens = spin_box("promptTokensSpin", 0, MOST_TOKENS, 0, "prompt")
         self.new_tokens = spin_box("newTokensSpin", 1, MOST_TOKENS, start.new_tokens)
         self.batch = spin_box("batchSpin", 1, 4096, start.batch)
-        self.repeats = spin_box("repeatsSpin", 1, 10_000, start.repeats)
-        self.warmup = spin_box("warmupSpin", 0, 1000, start.warmup)
+        self.repeats = spin_box("repeatsSpin", AUTO_REPEATS, 10_000, AUTO_REPEATS, "auto")
+        self.warmup = spin_box("warmupSpin", AUTO_WARMUP, 1000, AUTO_WARMUP, "auto")
         self.prompt_box = FieldBox("Prompt", self.prompt, "The text that the model continues or encodes")
         boxes = (
             FieldBox("New tokens", self.new_tokens, "How many tokens to generate; encoders have no use for it"),
             FieldBox("Batch", self.batch, "How many sequences at once"),
-            FieldBox("Repeats", self.repeats, "How many measured requests"),
-            FieldBox("Warm-up", self.warmup, "Requests before those that count"),
+            FieldBox("Repeats", self.repeats, REPEATS_HINT),
+            FieldBox("Warm-up", self.warmup, WARMUP_HINT),
             FieldBox("Input tokens", self.prompt_tokens, "That many random tokens instead of the prompt; 0 uses the prompt"),
         )
         grid = QGridLayout()
@@ -72,8 +75,8 @@ class WorkloadForm(QWidget):
             prompt_tokens=self.prompt_tokens.value() or None,
             new_tokens=self.new_tokens.value(),
             batch=self.batch.value(),
-            repeats=self.repeats.value(),
-            warmup=self.warmup.value(),
+            repeats=None if self.repeats.value() == AUTO_REPEATS else self.repeats.value(),
+            warmup=None if self.warmup.value() == AUTO_WARMUP else self.warmup.value(),
         )
 
     def show_config(self, config: WorkloadConfig) -> None:
@@ -82,8 +85,8 @@ class WorkloadForm(QWidget):
         self.prompt_tokens.setValue(config.prompt_tokens or 0)
         self.new_tokens.setValue(config.new_tokens)
         self.batch.setValue(config.batch)
-        self.repeats.setValue(config.repeats)
-        self.warmup.setValue(config.warmup)
+        self.repeats.setValue(AUTO_REPEATS if config.repeats is None else config.repeats)
+        self.warmup.setValue(AUTO_WARMUP if config.warmup is None else config.warmup)
 
     def set_generates(self, generates: bool) -> None:
         """Encoders have no new tokens."""

@@ -1,12 +1,12 @@
-"""The compare view: two runs side by side, their headline numbers and layers with the differences between them."""
+"""The compare view: a live A/B trial on one page, two saved runs side by side on the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
@@ -16,28 +16,44 @@ from PySide6.QtWidgets import (
     QLabel,
     QScrollArea,
     QStackedLayout,
+    QTabBar,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
 
 from core.analysis.compare import Comparison, compare
+from core.config import RunConfig
+from core.engine.notice import Status
 from core.errors import Refusal
 from core.session.run import Run
+from gui.charts.plot import PaintMeter
+from gui.setup.sidebar import BUSY
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
-from gui.views.differences import DELTA, DifferenceModel, DifferenceTile
+from gui.views.differences import DELTA, DifferenceModel, DifferenceTile, verdict_text
 from gui.views.saved_runs import Store, started
+from gui.views.trial import TrialPanel
+
+if TYPE_CHECKING:
+    from core.engine.trial import TrialState
 
 HINT = "Choose two runs above, or select two in Sessions and press Compare."
 SAME = "Both sides show the same run; choose another one on one side."
 LIVE = "live"
-TILE_COLUMNS = (4, 5)
+TILE_WIDTH = 178
+TILE_COLUMNS = (3, 4, 5)
+PAGES = ("A/B trial", "Saved runs")
 
 
 class CompareView(QWidget):
-    """Two choosers, tiles, what stands in the way of a verdict, and the layer table by the size of the difference."""
+    """One page a question: which of several setups is faster, asked now; and how do two recorded runs differ.
+
+    The second has two choosers, tiles, the verdict or what stands in its way, and the layers by the size of the difference.
+    """
+
+    trial_asked = Signal(object)  # TrialConfig
 
     def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -51,13 +67,14 @@ class CompareView(QWidget):
         self._pair: tuple[Run, Run] | None = None
         self._tiles: list[DifferenceTile] = []
         self._asked = 0
+        self._palette: Palette | None = None
         self._build_head()
         self._build_body()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(12, 12, 12, 12)
-        layout.setSpacing(10)
-        layout.addLayout(self._head)
-        layout.addLayout(self._stack, 1)
+        self.trial = TrialPanel(self)
+        self.trial.in_background = lambda: self.in_background
+        self.trial.setup.trial_asked.connect(self.trial_asked)
+        self.trial.layer_selected.connect(state.select_layer)
+        self._lay_out()
         state.pair_changed.connect(self.show_pair)
         state.layer_selected.connect(self._select_layer)
         self._explain(HINT)
@@ -66,6 +83,27 @@ class CompareView(QWidget):
     def explanation(self) -> str:
         """The sentence on show instead of a comparison, "" while there is one."""
         return self.hint.text() if self._stack.currentIndex() == 0 else ""
+
+    def show_saved(self, saved: bool) -> None:
+        """Turn to the page of saved runs, or to that of trials."""
+        self.pages.setCurrentIndex(int(saved))
+
+    def show_trial(self, state: TrialState | None) -> None:
+        """The trial that is running, or was last."""
+        self.trial.show_trial(state)
+
+    def follow_sidebar(self, read: Callable[[], RunConfig]) -> None:
+        """Where the sides that follow the sidebar take their setup from."""
+        self.trial.setup.read_sidebar = read
+        self.trial.setup.refresh()
+
+    def show_status(self, status: Status) -> None:
+        """Nothing can be begun while something is going on."""
+        self.trial.setup.set_busy(status.state in BUSY)
+
+    def set_paint_meter(self, meter: PaintMeter | None) -> None:
+        """Count the painting of the chart."""
+        self.trial.set_paint_meter(meter)
 
     def set_store(self, store: Store | None) -> None:
         """Offer the runs of another session, or of the same one after it changed."""
@@ -108,9 +146,18 @@ class CompareView(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
         self.model.palette_in_use = palette
-        self.badge.setStyleSheet(
-            f"color: {palette.warn}; border: 1px solid {palette.warn}; border-radius: 8px; padding: 2px 8px; font-weight: 600;"
+        self._palette = palette
+        self._page_frame.setStyleSheet(
+            f"#pageFrame {{ background: {palette.raised}; border: none; border-radius: 8px; }}"
+            " QTabBar { background: transparent; }"
+            " QTabBar::tab { background: transparent; padding: 4px 12px; border-radius: 6px; border: 1px solid transparent;"
+            f" margin: 0; color: {palette.muted}; }}"
+            f" QTabBar::tab:selected {{ background: {palette.card}; color: {palette.text};"
+            f" border-color: {palette.border}; font-weight: 600; }}"
+            f" QTabBar::tab:focus {{ border-color: {palette.accent}; }}"
         )
+        self._frame_badge()
+        self.trial.set_palette(palette)
         self.table.viewport().update()
 
     def _build_head(self) -> None:
@@ -128,9 +175,41 @@ class CompareView(QWidget):
             combo.activated.connect(self._choose)
             self._head.addWidget(label)
             self._head.addWidget(combo, 1)
-        self.badge = QLabel("not interleaved: no verdict", self)
-        self.badge.setToolTip("A verdict needs both configurations run in turn (A B B A …) on the same machine.")
-        self._head.addWidget(self.badge)
+        self.badge = QLabel(self)
+        self.badge.setObjectName("compareVerdict")
+        self.badge.setWordWrap(True)
+        self.badge.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.badge.setToolTip("A verdict needs both configurations run in turn (A B B A …): that is what the A/B trial does.")
+
+    def _lay_out(self) -> None:
+        self.pages = QTabBar(self)
+        self.pages.setObjectName("comparePages")
+        self.pages.setAccessibleName("Trial or saved runs")
+        self.pages.setDrawBase(False)
+        self.pages.setExpanding(False)
+        for page in PAGES:
+            self.pages.addTab(page)
+        self._page_frame = frame = QFrame(self)
+        frame.setObjectName("pageFrame")
+        inside = QHBoxLayout(frame)
+        inside.setContentsMargins(3, 3, 3, 3)
+        inside.addWidget(self.pages)
+        saved = QWidget(self)
+        column = QVBoxLayout(saved)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(10)
+        column.addLayout(self._head)
+        column.addWidget(self.badge)
+        column.addLayout(self._stack, 1)
+        body = QStackedLayout()
+        body.addWidget(self.trial)
+        body.addWidget(saved)
+        self.pages.currentChanged.connect(body.setCurrentIndex)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(12, 12, 12, 12)
+        layout.setSpacing(10)
+        layout.addWidget(frame, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addLayout(body, 1)
 
     def _build_body(self) -> None:
         self.hint = QLabel(self)
@@ -198,16 +277,29 @@ class CompareView(QWidget):
         for tile in self._tiles:
             tile.setParent(None)
             tile.deleteLater()
-        columns = TILE_COLUMNS[1] if self.width() >= 1000 else TILE_COLUMNS[0]
+        columns = max(TILE_COLUMNS[0], min(TILE_COLUMNS[-1], self.width() // TILE_WIDTH))
         self._tiles = [DifferenceTile(tile, self) for tile in found.tiles]
         for order, widget in enumerate(self._tiles):
             self._grid.addWidget(widget, *divmod(order, columns))
         for column in range(TILE_COLUMNS[-1]):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)
-        self.warnings.setText("\n".join(f"⚠ {warning[:1].upper()}{warning[1:]}." for warning in found.warnings))
+        refused = found.refused or ""
+        self.badge.setText(refused or "Second ÷ First: " + "   ".join(verdict_text(verdict) for verdict in found.verdicts))
+        self._frame_badge()
+        told = [warning for warning in found.warnings if warning not in refused]
+        self.warnings.setText("\n".join(f"⚠ {warning[:1].upper()}{warning[1:]}." for warning in told))
+        self.warnings.setVisible(bool(told))
         self.model.set_rows(found.layers)
         self._explain(None)
         self._select_layer(self.state.layer)
+
+    def _frame_badge(self) -> None:
+        """A verdict stands in a calm frame, a refusal in a warning one; the words say which it is."""
+        if self._palette is not None:
+            refused = self.comparison is None or self.comparison.refused is not None
+            colour = self._palette.warn if refused else self._palette.border
+            text = self._palette.warn if refused else self._palette.text
+            self.badge.setStyleSheet(f"color: {text}; border: 1px solid {colour}; border-radius: 8px; padding: 5px 10px;")
 
     def _offer(self) -> None:
         """Fill both choosers: the run on show, then the session's runs, newest first."""
@@ -219,6 +311,7 @@ class CompareView(QWidget):
         except Refusal as refusal:
             heads = []
             self._tell(str(refusal))
+        self.trial.setup.offer_saved(heads)
         entries += [(f"{head.id} · {head.name or 'run'}", started(head.created), head.id) for head in reversed(heads)]
         for combo, side in ((self.first, 0), (self.second, 1)):
             chosen = self._pair[side].id if self._pair is not None else combo.currentData()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from PySide6.QtCore import QAbstractItemModel, QModelIndex, QObject, QPersistentModelIndex, Qt
@@ -15,7 +16,10 @@ SORT_ROLE = Qt.ItemDataRole.UserRole
 PATH_ROLE = Qt.ItemDataRole.UserRole + 1
 BAR_ROLE = Qt.ItemDataRole.UserRole + 2  # (self share, total share, stage), both of the largest block
 LISTS = ("ModuleList", "Sequential")
-COLUMNS = ("Layer", "Type", "Stage", "Calls", "Total", "Self", "Share")
+COLUMNS = ("Layer", "Type", "Stage", "Calls", "Total", "Self", "Share", "Cycles", "Instr.", "IPC", "Cache misses", "CPU time")
+SHARE = COLUMNS.index("Share")
+COUNTED = {"Cycles": "cycles", "Instr.": "instructions", "IPC": "ipc", "Cache misses": "cache_misses", "CPU time": "cpu_ns"}
+"""Columns of the processor's counters, with their names in the layer table. Only blocks and their like are counted."""
 MEANINGS = (
     "Module by its place in the model",
     "Class of the module",
@@ -24,6 +28,11 @@ MEANINGS = (
     "Time in a median moment with everything inside it, scaled to clean moments",
     "Time of the module itself, without the modules inside it, scaled to clean moments",
     "Self time over the moment's time. Bar, to the scale of the largest block: solid by itself, pale with everything inside",
+    "Clock cycles of the processor in a median traced moment, over all threads, with everything inside",
+    "Instructions in a median traced moment, over all threads, with everything inside",
+    "Instructions per cycle: below 1 the processor mostly waits, for memory as a rule",
+    "Misses of the last cache in a median traced moment, with everything inside",
+    "Time on a processor, added up over all threads: with two busy threads twice the total",
 )
 NUMBERS_FROM = 3
 
@@ -37,6 +46,7 @@ class Times(NamedTuple):
     share: float | None
     total_share: float | None
     summed: bool = False
+    counts: Mapping[str, float | None] = MappingProxyType({})  # by name of ``COUNTED``
 
 
 NOTHING = Times(None, None, None, None, None)
@@ -49,6 +59,7 @@ class LayerModel(QAbstractItemModel):
         super().__init__(parent)
         self.layers: tuple[Layer, ...] = ()
         self.times: list[Times] = []
+        self.no_counts = ""  # why there are none
         self._children: list[list[int]] = [[]]  # by layer number + 1; 0 is the invisible root
         self._place: list[int] = []  # among its siblings
         self._bar_scale = 1.0
@@ -82,9 +93,9 @@ class LayerModel(QAbstractItemModel):
             known = [value for value in inside if value is not None]
             if row is not None:
                 total = row["total_ns"]
-                times[number] = Times(
-                    row["calls"], total, row["self_ns"], row["share"], total / moment_ns if moment_ns else None
-                )
+                counts = {name: row.get(name) for name in COUNTED.values()}
+                share = total / moment_ns if moment_ns else None
+                times[number] = Times(row["calls"], total, row["self_ns"], row["share"], share, counts=counts)
             elif known:
                 total = sum(known)
                 times[number] = Times(None, total, None, None, total / moment_ns if moment_ns else None, summed=True)
@@ -99,6 +110,11 @@ class LayerModel(QAbstractItemModel):
         """Where the layer of that path is; invalid if there is none."""
         number = next((row for row, layer in enumerate(self.layers) if layer.path == path), None)
         return QModelIndex() if number is None else self.createIndex(self._place[number], 0, number)
+
+    def counted(self, column: int) -> bool:
+        """Whether any layer has a value in a column of the counters."""
+        name = COUNTED[COLUMNS[column]]
+        return any(times.counts.get(name) is not None for times in self.times)
 
     def _largest_piece(self) -> float:
         """The largest share of a module that is not on the way to the blocks: bars to its scale can be told apart."""
@@ -120,19 +136,31 @@ class LayerModel(QAbstractItemModel):
             return f"{above.rpartition('.')[2]}.{name}" if name.isdigit() and above else name or layer.type
         if column == 3:
             return units.DASH if times.calls is None else f"{times.calls:.3g}" if times.calls % 1 else f"{times.calls:.0f}"
+        if COLUMNS[column] in COUNTED:
+            return _count_text(COLUMNS[column], times.counts.get(COUNTED[COLUMNS[column]]))
         shown = (layer.type, layer.stage, "", units.duration(times.total_ns), units.duration(times.self_ns))
-        return units.percent(times.share) if column == 6 else shown[column - 1]
+        return units.percent(times.share) if column == SHARE else shown[column - 1]
 
     def _sort_key(self, number: int, column: int) -> Any:
         times = self.times[number]
+        if COLUMNS[column] in COUNTED:
+            value = times.counts.get(COUNTED[COLUMNS[column]])
+            return -1.0 if value is None else float(value)
         if column >= NUMBERS_FROM:
             value = (times.calls, times.total_ns, times.self_ns, times.share)[column - NUMBERS_FROM]
             return -1.0 if value is None else float(value)
         return number if column == 0 else self._text(number, column)
 
+    def _count_tip(self, number: int, column: int) -> str:
+        """Why a count is missing: the model counts only what lies side by side, to keep the reading of counters cheap."""
+        if self.times[number].counts.get(COUNTED[COLUMNS[column]]) is not None:
+            return self._tip(number)
+        why = "counted for blocks, embedding, norm and head only" if self.counted(column) else self.no_counts
+        return f"Not measured: {why or 'none was counted in these moments'}"
+
     def _tip(self, number: int) -> str:
         layer, times = self.layers[number], self.times[number]
-        name = f"{layer.path} ({layer.type})" if layer.path else layer.type
+        name = f"{layer.path} ({layer.type}, {layer.stage})" if layer.path else layer.type
         if times.summed:
             return f"{name}\nNot called itself; its total is that of the modules inside it."
         if times.total_ns is None:
@@ -183,7 +211,7 @@ class LayerModel(QAbstractItemModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and column >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._tip(number)
+            return self._count_tip(number, column) if COLUMNS[column] in COUNTED else self._tip(number)
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -196,3 +224,11 @@ class LayerModel(QAbstractItemModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and section >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
+
+
+def _count_text(column: str, value: float | None) -> str:
+    if value is None:
+        return units.DASH
+    if column == "CPU time":
+        return units.duration(value)
+    return f"{value:.2f}" if column == "IPC" else units.count(value)

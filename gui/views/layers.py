@@ -1,4 +1,4 @@
-"""The layers view: every module of the model with its calls and times, as a tree that can be sorted and filtered."""
+"""The layers view: every module of the model with its times and counts as a tree, and the operators that ran inside it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from PySide6.QtWidgets import (
     QHeaderView,
     QLabel,
     QLineEdit,
+    QMenu,
+    QSplitter,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QToolButton,
@@ -26,13 +28,20 @@ from core.session.run import Run
 from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
 from gui.charts.menu import as_tsv
+from gui.charts.quantities import missing_count
 from gui.theme import Palette
 from gui.view_state import ViewState
+from gui.views.background import InBackground, at_once
 from gui.views.hinted import HintedCard
-from gui.views.layer_model import BAR_ROLE, COLUMNS, LISTS, PATH_ROLE, SORT_ROLE, LayerModel
+from gui.views.layer_model import BAR_ROLE, COLUMNS, COUNTED, LISTS, MEANINGS, PATH_ROLE, SHARE, SORT_ROLE, LayerModel
+from gui.views.operators import LOW, OperatorsPanel
 
 NARROW = 900
-WIDTHS = (0, 140, 80, 60, 84, 84, 160)
+QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own "no limit", which PySide does not name
+WIDTHS = (0, 130, 76, 52, 78, 78, 150, 72, 72, 52, 92, 80)
+LESS = ("Type", "Stage", "Cache misses")  # left out of a narrow window; type and stage are in the tooltip too
+SELDOM = ("Instr.",)  # IPC says it shorter
+IMPORTED = "An imported trace has no layers; the operators are below."
 
 
 class ShareDelegate(QStyledItemDelegate):
@@ -73,16 +82,28 @@ class LayersView(QWidget):
         self._run: Run | None = None
         self._rows: list[Mapping[str, Any]] = []
         self._kinds: tuple[str, ...] = ()
+        self._split = False  # whether there are operators beside the tree
+        self._wanted: dict[int, bool] = {}  # columns that the user asked to see or to hide
         self._partial = ""  # why the main kind of moment has no layers
         self._build_head()
         self._build_tree()
-        card = HintedCard(self.tree, "", self)
+        self.operators = OperatorsPanel(self)
+        self.in_background: InBackground = at_once
+        self.card = card = HintedCard(self.tree, "", self)
         self.hint, self._stack = card.hint, card.stack
+        self.splitter = QSplitter(Qt.Orientation.Vertical, self)
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.setHandleWidth(10)
+        self.splitter.setStyleSheet("QSplitter::handle { background: transparent; }")
+        self.splitter.addWidget(card)
+        self.splitter.addWidget(self.operators)
+        self.operators.filled.connect(self._on_operators)
+        self._on_operators(False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 12, 12, 12)
         layout.setSpacing(10)
-        layout.addLayout(self._head)
-        layout.addWidget(card, 1)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.splitter, 1)
         state.layer_selected.connect(self.select_layer)
         state.run_changed.connect(lambda run: None if run is not None else self.show_run(None))
         self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
@@ -107,17 +128,22 @@ class LayersView(QWidget):
         self._run = run
         if run is not None and run.facts.status == "running" and not self.isVisible():
             return  # the bridge calls again at the end, and when this view comes up
+        only_operators = run is not None and run.facts.status == "imported" and len(run.trace.operators["moment"]) > 0
+        self.card.setVisible(not only_operators)
+        self.bar.setVisible(not only_operators)
         if run is None:
             self._rows = []
             self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
+            self._show_operators()
             return
         self._rows = list(summary["layers"]) if summary is not None else layer_rows_of(run)
         self._offer_kinds()
         if not self._rows:
             waiting = "No layer has been timed yet: the first traced moment after warm-up shows them."
             none = "This run has no layer times: no traced moment was kept."
-            why = self._hidden(run, summary)
+            why = IMPORTED if run.facts.status == "imported" else self._hidden(run, summary)
             self._explain(why or (waiting if run.facts.status == "running" else none))
+            self._show_operators()
             return
         self._partial = self._hidden(run, summary) if main_kind(run.trace.moments) not in self._kinds else ""
         if self.model.set_layers(run.trace.layers):
@@ -134,6 +160,7 @@ class LayersView(QWidget):
         elif index != self.tree.currentIndex() or not self.tree.selectionModel().isRowSelected(index.row(), index.parent()):
             self.tree.setCurrentIndex(index)
             self.tree.scrollTo(index)
+        self._show_operators()
 
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
@@ -143,8 +170,8 @@ class LayersView(QWidget):
     def table(self) -> dict[str, list[Any]]:
         """The layers of the chosen kind as columns, for the clipboard."""
         rows = [row for row in self._rows if row["kind"] == self.kind]
-        names = ("path", "type", "stage", "kind", "calls", "total_ns", "self_ns", "share")
-        return {name: [row[name] for row in rows] for name in names}
+        names = ("path", "type", "stage", "kind", "calls", "total_ns", "self_ns", "share", *COUNTED.values())
+        return {name: [row.get(name) for row in rows] for name in names}
 
     def _build_head(self) -> None:
         self.filter = QLineEdit(self)
@@ -160,7 +187,9 @@ class LayersView(QWidget):
         self.kind_combo.currentIndexChanged.connect(self._show_kind)
         self.note = QLabel(self)
         self.note.setProperty("role", "muted")
-        self._head = QHBoxLayout()
+        self.bar = QWidget(self)
+        self._head = QHBoxLayout(self.bar)
+        self._head.setContentsMargins(0, 0, 0, 0)
         self._head.setSpacing(8)
         self._head.addWidget(self.filter, 2)
         self._head.addWidget(self.kind_combo)
@@ -197,17 +226,57 @@ class LayersView(QWidget):
         self.tree.setSortingEnabled(True)
         self.tree.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self._delegate = ShareDelegate(self.tree)
-        self.tree.setItemDelegateForColumn(len(COLUMNS) - 1, self._delegate)
+        self.tree.setItemDelegateForColumn(SHARE, self._delegate)
         header = self.tree.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column, width in enumerate(WIDTHS):
             if width:
                 header.resizeSection(column, width)
+        header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        header.customContextMenuRequested.connect(lambda at: self.column_menu().popup(header.mapToGlobal(at)))
         self.tree.selectionModel().selectionChanged.connect(self._on_selected)
         shortcut = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self.tree)
         shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
         shortcut.activated.connect(self.copy)
+
+    def column_menu(self) -> QMenu:
+        """The head's menu: which columns are shown. The layer's name always is."""
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for column, title in list(enumerate(COLUMNS))[1:]:
+            action = menu.addAction(title)
+            action.setCheckable(True)
+            action.setChecked(not self.tree.isColumnHidden(column))
+            action.setToolTip(MEANINGS[column])
+            action.toggled.connect(lambda on, chosen=column: self.show_column(chosen, on))
+        menu.setToolTipsVisible(True)
+        return menu
+
+    def show_column(self, column: int, on: bool) -> None:
+        """Show or hide a column, and keep it so whatever a run has to show."""
+        self._wanted[column] = on
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """What the user asked for; else what there is data and room for."""
+        narrow = self.width() < NARROW
+        for column, title in list(enumerate(COLUMNS))[1:]:
+            empty = title in COUNTED and not self.model.counted(column)
+            shown = not (empty or title in SELDOM or (narrow and title in LESS))
+            self.tree.setColumnHidden(column, not self._wanted.get(column, shown))
+
+    def _show_operators(self) -> None:
+        self.operators.in_background = self.in_background
+        kind = self.kind if self._rows else ""
+        self.operators.show_run(self._run, self.state.layer, kind)
+
+    def _on_operators(self, there: bool) -> None:
+        """A sentence needs no more than its own height; a table gets two fifths."""
+        self.operators.setMaximumHeight(QWIDGETSIZE_MAX if there else LOW)
+        if there and not self._split:
+            self.splitter.setSizes([3000, 2000])
+        self._split = there
 
     def copy(self) -> None:
         """Put the table on the clipboard as tab-separated text."""
@@ -229,7 +298,10 @@ class LayersView(QWidget):
 
     def _show_kind(self) -> None:
         rows = [row for row in self._rows if row["kind"] == self.kind]
+        self.model.no_counts = "" if self._run is None else missing_count(self._run, "cycles")
         self.model.set_times(rows)
+        self._fit_columns()
+        self._show_operators()
         running = self._run is not None and self._run.facts.status == "running"
         if self.tree.header().sortIndicatorSection() > 0 and not running:
             self.proxy.invalidate()  # while a run is going rows keep their places; a click on the header sorts them anew
@@ -284,7 +356,7 @@ class LayersView(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.tree.setColumnHidden(1, self.width() < NARROW)  # the type is in the tooltip too
+        self._fit_columns()
 
 
 def layer_rows_of(run: Run) -> list[Mapping[str, Any]]:

@@ -19,10 +19,10 @@ from gui.charts.stages import StageBars
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.output import OutputCard
-from gui.views.tiles import TILE_WIDTH, Tiles
+from gui.views.tiles import Tiles
 
 ONE_COLUMN_BELOW = 700
-ROWS = ((5, 168), (6, 186), (3, 112))  # stretch and least height of each row of cards
+ROWS = ((5, 150), (6, 156), (3, 104))  # stretch and least height of each row of cards
 GAP = 10
 
 
@@ -126,5 +126,5 @@ class LiveView(QScrollArea):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         width = self.viewport().width()
-        self.tiles.arrange(6 if width >= 6 * TILE_WIDTH + 24 else 3 if width >= 3 * TILE_WIDTH + 24 else 2)
+        self.tiles.fit_width(width - 24)
         self._arrange(2 if width >= ONE_COLUMN_BELOW else 1)

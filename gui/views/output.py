@@ -12,6 +12,8 @@ from profilers.trace import Tag
 
 MOST_CHARACTERS = 200_000
 CARET = "▌"
+STARTS = ": the generated text appears here."
+IMPORTED = "An imported trace has times and operators, but no text."
 
 
 class OutputCard(Card):
@@ -28,7 +30,7 @@ class OutputCard(Card):
         self.text.setStyleSheet("QTextEdit { background: transparent; border: none; padding: 0; }")
         self.text.document().setDocumentMargin(0)
         self.text.setTabChangesFocus(True)
-        self.text.setPlaceholderText(f"{START_HINT}: the generated text appears here.")
+        self.text.setPlaceholderText(f"{START_HINT}{STARTS}")
         self.box.addWidget(self.text, 1)
         self._prompt = ""
         self._generated = ""
@@ -48,6 +50,7 @@ class OutputCard(Card):
             self.set_note("")
             return
         running = run.facts.status == "running"
+        self.text.setPlaceholderText(IMPORTED if run.facts.status == "imported" else f"{START_HINT}{STARTS}")
         self._write(_prompt(run), _said(run) if live_text is None else live_text, running)
         self.set_note(progress_text(run))
 
@@ -94,17 +97,22 @@ def progress_text(run: Run) -> str:
     if not count:
         return ""
     warmups = int(((requests["tags"] & int(Tag.WARMUP)) != 0).sum())
-    last_is_warmup = bool(requests["tags"][-1] & int(Tag.WARMUP))
-    name = f"warm-up {count}" if last_is_warmup else f"repeat {count - warmups}"
+    tags = int(requests["tags"][-1])
+    if tags & int(Tag.PROFILED):
+        return "profiled request"
+    name = f"warm-up {count}" if tags & int(Tag.WARMUP) else f"repeat {count - warmups}"
     encoder = run.facts.model is not None and run.facts.model.task != "text-generation"
     if encoder:
-        return f"{name} of {run.config.workload.repeats}"
+        planned = run.config.workload.repeats
+        return name if planned is None else f"{name} of {planned}"
     done = int(((moments["request"] == count - 1) & (moments["latency_ns"] >= 0)).sum())
     return f"{name} · {done} of {run.config.workload.new_tokens} tokens"
 
 
 def _prompt(run: Run) -> str:
     workload = run.config.workload
+    if run.facts.status == "imported":
+        return ""
     return workload.prompt if workload.prompt_tokens is None else f"[{workload.prompt_tokens} random tokens]"
 
 

@@ -2,192 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
 from gui.theme import Palette
+from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
 
-Json = Mapping[str, Any]
-TILE_WIDTH = 118
-NO_RUN = "no run yet"
-
-
-class Reading(NamedTuple):
-    """What a tile shows: the number and its unit, the line below, and how it is meant ("good", "warn" or "")."""
-
-    value: str
-    unit: str
-    sub: str
-    tone: str = ""
-
-
-def missing(why: str) -> Reading:
-    """Not measured: a dash and the reason."""
-    return Reading(units.DASH, "", why)
-
-
-class Spec(NamedTuple):
-    """One tile: its object name, label, definition, and how it reads a summary."""
-
-    name: str
-    label: str
-    definition: str
-    read: Callable[[Json], Reading]
-
-
-def _spread(summary: Json, name: str) -> Json:
-    found = summary.get("metrics", {}).get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _why(summary: Json, *words: str) -> str:
-    """The reason that the summary gives for something missing, "" for none."""
-    for item in summary.get("unavailable", ()):
-        if any(word in str(item["what"]).lower() for word in words):
-            return str(item["why"])
-    return ""
-
-
-def _certainty(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str:
-    """``± 0.4 · n 5``: half the width of the 95 % interval in the value's unit, and how many samples."""
-    count = f"n {spread.get('n', 0)}"
-    low, high, median = spread.get("low"), spread.get("high"), spread.get("median")
-    if low is None or high is None or median is None:
-        return count
-    half = (high - low) / 2
-    unit = show(median)[1]
-    number, its_unit = show(half)
-    return f"± {number}{'' if its_unit == unit else ' ' + its_unit} · {count}"
-
-
-def _running(summary: Json) -> bool:
-    return summary.get("status") == "running"
-
-
-def _waiting(summary: Json, what: str) -> str:
-    return f"waiting for {what}" if _running(summary) else f"no clean {what}"
-
-
-def _encoder(summary: Json) -> bool:
-    return summary.get("model", {}).get("task") not in (None, "", "text-generation")
-
-
-def _ttft(summary: Json) -> Reading:
-    spread = _spread(summary, "ttft_ns")
-    if spread.get("median") is None:
-        why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
-        return missing(_why(summary, "ttft") or why)
-    return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
-
-
-def _tpot(summary: Json) -> Reading:
-    spread = _spread(summary, "tpot_ns")
-    if spread.get("median") is None:
-        if _encoder(summary):
-            return _forward(summary)
-        return missing(_why(summary, "tpot") or _waiting(summary, "decode"))
-    return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
-
-
-def _forward(summary: Json) -> Reading:
-    spread = _spread(summary, "e2e_ns")
-    if spread.get("median") is None:
-        return missing("encoders give none")
-    return missing(f"encoder: {units.duration(spread['median'])} a call")
-
-
-def _itl(summary: Json) -> Reading:
-    """The highest percentile that there are enough gaps for, else the median with the maximum."""
-    spread = _spread(summary, "itl_ns")
-    if spread.get("median") is None:
-        why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
-        return missing(_why(summary, "itl") or why)
-    if spread.get("p95") is not None:
-        return Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps")
-    return Reading(*units.split_duration(spread["median"]), f"median · {spread['n']} gaps")
-
-
-def _decode(summary: Json) -> Reading:
-    spread = _spread(summary, "decode_tokens_per_s")
-    if spread.get("median") is None:
-        spread = _spread(summary, "input_tokens_per_s")
-        if spread.get("median") is not None:
-            return Reading(*units.split_rate(spread["median"]), "input tokens")
-        return missing(_why(summary, "decode") or _waiting(summary, "decode"))
-    batch = summary.get("workload", {}).get("batch", 1)
-    sub = _certainty(spread, units.split_rate)
-    return Reading(*units.split_rate(spread["median"]), sub if batch == 1 else f"batch {batch} · {sub}")
-
-
-def _memory(summary: Json) -> Reading:
-    memory = summary.get("memory", {})
-    on_device = memory.get("device_peak_bytes")
-    peak = on_device if on_device is not None else memory.get("rss_peak_bytes")
-    if peak is None:
-        return missing(_why(summary, "memory") or "not sampled in this run")
-    weights = memory.get("weights_bytes")
-    return Reading(*units.split_size(peak), "weights not known" if weights is None else f"weights {units.size(weights)}")
-
-
-def _observer(summary: Json) -> Reading:
-    effects = summary.get("observer_effect", {})
-    effect = next((effects[kind] for kind in ("decode", "forward", "prefill") if effects.get(kind)), None)
-    paused = f"paused {units.duration(effects['paused_ns'])}" if effects.get("paused_ns") else "no pause"
-    if effect is None:
-        return missing(_why(summary, "observer") or _waiting(summary, "traced pair"))
-    change = units.signed_percent(effect["ratio"]).removesuffix(" %")
-    tone = "good" if abs(effect["ratio"] - 1) < 0.02 else "warn"
-    return Reading(change, "%", paused, tone)
-
-
-SPECS = (
-    Spec(
-        "statTTFT",
-        "TTFT",
-        "Time to first token: from the accepted request to the first token, tokenisation included. "
-        "Median of clean, warm requests; ± is half the bootstrap 95 % interval, n the number of requests.",
-        _ttft,
-    ),
-    Spec(
-        "statTPOT",
-        "TPOT p50",
-        "Time per output token of one request: (end-to-end − TTFT) / (tokens − 1), from its clean moments. "
-        "Median over requests; n is their number. AIPerf calls this number ITL.",
-        _tpot,
-    ),
-    Spec(
-        "statITL",
-        "ITL",
-        "Inter-token latency: each gap between two tokens, pooled over all requests, as vLLM defines it. "
-        "Name clash: AIPerf's ITL is our TPOT, and vLLM's ITL is about AIPerf's ICL. "
-        "p95 is shown from 130 gaps on; below that, the median.",
-        _itl,
-    ),
-    Spec(
-        "statDecode",
-        "Decode",
-        "Decoded tokens per second: (tokens − 1) × batch / (end-to-end − TTFT). Median over requests.",
-        _decode,
-    ),
-    Spec(
-        "statPeakMemory",
-        "Peak memory",
-        "The most memory that was in use: the device's peak on an accelerator, else the resident memory of the process.",
-        _memory,
-    ),
-    Spec(
-        "statObserver",
-        "Observer effect",
-        "What watching costs: median traced moment against median clean moment of this run. Headline numbers come from clean "
-        "moments only, so this is not in them. Pauses for painting stop the clock.",
-        _observer,
-    ),
-)
+TILE_WIDTH = 104  # nine of them stand side by side in a window of 1440
+REASON_LINES = 3
 
 
 class Tile(QFrame):
@@ -208,7 +32,11 @@ class Tile(QFrame):
         self.unit.setProperty("role", "muted")
         self.sub = QLabel(self)
         self.sub.setProperty("role", "muted")
-        for label in (self.label, self.sub):
+        self.reason = QLabel(self)  # instead of value and line below: as many lines as those two are high
+        self.reason.setProperty("role", "muted")
+        self.reason.setTextFormat(Qt.TextFormat.PlainText)
+        self.reason.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        for label in (self.label, self.sub, self.reason):
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         line = QHBoxLayout()
         line.setSpacing(5)
@@ -219,14 +47,18 @@ class Tile(QFrame):
         layout.setSpacing(1)
         layout.addWidget(self.label)
         layout.addLayout(line)
+        layout.addWidget(self.reason)
         layout.addWidget(self.sub)
         self._palette: Palette | None = None
-        self.setMinimumWidth(TILE_WIDTH - 18)
+        self.setMinimumWidth(TILE_WIDTH)
         self.show_reading(missing(NO_RUN))
 
     def show_summary(self, summary: Json | None) -> None:
         """The tile's number from a run's summary; None: there is no run."""
-        self.show_reading(missing(NO_RUN) if summary is None else self.spec.read(summary))
+        reading = missing(NO_RUN) if summary is None else self.spec.read(summary)
+        if summary is not None and summary.get("status") == "imported" and reading.value == units.DASH:
+            reading = missing(IMPORTED)
+        self.show_reading(reading)
 
     def show_reading(self, reading: Reading) -> None:
         """Put a reading on the tile; costs nothing while it stays the same."""
@@ -236,10 +68,16 @@ class Tile(QFrame):
         self.reading = reading
         self.value.setText(reading.value)
         self.unit.setText(reading.unit)
+        absent = reading.value == units.DASH
+        for label in (self.value, self.unit):
+            label.setVisible(not absent)
+        self.sub.setVisible(not absent or bool(reading.why))
+        self.reason.setVisible(absent)
         self._fit_sub()
         said = f"{reading.value} {reading.unit}".strip() if reading.value != units.DASH else "not measured"
-        self.setAccessibleDescription(f"{said}, {reading.sub}. {self.spec.definition}")
-        self.setToolTip(f"<b>{self.spec.label}</b>: {said}<br>{reading.sub}<br><br>{self.spec.definition}")
+        below = "; ".join(text for text in (reading.detail or reading.why, reading.sub) if text)
+        self.setAccessibleDescription(f"{said}, {below}. {self.spec.definition}")
+        self.setToolTip(f"<b>{self.spec.label}</b>: {said}<br>{below}<br><br>{self.spec.definition}")
         if tone_changed:
             self._colour()
 
@@ -250,6 +88,7 @@ class Tile(QFrame):
         font.setBold(True)
         self.value.setFont(font)
         self._colour()
+        self._fit_sub()
 
     def _base_pixels(self) -> float:
         pixels = self.font().pixelSize()
@@ -263,9 +102,19 @@ class Tile(QFrame):
             self.value.setStyleSheet(f"color: {colour}; font-size: {size}px; font-weight: 600;")
 
     def _fit_sub(self) -> None:
-        """The line below, shortened with dots where it does not fit; the whole of it is in the tooltip."""
+        """The line below, shortened where it does not fit; the whole of it is in the tooltip."""
         room = max(20, self.width() - 19)
-        self.sub.setText(self.sub.fontMetrics().elidedText(self.reading.sub, Qt.TextElideMode.ElideRight, room))
+        metrics = self.sub.fontMetrics()
+        parts = self.reading.sub.split(" · ")
+        while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > room:
+            parts.pop()  # whole parts rather than half a word: the first says most
+        self.sub.setText(metrics.elidedText(" · ".join(parts), Qt.TextElideMode.ElideRight, room))
+        # As high as what it stands for, so that a tile does not change its height with its first number.
+        height = max(self.value.sizeHint().height() + 1 + self.sub.sizeHint().height(), REASON_LINES * metrics.height())
+        why, below = self.reading.why or self.reading.sub, bool(self.reading.why)
+        self.reason.setFixedHeight(height - (1 + self.sub.sizeHint().height() if below else 0))
+        self.setMinimumHeight(self.label.sizeHint().height() + 1 + height + 16)
+        self.reason.setText(wrapped(f"{units.DASH} {why}", metrics, room, REASON_LINES - below))
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -289,6 +138,12 @@ class Tiles(QWidget):
         self._columns = 0
         self.arrange(len(self.tiles))
 
+    def fit_width(self, width: int) -> None:
+        """Lay the tiles out in as many columns as fit ``width``, no row much shorter than the others."""
+        room = (width + self._grid.horizontalSpacing()) // (TILE_WIDTH + self._grid.horizontalSpacing())
+        rows = -(-len(self.tiles) // max(1, room))
+        self.arrange(-(-len(self.tiles) // rows))
+
     def arrange(self, columns: int) -> None:
         """Lay the tiles out in so many columns."""
         columns = max(1, min(columns, len(self.tiles)))
@@ -310,3 +165,19 @@ class Tiles(QWidget):
     def set_palette(self, palette: Palette) -> None:
         for tile in self.tiles:
             tile.set_palette(palette)
+
+
+def wrapped(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> str:
+    """``text`` in lines that fit ``width``; the last of ``most_lines`` ends in dots if there is more."""
+    lines: list[str] = []
+    words = text.split()
+    while words:
+        if len(lines) == most_lines - 1:
+            return "\n".join([*lines, metrics.elidedText(" ".join(words), Qt.TextElideMode.ElideRight, width)])
+        taken = 1
+        while taken < len(words) and metrics.horizontalAdvance(" ".join(words[: taken + 1])) <= width:
+            taken += 1
+        line = " ".join(words[:taken])
+        lines.append(line if taken > 1 else metrics.elidedText(line, Qt.TextElideMode.ElideRight, width))
+        words = words[taken:]
+    return "\n".join(lines)

@@ -1,0 +1,276 @@
+"""What the tiles say: each headline number read from a run's summary, with how sure it is, or why it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from core import units
+
+Json = Mapping[str, Any]
+NO_RUN = "no run yet"
+IMPORTED = "imported trace"
+SHORT = 28  # letters of a reason that shares its tile with another line
+NOISY = 0.10  # share of perturbed moments from which a run is not to be trusted
+
+
+class Reading(NamedTuple):
+    """What a tile shows: the number and its unit, the line below, and how it is meant ("good", "warn" or "")."""
+
+    value: str
+    unit: str
+    sub: str
+    tone: str = ""
+    why: str = ""  # of a dash that has something else to say in the line below
+    detail: str = ""  # for the tooltip, where the tile has no room for it
+
+
+def missing(why: str) -> Reading:
+    """Not measured: a dash and the reason."""
+    return Reading(units.DASH, "", why)
+
+
+class Spec(NamedTuple):
+    """One tile: its object name, label, definition, and how it reads a summary."""
+
+    name: str
+    label: str
+    definition: str
+    read: Callable[[Json], Reading]
+
+
+def _spread(summary: Json, name: str) -> Json:
+    return _mapping(_mapping(summary, "metrics"), name)
+
+
+def _why(summary: Json, *words: str) -> str:
+    """The reason that the summary gives for something missing, "" for none."""
+    for item in summary.get("unavailable", ()):
+        if any(word in str(item["what"]).lower() for word in words):
+            return str(item["why"])
+    return ""
+
+
+def _certainty(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str:
+    """``± 0.4 · n 5``: half the width of the 95 % interval in the value's unit, and how many samples."""
+    count = f"n {spread.get('n', 0)}"
+    low, high, median = spread.get("low"), spread.get("high"), spread.get("median")
+    if low is None or high is None or median is None:
+        return count
+    half = (high - low) / 2
+    unit = show(median)[1]
+    number, its_unit = show(half)
+    return f"± {number}{'' if its_unit == unit else ' ' + its_unit} · {count}"
+
+
+def _mapping(summary: Json, name: str) -> Json:
+    """A part of the summary that may be null or, in older files, not there at all."""
+    found = summary.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _running(summary: Json) -> bool:
+    return summary.get("status") == "running"
+
+
+def _waiting(summary: Json, what: str) -> str:
+    if summary.get("status") == "imported":
+        return IMPORTED
+    return f"waiting for {what}" if _running(summary) else f"no clean {what}"
+
+
+def _encoder(summary: Json) -> bool:
+    return summary.get("model", {}).get("task") not in (None, "", "text-generation")
+
+
+def _ttft(summary: Json) -> Reading:
+    spread = _spread(summary, "ttft_ns")
+    if spread.get("median") is None:
+        why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
+        return missing(_why(summary, "ttft") or why)
+    return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
+
+
+def _tpot(summary: Json) -> Reading:
+    spread = _spread(summary, "tpot_ns")
+    if spread.get("median") is None:
+        if _encoder(summary):
+            return _forward(summary)
+        return missing(_why(summary, "tpot") or _waiting(summary, "decode"))
+    return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
+
+
+def _forward(summary: Json) -> Reading:
+    spread = _spread(summary, "e2e_ns")
+    if spread.get("median") is None:
+        return missing("encoders give none")
+    return missing(f"encoder: {units.duration(spread['median'])} a call")
+
+
+def _itl(summary: Json) -> Reading:
+    """The highest percentile that there are enough gaps for, else the median with the maximum."""
+    spread = _spread(summary, "itl_ns")
+    if spread.get("median") is None:
+        why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
+        return missing(_why(summary, "itl") or why)
+    if spread.get("p95") is not None:
+        return Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps")
+    return Reading(*units.split_duration(spread["median"]), f"median · {spread['n']} gaps")
+
+
+def _decode(summary: Json) -> Reading:
+    spread = _spread(summary, "decode_tokens_per_s")
+    if spread.get("median") is None:
+        spread = _spread(summary, "input_tokens_per_s")
+        if spread.get("median") is not None:
+            return Reading(*units.split_rate(spread["median"]), "input tokens")
+        return missing(_why(summary, "decode") or _waiting(summary, "decode"))
+    batch = summary.get("workload", {}).get("batch", 1)
+    sub = _certainty(spread, units.split_rate)
+    return Reading(*units.split_rate(spread["median"]), sub if batch == 1 else f"batch {batch} · {sub}")
+
+
+def _memory(summary: Json) -> Reading:
+    memory = summary.get("memory", {})
+    on_device = memory.get("device_peak_bytes")
+    peak = on_device if on_device is not None else memory.get("rss_peak_bytes")
+    if peak is None:
+        imported = summary.get("status") == "imported"
+        return missing(IMPORTED if imported else _why(summary, "memory") or "not sampled in this run")
+    weights = memory.get("weights_bytes")
+    return Reading(*units.split_size(peak), "weights not known" if weights is None else f"weights {units.size(weights)}")
+
+
+def _cycles(summary: Json) -> Reading:
+    """Cycles with the instructions per cycle; without counters what the kernel's clock of the threads says."""
+    cycles = _spread(summary, "cycles_per_token").get("median")
+    if cycles is not None:
+        number, _, unit = units.count(cycles).partition(" ")
+        instructions = _spread(summary, "instructions_per_token").get("median")
+        ipc = f"IPC {instructions / cycles:.2f}" if instructions is not None and cycles > 0 else "IPC not counted"
+        return Reading(number, unit, ipc)
+    cpu = _spread(summary, "cpu_ns_per_token").get("median")
+    missed = _mapping(_mapping(_mapping(summary, "instruments"), "cycles"), "missing").get("cycles")
+    why = str(missed or _why(summary, "cycles") or _waiting(summary, "decode"))
+    if cpu is None:
+        return missing(why)
+    short = why if len(why) <= SHORT else "no counters to read"
+    return Reading(units.DASH, "", f"CPU {units.duration(cpu)}", why=short, detail=why)
+
+
+def _energy(summary: Json) -> Reading:
+    energy = _mapping(summary, "energy")
+    joules = energy.get("joules_per_token")
+    if joules is None:
+        imported = summary.get("status") == "imported"
+        return missing(IMPORTED if imported else _why(summary, "energy") or "no energy counter was read")
+    value, unit = (joules, "J") if joules >= 0.9995 else (1e3 * joules, "mJ")
+    period = energy.get("period_s")
+    every = f" · {units.duration(1e9 * period)}" if period else ""
+    return Reading(units.number(value), unit, f"{energy.get('source') or 'source unknown'}{every}")
+
+
+def _noise(summary: Json) -> Reading:
+    noise = _mapping(summary, "noise")
+    share = noise.get("perturbed_share", _mapping(summary, "observer_effect").get("perturbed_share"))
+    if share is None or summary.get("status") == "imported":
+        return missing(_why(summary, "noise") or _waiting(summary, "moment"))
+    value = units.percent(share).removesuffix(" %")
+    return Reading(value, "%", _disturbers(noise), "warn" if share > NOISY or noise.get("busy") else "good")
+
+
+def _disturbers(noise: Json) -> str:
+    """What disturbed, worst first; what can hardly have is left out."""
+    competitors = noise.get("competitors") or ()
+    felt = []
+    for name, words in (("others_share", "others"), ("steal_share", "steal")):
+        share = noise.get(name)
+        if share is not None and share >= 0.005:
+            felt.append((share, f"{words} {units.percent(share)}"))
+    switches = noise.get("switches_per_s")
+    if switches is not None and switches >= 0.5:
+        felt.append((switches / 1000, f"{switches:.1f} switches/s"))
+    felt.sort(reverse=True)
+    parts = [str(competitors[0])] if competitors else []
+    parts += [text for _, text in felt]
+    known = any(noise.get(name) is not None for name in ("others_share", "steal_share", "switches_per_s"))
+    return " · ".join(parts) or ("all quiet" if known else "of all moments")
+
+
+def _observer(summary: Json) -> Reading:
+    effects = summary.get("observer_effect", {})
+    effect = next((effects[kind] for kind in ("decode", "forward", "prefill") if effects.get(kind)), None)
+    paused = f"paused {units.duration(effects['paused_ns'])}" if effects.get("paused_ns") else "no pause"
+    if effect is None:
+        return missing(_why(summary, "observer") or _waiting(summary, "traced pair"))
+    change = units.signed_percent(effect["ratio"]).removesuffix(" %")
+    tone = "good" if abs(effect["ratio"] - 1) < 0.02 else "warn"
+    return Reading(change, "%", paused, tone)
+
+
+SPECS = (
+    Spec(
+        "statTTFT",
+        "TTFT",
+        "Time to first token: from the accepted request to the first token, tokenisation included. "
+        "Median of clean, warm requests; ± is half the bootstrap 95 % interval, n the number of requests.",
+        _ttft,
+    ),
+    Spec(
+        "statTPOT",
+        "TPOT p50",
+        "Time per output token of one request: (end-to-end − TTFT) / (tokens − 1), from its clean moments. "
+        "Median over requests; n is their number. AIPerf calls this number ITL.",
+        _tpot,
+    ),
+    Spec(
+        "statITL",
+        "ITL",
+        "Inter-token latency: each gap between two tokens, pooled over all requests, as vLLM defines it. "
+        "Name clash: AIPerf's ITL is our TPOT, and vLLM's ITL is about AIPerf's ICL. "
+        "p95 is shown from 130 gaps on; below that, the median.",
+        _itl,
+    ),
+    Spec(
+        "statDecode",
+        "Decode",
+        "Decoded tokens per second: (tokens − 1) × batch / (end-to-end − TTFT). Median over requests.",
+        _decode,
+    ),
+    Spec(
+        "statPeakMemory",
+        "Peak memory",
+        "The most memory that was in use: the device's peak on an accelerator, else the resident memory of the process.",
+        _memory,
+    ),
+    Spec(
+        "statCycles",
+        "Cycles / token",
+        "Clock cycles of the processor, in user space, over every thread that computes, in a median clean decode moment per "
+        "token; IPC is instructions per cycle. Read from the processor's own counters: nanoseconds times a nominal clock is "
+        "not a cycle count. Without counters: time on a processor, summed over those threads.",
+        _cycles,
+    ),
+    Spec(
+        "statEnergy",
+        "Energy / token",
+        "Joules over the measured time (no warm-up, no pauses) per token that was made, by the counter named below and at its "
+        "period. Only what a counter says: nothing is guessed from nominal power.",
+        _energy,
+    ),
+    Spec(
+        "statObserver",
+        "Observer effect",
+        "What watching costs: median traced moment against median clean moment of this run. Headline numbers come from clean "
+        "moments only, so this is not in them. Pauses for painting stop the clock.",
+        _observer,
+    ),
+    Spec(
+        "statNoise",
+        "Noise",
+        "Share of moments that something disturbed: the window painted, the system took the processor away (switches), the "
+        "hypervisor gave it to others (steal), or other programs computed (others). They are tagged, and left out of headline "
+        f"numbers while others remain. Above {100 * NOISY:.0f} % the machine is too busy to measure.",
+        _noise,
+    ),
+)
