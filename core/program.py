@@ -92,14 +92,14 @@ class Program:
         return self._worker.busy
 
     def live(self) -> Run | None:
-        """The run under way with a fresh snapshot, or the last one; in a trial, that of the side whose turn it is."""
-        recording = self._active
+        """The run under way with a fresh snapshot, or the last one; in a trial, that of its last side."""
+        recording = self._shown
         return recording.run() if recording is not None else self._last
 
     @property
     def live_text(self) -> str:
         """The text of the request under way, as of the last pause."""
-        recording = self._active
+        recording = self._shown
         return recording.recorder.live_text if recording is not None else ""
 
     @property
@@ -107,6 +107,11 @@ class Program:
         """The trial under way with fresh snapshots, or the last one."""
         trial = self._trial
         return trial.state() if trial is not None else self._last_trial
+
+    @property
+    def _shown(self) -> Recording | None:
+        trial = self._trial
+        return trial.shown if trial is not None else self._recording
 
     @property
     def _active(self) -> Recording | None:
@@ -247,7 +252,7 @@ class Program:
         if trial.trouble:
             self.notices.put(Notice("warning", trial.trouble))
         self._last_trial = state = trial.state()
-        self._last = state.runs[0]
+        self._last = state.runs[-1]
         status = state.runs[0].facts.status
         sentence = {
             "finished": f"The trial is over: {trial.stopped}.",

@@ -91,7 +91,7 @@ class Files:
 
     def export_run(self) -> None:
         """Write the run on show in one of the export formats."""
-        from core.export.base import exporters
+        from core.export.base import WarningExporter, exporters
 
         run = self._state.current_run
         if run is None:
@@ -102,15 +102,26 @@ class Files:
         if answer is None:
             return
         path, chosen = answer
-        exporter = known.get(chosen) or next((one for one in known.values() if _dotted(one.suffix) == path.suffix), None)
+        named = [one for one in known.values() if path.name.lower().endswith(_dotted(one.suffix))]
+        exporter = known.get(chosen) or max(named, key=lambda one: len(one.suffix), default=None)
         if exporter is None:
             self._tell(
                 Notice("refused", f"There is no export format for {path.suffix or path.name}; choose one from the list.")
             )
             return
-        target = path if path.suffix else path.with_suffix(_dotted(exporter.suffix))
+        # A dot in a run's name is no suffix; ".json" for ".json.gz" is one, and means a file that is not packed.
+        suffix = _dotted(exporter.suffix)
+        complete = named or path.suffix in (suffix, *Path(f"run{suffix}").suffixes)
+        target = path if complete else path.with_name(path.name + suffix)
         done = Notice("exported", f"{run.name or 'The run'} was exported to {target.name}.")
-        self._do(lambda: exporter.write([run], target), f"{target.name} could not be written", done)
+
+        def write() -> None:
+            for written in exporter.write([run], target):
+                large = exporter.warning(written) if isinstance(exporter, WarningExporter) else None
+                if large:
+                    self._program.notices.put(Notice("warning", large))
+
+        self._do(write, f"{target.name} could not be written", done)
 
     def _do(self, work: Callable[[], Any], trouble: str, done: Notice | None = None) -> None:
         def finished(future: Future[Any]) -> None:

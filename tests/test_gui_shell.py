@@ -278,17 +278,26 @@ def test_an_export_without_a_run_says_what_to_do(window):
     assert "There is no run to export" in child(window, "bannerText").text()
 
 
-def test_a_run_is_exported_as_json(qtbot, window, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "asked", "made"),
+    [
+        ("(*.json)", "run.json", "run.json"),
+        ("Chrome", "run.json", "run.json"),
+        ("Chrome", "Qwen2.5 · bf16", "Qwen2.5 · bf16.json.gz"),
+        ("", "run.speedscope.json", "run.speedscope.json"),
+    ],
+)
+def test_a_run_is_exported_in_the_chosen_format(qtbot, window, tmp_path, kind, asked, made):
     window.state.open_run(synthetic_run(blocks=2))
-    target = tmp_path / "run.json"
 
     def choose(_parent, _title, _suggested, filters):
-        return target, next(one for one in filters.split(";;") if "json" in one.lower())
+        return tmp_path / asked, next(one for one in filters.split(";;") if kind in one) if kind else ""
 
     window.files.ask_save = choose
     window.files.export_run()
     qtbot.waitUntil(lambda: "was exported" in child(window, "logText").toPlainText(), timeout=20_000)
-    assert target.stat().st_size > 100
+    assert [path.name for path in tmp_path.iterdir() if "json" in path.name] == [made]
+    assert (tmp_path / made).stat().st_size > 100
 
 
 def test_what_is_dropped_is_opened_or_chosen(qtbot, window, tmp_path):

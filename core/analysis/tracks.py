@@ -118,7 +118,7 @@ _UNITS = {
 _TITLES = {
     "cpu": "CPU",
     "cpu_system": "CPU, whole machine",
-    "others": "Other processes",
+    "others": "Others",
     "frequency": "Clock",
     "temperature": "CPU temperature",
     "throttled": "CPU throttled",

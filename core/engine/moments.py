@@ -80,6 +80,7 @@ class Moments:
         watch: the instruments.
         compile_spent: ns spent compiling in this process so far.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
+        pass_on: called before each moment, with the clock stopped; other sides of a trial may have theirs there.
         pause_steps: steps of a request before which a pause may come (None: any, and between requests). Where it leaves out the
             first and the last two, the few first forwards of a run are never settling.
     """
@@ -95,6 +96,7 @@ class Moments:
         compile_spent: Callable[[], int],
         on_pause: Callable[[], None],
         *,
+        pass_on: Callable[[], None] | None = None,
         pause_steps: range | None = None,
     ) -> None:
         self._subject = subject
@@ -107,6 +109,7 @@ class Moments:
         self._compiled_before_ns = 0
         self.compiled_ns = 0
         self._on_pause = on_pause
+        self._pass_on = pass_on
         self._pause_steps = pause_steps
         self._request: _Request | None = None
         self._moment: _Moment | None = None
@@ -223,6 +226,9 @@ class Moments:
         request = self._request
         assert request is not None
         self._close()
+        if self._pass_on is not None:
+            self._set_clock(None)
+            self._pass_on()
         if self._pause_steps is None or request.step in self._pause_steps:
             self._pause_if_wanted()
         kind = self._kind(request, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.config import RunConfig, TargetConfig
 from core.engine.gate import Gate
 from core.engine.holder import Holder, Prepared
-from core.engine.recording import Recording
+from core.engine.recording import Recording, TakingTurns
 from core.engine.workload import Prompt, check_memory
 from core.errors import Refusal
 from core.passes import plan
@@ -40,7 +40,9 @@ def prepare(config: RunConfig, holder: Holder, progress: Progress) -> Prepared:
     return prepared
 
 
-def recording(config: RunConfig, prepared: Prepared, gate: Gate, progress: Progress) -> Recording:
+def recording(
+    config: RunConfig, prepared: Prepared, gate: Gate, progress: Progress, taking_turns: TakingTurns | None = None
+) -> Recording:
     """A recording of that run, with nothing recorded yet."""
     target = targets.get(config.target.id)
-    return Recording(config, prepared, (target, target.probe()), gate, progress)
+    return Recording(config, prepared, (target, target.probe()), gate, progress, taking_turns)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,16 @@ PROFILED_TOKENS = 4
 """Tokens of the request under the operator profiler: a prefill and three decodes tell what a hundred would."""
 
 
+@dataclass(frozen=True)
+class TakingTurns:
+    """For sides of a trial: ``pass_on`` is called before each moment, with the clock stopped, and ``left_out`` are instruments
+    that cannot tell the sides apart, with the reason.
+    """
+
+    pass_on: Callable[[], None] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class _Stage:
     """A model on which this run's requests are made at present."""
@@ -65,11 +75,19 @@ class Recording:
         gate: who may come in between two moments.
         progress: carries the user's wish to cancel.
 
+        taking_turns: what is different for a side of a trial.
+
     ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of a trial apart.
     """
 
     def __init__(
-        self, config: RunConfig, prepared: Prepared, target: tuple[Target, TargetFacts], gate: Gate, progress: Progress
+        self,
+        config: RunConfig,
+        prepared: Prepared,
+        target: tuple[Target, TargetFacts],
+        gate: Gate,
+        progress: Progress,
+        taking_turns: TakingTurns | None = None,
     ) -> None:
         self.config = config
         self.recorder = Recorder()
@@ -78,6 +96,7 @@ class Recording:
         self._target, target_facts = target
         self._gate = gate
         self._progress = progress
+        self._turns = taking_turns or TakingTurns()
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
         self._fresh = prepared.fresh
         self._stage: _Stage | None = None
@@ -87,6 +106,7 @@ class Recording:
         self._measured: list[float] = []  # E2E of each measured request, ns
         self._measured_ns = 0
         self._names_wanted = False
+        self._measured_peak_bytes: int | None = None
         self.facts = RunFacts(
             model=prepared.loaded.facts,
             target=target_facts,
@@ -100,7 +120,8 @@ class Recording:
             weights_bytes=weight_bytes(prepared.subject.model),
             planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,
         )
-        chosen, missing = sampled(config.profilers)
+        chosen, missing = sampled([name for name in config.profilers if name not in self._turns.left_out])
+        missing += [Unavailable(name, why) for name, why in self._turns.left_out.items() if name in config.profilers]
         self._sampler = Sampler(self.recorder, chosen, self._trouble)
         self._peak = PeakMemory()
         self.facts = replace(self.facts, unavailable=tuple(missing))
@@ -195,6 +216,7 @@ class Recording:
             seen,
             lambda: compile_ns() or 0,
             requests.read_text,
+            pass_on=self._turns.pass_on,
             pause_steps=range(1, self._steps - SETTLING_MOMENTS + 1) if self._steps >= FEW_STEPS else None,
         )
         try:
@@ -267,6 +289,7 @@ class Recording:
         stage = self._stage
         assert stage is not None
         if stage.watch.kernels is not None:
+            self._measured_peak_bytes = self._peak_bytes()  # the profiler's own memory is not the model's
             self.request(Tag.PROFILED, None, PROFILED_TOKENS)
         self._names_wanted = bool(self.config.passes)
 
@@ -290,13 +313,8 @@ class Recording:
 
     def _complete(self, status: str, error: str | None) -> None:
         trace = self.recorder.snapshot()
-        names = [track.name for track in trace.tracks]
-        sampled_peak = None
-        if "rss" in names:
-            samples = trace.counters["value"][trace.counters["track"] == names.index("rss")]
-            sampled_peak = int(samples.max()) if len(samples) else None
         peaks = self._phase_peaks()
-        exact = self._peak.bytes(sampled_peak)
+        peak = self._measured_peak_bytes or self._peak_bytes()
         known = _merged(self.facts.instruments, self._sampler.facts)
         for name in self.config.profilers:
             for what, why in known.get(name, {}).get("missing", {}).items():
@@ -307,7 +325,7 @@ class Recording:
             self.facts,
             status=status,
             error=error,
-            rss_peak_bytes=max([exact, *peaks.values()]) if exact is not None else None,
+            rss_peak_bytes=peak,
             device_peak_bytes=self._target.peak_bytes(),
             paused_ns=int(trace.moments["paused_ns"].sum()),
             cold_start_ns=self._cold_start_ns(),
@@ -316,11 +334,18 @@ class Recording:
             competitors=tuple(known.get("noise", {}).get("competitors", ())),
         )
 
+    def _peak_bytes(self) -> int | None:
+        """Peak resident memory so far: the kernel's own mark, or the largest sample."""
+        trace = self.recorder.snapshot()
+        names = [track.name for track in trace.tracks]
+        samples = trace.counters["value"][trace.counters["track"] == names.index("rss")] if "rss" in names else np.empty(0)
+        return self._peak.bytes(int(samples.max()) if len(samples) else None)
+
     def _phase_peaks(self) -> dict[str, int]:
         """Peak resident memory of each phase, from the moments' own peaks; empty where the system keeps none."""
         moments = self.recorder.moments.view()
-        warm = tagged(moments, Tag.WARMUP)
-        phases = {"warm-up": warm, **{kind: of_kind(moments, kind) & ~warm for kind in KINDS}}
+        warm, apart = tagged(moments, Tag.WARMUP), tagged(moments, Tag.WARMUP | Tag.PROFILED)
+        phases = {"warm-up": warm, **{kind: of_kind(moments, kind) & ~apart for kind in KINDS}}
         peaks = {name: moments["peak_bytes"][where] for name, where in phases.items()}
         return {name: int(found.max()) for name, found in peaks.items() if len(found) and np.max(found) > 0}
 

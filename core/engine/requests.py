@@ -72,9 +72,10 @@ class Requests:
             raise
         finally:
             moments.end()
-            if result is not None and moments.request is not None:
-                self._recorder.output(self._output(moments.request.row, result, finished=finished))
-            self.read_text()
+            if not tags & Tag.PROFILED:  # a few tokens of what the requests before it said already
+                if result is not None and moments.request is not None:
+                    self._recorder.output(self._output(moments.request.row, result, finished=finished))
+                self.read_text()
         return moments.latency_ns
 
     def _generate(self, moments: Moments, inputs: Inputs) -> torch.Tensor:

@@ -41,7 +41,7 @@ def trial_status(state: str, trial: Trial) -> Status:
     if not trial.round:
         return Status(state, f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else ""))
     fraction = min(1.0, trial.round / trial.most_rounds)
-    text = f"round {trial.round} of at most {trial.most_rounds} · {side}{_step(active)}"
+    text = f"round {trial.round} of at most {trial.most_rounds}" + ("" if trial.by_moments else f" · {side}") + _step(active)
     return Status(state, text, fraction)
 
 

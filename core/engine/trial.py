@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import uuid4
 
 from core.analysis.stopping import turns
 from core.analysis.verdict import SideVerdict, floors_of, judge
 from core.config import RunConfig, TrialConfig
+from core.engine.baton import Baton
 from core.engine.failure import what_failed
 from core.engine.gate import Gate
 from core.engine.holder import Holder, Prepared
 from core.engine.preparation import prepare, probed, recording
-from core.engine.recording import Recording
+from core.engine.recording import Recording, TakingTurns
 from core.errors import Cancelled, Refusal
 from core.progress import Progress
 from core.session.floors import FloorBook
 from core.session.run import Run, TrialPart, Unavailable
 from profilers.trace import Tag
 
-FLOOR_ROUNDS = 24
+FLOOR_ROUNDS = 40
 """Rounds of an A/A trial, which does not stop early: a floor found by stopping when it looks small would be too low."""
+
+LEFT_OUT = {"energy": "the sides of a trial take turns faster than energy counters are read; make a run of one side"}
 
 NAMES = "ABCDEFGH"
 
@@ -95,6 +99,7 @@ class Trial:
         self._verdicts: tuple[SideVerdict, ...] = ()
         self._floors: Mapping[str, float] = {}
         self._together = True
+        self._baton = Baton()
 
     # -- any thread -------------------------------------------------------------------------------------------------------
 
@@ -108,6 +113,12 @@ class Trial:
         active = self.active
         if active is not None:
             active.cancel()
+
+    @property
+    def shown(self) -> Recording | None:
+        """The side that is on show while the trial goes on: the last, always the same, so that charts do not jump."""
+        sides = list(self._sides)
+        return sides[-1].recording if sides else None
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
@@ -128,10 +139,11 @@ class Trial:
 
     def load(self) -> None:
         """Load and prepare every side; ``Refusal`` where one cannot be had."""
+        turns_of_sides = TakingTurns(self._baton.pass_on, LEFT_OUT)
         for number, (config, holder) in enumerate(zip(self.config.sides, self._holders, strict=True)):
             self._load(config, holder)
             prepared = prepare(config, holder, self._progress)
-            record = recording(config, prepared, self._gate, self._progress)
+            record = recording(config, prepared, self._gate, self._progress, turns_of_sides)
             record.label = f" ({NAMES[number]})"
             self._sides.append(_Side(number, config, holder, record, prepared, ExitStack()))
         self._floors = {} if self.config.same else self._book.find(self._sides[0].recording.run()) or {}
@@ -214,16 +226,33 @@ class Trial:
         for other in self._sides:
             other.recording.rest(other is not side)
 
+    @property
+    def by_moments(self) -> bool:
+        """Whether sides take turns within a request; not where that means loading a model or another pool of threads."""
+        threads = {side.prepared.subject.threads for side in self._sides if side.prepared is not None}
+        return self._together and len(threads) == 1
+
     def _play_round(self) -> None:
         """One request of every side, in an order that turns round, so that a steady drift falls on all alike."""
         number = len(self._order) // len(self._sides)
         order, traced = turns(number, len(self._sides))
-        for side in (self._sides[place] for place in order):
-            self._turn_to(side)
-            self._order.append(side.number)
-            side.recording.measured_request(traced=traced)
+        if self.by_moments:
+            self._order += order
+            for side in self._sides:
+                side.recording.rest(False)
+            jobs = [partial(side.recording.measured_request, traced=traced) for side in self._sides]
+            self._baton.run(jobs, self._hand_to, backwards=order[0] != 0)
+        else:
+            for side in (self._sides[place] for place in order):
+                self._turn_to(side)
+                self._order.append(side.number)
+                side.recording.measured_request(traced=traced)
         self._verdicts = self._judged()
         self.stopped = self._why_stop(number + 1)
+
+    def _hand_to(self, number: int) -> None:
+        """The next moment is this side's, and a cancel must reach it."""
+        self.active = self._sides[number].recording
 
     def _judged(self, *, ended: bool = False) -> tuple[SideVerdict, ...]:
         runs = [side.recording.run() for side in self._sides]

@@ -99,7 +99,10 @@ def progress_text(run: Run) -> str:
     warmups = int(((requests["tags"] & int(Tag.WARMUP)) != 0).sum())
     tags = int(requests["tags"][-1])
     if tags & int(Tag.PROFILED):
-        return "profiled request"
+        if run.facts.status == "running" or count == 1:
+            return "profiled request"
+        count -= 1  # the text is that of the request before
+        tags = int(requests["tags"][count - 1])
     name = f"warm-up {count}" if tags & int(Tag.WARMUP) else f"repeat {count - warmups}"
     encoder = run.facts.model is not None and run.facts.model.task != "text-generation"
     if encoder:

@@ -51,6 +51,11 @@ def _why(summary: Json, *words: str) -> str:
     return ""
 
 
+def _final(summary: Json, *words: str) -> str:
+    """As ``_why``, once the run is over: until then it is only not measured *yet*."""
+    return "" if _running(summary) else _why(summary, *words)
+
+
 def _certainty(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str:
     """``± 0.4 · n 5``: half the width of the 95 % interval in the value's unit, and how many samples."""
     count = f"n {spread.get('n', 0)}"
@@ -87,7 +92,7 @@ def _ttft(summary: Json) -> Reading:
     spread = _spread(summary, "ttft_ns")
     if spread.get("median") is None:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
-        return missing(_why(summary, "ttft") or why)
+        return missing(_final(summary, "ttft") or why)
     return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
 
 
@@ -96,7 +101,7 @@ def _tpot(summary: Json) -> Reading:
     if spread.get("median") is None:
         if _encoder(summary):
             return _forward(summary)
-        return missing(_why(summary, "tpot") or _waiting(summary, "decode"))
+        return missing(_final(summary, "tpot") or _waiting(summary, "decode"))
     return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
 
 
@@ -112,7 +117,7 @@ def _itl(summary: Json) -> Reading:
     spread = _spread(summary, "itl_ns")
     if spread.get("median") is None:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
-        return missing(_why(summary, "itl") or why)
+        return missing(_final(summary, "itl") or why)
     if spread.get("p95") is not None:
         return Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps")
     return Reading(*units.split_duration(spread["median"]), f"median · {spread['n']} gaps")
@@ -124,7 +129,7 @@ def _decode(summary: Json) -> Reading:
         spread = _spread(summary, "input_tokens_per_s")
         if spread.get("median") is not None:
             return Reading(*units.split_rate(spread["median"]), "input tokens")
-        return missing(_why(summary, "decode") or _waiting(summary, "decode"))
+        return missing(_final(summary, "decode") or _waiting(summary, "decode"))
     batch = summary.get("workload", {}).get("batch", 1)
     sub = _certainty(spread, units.split_rate)
     return Reading(*units.split_rate(spread["median"]), sub if batch == 1 else f"batch {batch} · {sub}")
@@ -151,7 +156,7 @@ def _cycles(summary: Json) -> Reading:
         return Reading(number, unit, ipc)
     cpu = _spread(summary, "cpu_ns_per_token").get("median")
     missed = _mapping(_mapping(_mapping(summary, "instruments"), "cycles"), "missing").get("cycles")
-    why = str(missed or _why(summary, "cycles") or _waiting(summary, "decode"))
+    why = str(missed or _final(summary, "cycles") or _waiting(summary, "decode"))
     if cpu is None:
         return missing(why)
     short = why if len(why) <= SHORT else "no counters to read"
@@ -174,7 +179,7 @@ def _noise(summary: Json) -> Reading:
     noise = _mapping(summary, "noise")
     share = noise.get("perturbed_share", _mapping(summary, "observer_effect").get("perturbed_share"))
     if share is None or summary.get("status") == "imported":
-        return missing(_why(summary, "noise") or _waiting(summary, "moment"))
+        return missing(_final(summary, "noise") or _waiting(summary, "moment"))
     value = units.percent(share).removesuffix(" %")
     return Reading(value, "%", _disturbers(noise), "warn" if share > NOISY or noise.get("busy") else "good")
 
@@ -202,7 +207,7 @@ def _observer(summary: Json) -> Reading:
     effect = next((effects[kind] for kind in ("decode", "forward", "prefill") if effects.get(kind)), None)
     paused = f"paused {units.duration(effects['paused_ns'])}" if effects.get("paused_ns") else "no pause"
     if effect is None:
-        return missing(_why(summary, "observer") or _waiting(summary, "traced pair"))
+        return missing(_final(summary, "observer") or _waiting(summary, "traced pair"))
     change = units.signed_percent(effect["ratio"]).removesuffix(" %")
     tone = "good" if abs(effect["ratio"] - 1) < 0.02 else "warn"
     return Reading(change, "%", paused, tone)
