@@ -262,7 +262,9 @@ def test_an_encoder_pools_and_does_not_sample(qtbot, run):
 
 
 def test_the_output_says_which_request_is_going(run, profiled):
-    assert progress_text(profiled) == "profiled request"
+    going = replace(profiled, facts=replace(profiled.facts, status="running"))
+    assert progress_text(going) == "profiled request"
+    assert progress_text(profiled) == "repeat 3 · 16 of 16 tokens"  # whose text is on show
     model = replace(run.facts.model, task="embedding")
     automatic = replace(run.config, workload=replace(run.config.workload, repeats=None))
     assert progress_text(replace(run, config=automatic, facts=replace(run.facts, model=model))) == "repeat 3"

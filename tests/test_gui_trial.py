@@ -247,7 +247,7 @@ def test_an_a_a_trial_is_about_the_floor(view):
     same = (BASE, BASE)
     view.show_trial(trial(rounds=5, scales=(1.0, 1.0), sides=same, floors={}))
     assert shown_headlines(view) == ["Measuring the noise floor: one setup against itself"]
-    assert "of at most 24" in child(view, "trialProgress", QLabel).text()
+    assert "of at most 40" in child(view, "trialProgress", QLabel).text()
     view.show_trial(trial(rounds=24, scales=(1.0, 1.0), sides=same, stopped="cap of 24 rounds reached"))
     assert shown_headlines(view)[0].startswith("Noise floor ±0.8 %")
 

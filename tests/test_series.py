@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.analysis import series
-from core.analysis.outline import counted_rows
+from core.analysis.outline import counted_rows, outline
 from core.analysis.select import counted, first_tokens, of_kind, tagged
 from core.session.run import Run
 from profilers.trace import KINDS, STAGES, Layer, Recorder, Tag, Trace
@@ -359,3 +359,22 @@ def test_pieces_of_an_outline_never_overlap() -> None:
         while parent >= 0:
             assert parent not in rows
             parent = layers[parent].parent
+
+
+def test_blocks_that_were_timed_as_wholes_are_called_blocks():
+    run = synthetic_run(blocks=4)
+    assert not series.stages(run).whole_blocks
+    layers = run.trace.layers
+    whole = [row for row, layer in enumerate(layers) if layer.path.count(".") <= 2 and layer.type != "ModuleList"]
+    kept = np.isin(run.trace.spans["layer"], whole)
+    spans = {name: column[kept] for name, column in run.trace.spans.items()}
+    ticked = series.stages(replace(run, trace=replace(run.trace, spans=spans)))
+    assert ticked.whole_blocks
+    assert ticked.titles[ticked.stages.index("other")] == "Blocks"
+
+
+def test_the_outline_of_a_tree_without_lists_has_its_repeated_modules():
+    names = [("", "LlamaModel_0", -1), ("e", "Embedding", 0), ("b0", "Block", 0), ("b0.l", "Linear", 2), ("b1", "Block", 0)]
+    names += [("b1.l", "Linear", 4), ("n", "Norm", 0)]
+    layers = [Layer(path, kind, "embed" if path == "e" else "other", parent) for path, kind, parent in names]
+    assert [piece.rows for piece in outline(layers)] == [(1,), (2,), (4,), (6,)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from profilers.trace import Layer
@@ -28,6 +28,10 @@ def outline(layers: Sequence[Layer], max_rows: int = 64) -> tuple[Piece, ...]:
     for row, layer in enumerate(layers):
         children.setdefault(layer.parent, []).append(row)
     on_the_way = _ways_to_lists(layers)
+    repeated: frozenset[int] = frozenset()
+    if not on_the_way:
+        repeated = _repeated(layers, children)
+        on_the_way = frozenset(_above(layers, next(iter(repeated)))) if repeated else frozenset()
     before: list[int] = []
     blocks: list[int] = []
     after: list[int] = []
@@ -37,6 +41,8 @@ def outline(layers: Sequence[Layer], max_rows: int = 64) -> tuple[Piece, ...]:
         layer = layers[row]
         if layer.type in _LISTS and row in on_the_way:
             blocks += children.get(row, [])
+        elif row in repeated:
+            blocks.append(row)
         elif row in on_the_way or (layer.parent == -1 and row in children):
             todo = children[row] + todo
         else:
@@ -68,11 +74,28 @@ def _ways_to_lists(layers: Sequence[Layer]) -> frozenset[int]:
     for row, layer in enumerate(layers):
         if layer.type != wanted:
             continue
-        above: list[int] = []
-        parent = layer.parent
-        while parent >= 0:
-            above.append(parent)
-            parent = layers[parent].parent
+        above = _above(layers, row)
         if not any(layers[number].type == wanted for number in above):
             way.update((row, *above))
     return frozenset(way)
+
+
+def _above(layers: Sequence[Layer], row: int) -> list[int]:
+    """All ancestors, the nearest first."""
+    above: list[int] = []
+    parent = layers[row].parent
+    while parent >= 0:
+        above.append(parent)
+        parent = layers[parent].parent
+    return above
+
+
+def _repeated(layers: Sequence[Layer], children: Mapping[int, Sequence[int]]) -> frozenset[int]:
+    """The blocks of a model that shows no lists (imported traces): the most siblings of one type with layers in them."""
+    found: list[int] = []
+    for below in children.values():
+        for kind in {layers[row].type for row in below}:
+            alike = [row for row in below if layers[row].type == kind and row in children]
+            if len(alike) > max(1, len(found)):
+                found = alike
+    return frozenset(found)

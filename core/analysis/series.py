@@ -8,7 +8,7 @@ import numpy as np
 
 from core.analysis.counts import measured_sums, per_moment
 from core.analysis.layers import LayerTable, layer_rows, scale, stage_sums
-from core.analysis.outline import Piece, outline
+from core.analysis.outline import Piece, counted_rows, outline
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
 from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, machine, memory
 from core.session.run import Run
@@ -101,7 +101,7 @@ class StageSeries:
     """Where the time of a median moment of ``kind`` goes, in order of ``STAGES``; shares add up to 1.
 
     Times of the model's stages are scaled to clean time (``scaled_to`` says if there was none).
-    ``provisional``: still warming up.
+    ``provisional``: still warming up. ``whole_blocks``: blocks were timed as wholes (compiled graphs), and are in "other".
     """
 
     kind: str
@@ -110,6 +110,17 @@ class StageSeries:
     share: Array
     scaled_to: str = "clean"
     provisional: bool = False
+    whole_blocks: bool = False
+
+    @property
+    def titles(self) -> list[str]:
+        """What the stages are called: encoders pool instead of choosing a token, and whole blocks are no "other"."""
+        names = {"mlp": "MLP"}
+        if self.kind == "forward":
+            names["sample"] = "Pool"
+        if self.whole_blocks:
+            names["other"] = "Blocks"
+        return [names.get(stage, stage.capitalize()) for stage in self.stages]
 
     def table(self) -> Table:
         return {"stage": self.stages, "kind": [self.kind] * len(self.stages), "time_ms": self.time_ms, "share": self.share}
@@ -205,7 +216,19 @@ def stages(run: Run, kind: str | None = None, newest: int | None = None) -> Stag
         share=time_ns / time_ns.sum(),
         scaled_to=how.to,
         provisional=how.provisional,
+        whole_blocks=_whole_blocks(run, how.moments),
     )
+
+
+def _whole_blocks(run: Run, chosen: Array) -> bool:
+    """Whether blocks were timed in the chosen moments and nothing inside them was."""
+    layers, spans = run.trace.layers, run.trace.spans
+    newest = int(np.flatnonzero(chosen)[-1])
+    begin, end = np.searchsorted(spans["moment"], [newest, newest + 1])  # one moment tells, and spans are in their order
+    timed = set(spans["layer"][begin:end].tolist())
+    inside = {layers[row].parent for row in timed}
+    parents = {layer.parent for layer in layers}
+    return any(row in timed and row in parents and row not in inside for row in counted_rows(layers))
 
 
 def _outside(run: Run, kind: str) -> tuple[float, float]:

@@ -1,9 +1,10 @@
 """The baton: several requests run in one thread by turns, moment by moment, A B B A A B B A …
 
 What a machine does to a measurement changes from second to second, and two requests run one after the other meet different
-weather. So each side's own ``generate`` goes on for one moment and then passes the baton on, with its clock stopped. Measured on
-a virtual machine of 2 cores (SmolLM2, 12 tokens): the ratio of two equal requests scattered by 6.5 % one after the other, and by
-1.7 % in turns. Greenlets do it: threads would each have an OpenMP pool of their own, and these would spin against each other.
+weather. So each side's own ``generate`` goes on for one moment and then passes the baton on, with its clock stopped. Measured
+on a virtual machine of 2 cores (SmolLM2, 12 tokens): the ratio of two equal requests scattered by 6.5 % one after the other,
+and by 1.7 % in turns. Greenlets do it: threads would each have an OpenMP pool of their own, and these would spin against each
+other.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ from core.export.look import HEADER_IN, MARGIN_IN, WIDTH_IN, Frame, font, frame
 from core.export.parts import beside, few_rows, nice, spread_out
 from core.session.run import Run
 
-STAGE_TITLES = {"mlp": "MLP"}
-POOL_TITLES = STAGE_TITLES | {"sample": "Pool"}  # of encoders, which choose no token
 MEMORY_TITLES = {"kv_cache": "KV cache"}
 
 
@@ -112,8 +110,7 @@ def draw_stages(run: Run, theme: str) -> Frame:
         width_pt = drawn.get_window_extent(chart.figure.canvas.get_renderer()).width * 72 / chart.figure.dpi
         axes.annotate(share, xytext=(13 + width_pt, 0), color=look.muted, fontproperties=font(share, 9), **at)
     chart.ticks(axes.xaxis, [], [])
-    named = POOL_TITLES if shown.kind == "forward" else STAGE_TITLES
-    titles = [named.get(shown.stages[number], shown.stages[number].capitalize()) for number in order]
+    titles = [shown.titles[number] for number in order]
     chart.ticks(axes.yaxis, rows.tolist(), titles, size=9)
     return chart
 

@@ -20,8 +20,6 @@ from gui.theme import Palette
 from profilers.trace import KINDS
 
 HINT = "Attention, MLP, norm, head: each stage's share of a moment."
-TITLES = {"mlp": "MLP"}
-POOL = "Pool"  # what an encoder does after its last layer, instead of choosing a token
 LABEL_WIDTH = 76
 VALUE_WIDTH = 128
 MOST_ROW = 34.0
@@ -138,8 +136,8 @@ class StageBars(Chart):
         early = " (warming up)" if data.provisional else ""
         self.set_note(f"median moment, scaled to {data.scaled_to}{early}", f"scaled to {data.scaled_to}{early}")
         rows = [
-            (stage, stage_title(stage, data.kind), float(ms), float(share))
-            for stage, ms, share in zip(data.stages, data.time_ms, data.share, strict=True)
+            (stage, title, float(ms), float(share))
+            for stage, title, ms, share in zip(data.stages, data.titles, data.time_ms, data.share, strict=True)
         ]
         rows.sort(key=lambda row: -row[2])
         self._mark(run)
@@ -186,8 +184,3 @@ class StageBars(Chart):
     def _hover(self, row: int) -> None:
         self._hovered = row
         self.bars.setToolTip(self.hover_text)
-
-
-def stage_title(stage: str, kind: str) -> str:
-    """How a stage of that kind of moment is called."""
-    return POOL if (stage, kind) == ("sample", "forward") else TITLES.get(stage, stage.capitalize())

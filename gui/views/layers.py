@@ -128,7 +128,10 @@ class LayersView(QWidget):
         self._run = run
         if run is not None and run.facts.status == "running" and not self.isVisible():
             return  # the bridge calls again at the end, and when this view comes up
-        only_operators = run is not None and run.facts.status == "imported" and len(run.trace.operators["moment"]) > 0
+        timed = run is not None and len(run.trace.spans["layer"]) > 0
+        only_operators = (
+            run is not None and not timed and run.facts.status == "imported" and len(run.trace.operators["moment"]) > 0
+        )
         self.card.setVisible(not only_operators)
         self.bar.setVisible(not only_operators)
         if run is None:

@@ -58,7 +58,8 @@ class OperatorsPanel(Card):
 
     def show_run(self, run: Run | None, layer: str, kind: str) -> None:
         """The operators of ``layer`` ("": all) in moments of ``kind`` ("": all)."""
-        self._run, self._layer, self._kind = run, layer, kind
+        known = run is not None and any(one.path == layer for one in run.trace.layers)  # selected in another run's model
+        self._run, self._layer, self._kind = run, layer if known else "", kind
         self._refresh()
 
     def copy(self) -> None:

@@ -94,7 +94,7 @@ def progress_text(run: Run) -> str:
     """``repeat 4 · 41 of 64 tokens``, or how the last request ended."""
     requests, moments = run.trace.requests, run.trace.moments
     count = len(requests["tags"])
-    if not count:
+    if not count or run.facts.status == "imported":
         return ""
     warmups = int(((requests["tags"] & int(Tag.WARMUP)) != 0).sum())
     tags = int(requests["tags"][-1])

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHeaderView, QTableView, QWidget
 
 from core import units
 from gui.theme import Palette
-from gui.views.trial_words import NAMES, SIGNS
+from gui.views.trial_words import NAMES, SIGNS, interval
 
 if TYPE_CHECKING:
     from core.analysis.verdict import LayerVerdict
@@ -69,8 +69,7 @@ class LayerVerdictModel(QAbstractTableModel):
 
     def _text(self, row: LayerVerdict, column: int) -> str:
         if column == RATIO:
-            bounds = "" if row.low is None or row.high is None else f" ({row.low:.3f}–{row.high:.3f})"
-            return f"{row.ratio:.3f}{bounds}"
+            return interval(row)
         texts = {
             LAYER: row.path or "(whole model)",
             STAGE: row.stage,

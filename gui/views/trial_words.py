@@ -10,7 +10,7 @@ from core import units
 from core.config import RunConfig
 
 if TYPE_CHECKING:
-    from core.analysis.verdict import Verdict
+    from core.analysis.verdict import LayerVerdict, Verdict
     from core.engine.trial import TrialState
 
 NAMES = "ABCDEFGH"
@@ -99,12 +99,13 @@ def floor_text(state: TrialState) -> str:
     return f"Noise floor ±{units.percent(floor)}" if floor is not None else FLOOR_HINT[:1].upper() + FLOOR_HINT[1:]
 
 
-def interval(verdict: Verdict) -> str:
+def interval(found: Verdict | LayerVerdict) -> str:
     """``0.746 (0.731–0.762)``: the side's time over A's, with its 95 % interval."""
-    if verdict.ratio is None:
+    if found.ratio is None:
         return units.DASH
-    bounds = "" if verdict.low is None or verdict.high is None else f" ({verdict.low:.3f}–{verdict.high:.3f})"
-    return f"{verdict.ratio:.3f}{bounds}"
+    digits = 3 if found.ratio < 10 else 1
+    bounds = "" if found.low is None or found.high is None else f" ({found.low:.{digits}f}–{found.high:.{digits}f})"
+    return f"{found.ratio:.{digits}f}{bounds}"
 
 
 def judged(verdict: Verdict) -> str:
