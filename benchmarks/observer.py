@@ -1,61 +1,81 @@
-"""What does looking cost? Clean moments with all instruments on against none, and traced moments against clean ones.
+"""What does looking cost? Moments with every instrument that works here against moments with none.
 
-    python -m benchmarks.observer [--pass int8_dynamic] [--rounds 60] [--new-tokens 24]
+    python -m benchmarks.observer [--traced] [--pass int8_dynamic] [--rounds 40] [--new-tokens 16]
 
-Two sides of one trial take turns request by request (A B B A ...) in one process: A has no instruments, B all that work here
-but the operator profiler. Prints B over A for the clean rounds, and from B's traced rounds against its clean ones the slowdown
-of traced moments.
+Two sides of one trial take turns moment by moment (A B B A ...) in one process: A has no instruments, B all but the operator
+profiler. Without `--traced` all of B's moments are clean, as those that headline numbers come from; with it all are traced, every
+module timed, and blocks counted in every other one. Prints B over A: per round the median decode moment, over the rounds the
+median ratio with a bootstrap 95 % interval.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from benchmarks.arguments import work_arguments
-from core.analysis.statistics import median_ratio
-from core.analysis.summary import observer_effect
-from core.analysis.verdict import judge
+from core.analysis.statistics import spread
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.engine import trial
 from core.program import Program
+from core.session.run import Run
 from profilers.base import instruments
+from profilers.trace import Array, Tag
 
 
 def main() -> None:
     """Measure and print."""
     parser = work_arguments()
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.set_defaults(new_tokens=24)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--traced", action="store_true")
+    parser.set_defaults(new_tokens=16)
     asked = parser.parse_args()
     everything = tuple(name for name, one in instruments().items() if name != "kernels" and one.check() is None)
     workload = WorkloadConfig(asked.prompt, new_tokens=asked.new_tokens, warmup=asked.warmup)
     passes = tuple(PassConfig(name) for name in asked.passes)
     bare = RunConfig(ModelConfig(asked.model), passes, TargetConfig("cpu", asked.threads), workload, ())
-    # Another seed, which nothing here draws from, keeps it from being an A/A trial of fixed length.
+    # Another seed, which nothing here draws from, keeps it from being an A/A trial, which has a length of its own.
     watched = replace(bare, profilers=everything, model=replace(bare.model, seed=1))
+    # every round of one sort, where a trial has one traced round in four
+    trial.turns = lambda number, sides: (tuple(range(sides))[:: 1 if number % 2 == 0 else -1], asked.traced)
+    runs = taken_turns(TrialConfig((bare, watched), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
+    medians = [decode_medians(run) for run in runs]
+    found = spread(medians[1] / medians[0])
+    print(f"instruments: {', '.join(everything)}")
+    print(f"{'traced' if asked.traced else 'clean'} decode moments, all instruments over none: {told(found)}, n {found.n}")
+    print(f"median moment without instruments: {np.median(medians[0]) / 1e6:.1f} ms")
+
+
+def taken_turns(config: TrialConfig) -> tuple[Run, ...]:
+    """The runs of a trial carried out to its end."""
     program = Program(keep_session=False)
     try:
-        program.start_trial(TrialConfig((bare, watched), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
+        program.start_trial(config)
         program.join()
         state = program.trial
     finally:
         program.close()
-    if state is None:
+    if state is None or state.runs[0].facts.status != "finished":
         raise SystemExit("\n".join(program.notices.get().text for _ in range(program.notices.qsize())))
-    print(f"instruments: {', '.join(everything)}")
-    for verdict in judge(state.runs, {}, asked.rounds)[0].metrics.values():
-        print(
-            f"clean {verdict.metric}: all on / none {verdict.ratio:.4f} ({verdict.low:.4f}-{verdict.high:.4f}), n {verdict.n}"
-        )
-    effect = observer_effect(state.runs[1])["decode"]
-    print(f"traced / clean decode moments: {effect['ratio']:.4f} ({effect['low']:.4f}-{effect['high']:.4f})")
-    print(f"paused per moment: {np.median(state.runs[1].trace.moments['paused_ns']) / 1e3:.0f} us")
-    pooled = [run.trace.moments for run in state.runs]
-    calm = [m["duration_ns"][(m["tags"] == 4) & (m["step"] > 0)] for m in pooled]
-    ratio = median_ratio(calm[1], calm[0])
-    assert ratio is not None
-    print(f"clean decode moments pooled: {ratio.ratio:.4f} ({ratio.low:.4f}-{ratio.high:.4f})")
+    return state.runs
+
+
+def decode_medians(run: Run) -> Array:
+    """Median decode moment of each measured request, in ns, without those that the machine disturbed."""
+    moments = run.trace.moments
+    out = []
+    for request in np.unique(moments["request"][(moments["tags"] & int(Tag.WARMUP)) == 0]):
+        mine = (moments["request"] == request) & (moments["step"] > 0)
+        calm = mine & ((moments["tags"] & int(Tag.PERTURBED | Tag.GC)) == 0)
+        out.append(np.median(moments["duration_ns"][calm if calm.sum() > 3 else mine]))
+    return np.array(out)
+
+
+def told(found: Any) -> str:
+    """A spread of ratios in words."""
+    return f"{found.median:.4f} ({found.low:.4f} to {found.high:.4f})"
 
 
 if __name__ == "__main__":

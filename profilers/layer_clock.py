@@ -1,9 +1,9 @@
 """The layer clock: times every module of a model in traced moments, and is not there at all in clean ones.
 
-A layer's ``forward`` is replaced on the instance; a pair of forward hooks would cost three times as much and slow every call by
-leaving the fast path of ``Module.__call__``. The replacement appends one tuple to a list, which measured faster in a real
-forward pass than three lists, ``array`` or numbered slots (1.1 µs a call on a 2 GHz Xeon, of which 1.0 are the call itself and
-two readings of the clock). Everything else happens after the moment, with the clock stopped.
+The clock stands on the instance, in the place of ``Module._call_impl`` (see ``_slot``), so that a call has no frame more than
+without it. Measured moment by moment in turns with an unobserved model (SmolLM2 float32, 396 layers, 2 cores): 1.000 times as
+long (0.992 to 1.006); with the clock around ``forward`` instead it was 1.031. It appends one tuple to a list, which measured
+faster in a real forward pass than three lists, ``array`` or numbered slots. Everything else happens after the moment.
 
 Some layers (the blocks) may have the processor's counters read at both ends too. That takes some µs, so each reading lies
 outside the layer's own time; and the caller's own time is told without it.
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Forward = Callable[..., Any]
 
+NEAR_NS = 20_000
+"""A reading of the counters no older than this serves for what begins now; what lies between counts for that."""
+
 
 def forward_slots(model: torch.nn.Module) -> list[tuple[int, torch.nn.Module]]:
     """The modules below ``model`` whose ``forward`` can be replaced, with their row in ``named_modules`` order."""
@@ -37,6 +40,24 @@ def forward_slots(model: torch.nn.Module) -> list[tuple[int, torch.nn.Module]]:
         for row, module in enumerate(model.modules())
         if row > 0 and not isinstance(module, torch.jit.ScriptModule | torch.nn.ModuleList | torch.nn.ModuleDict)
     ]
+
+
+def _slot(module: torch.nn.Module) -> str:
+    """Where in the instance's dict the clock goes.
+
+    ``Module.__call__`` looks for ``_compiled_call_impl`` first and otherwise goes through ``_call_impl``, which looks for
+    hooks. A clock in the first place stands in for the second, so a call has no frame more than without it; in the place of
+    ``forward`` it would have one. Only for modules without hooks, which are called as all modules are.
+    """
+    from torch.nn.modules import module as torch_module
+
+    plain = type(module).__call__ is torch_module.Module.__call__ and module._compiled_call_impl is None
+    hooks = (
+        *(module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks),
+        *(torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks),
+        *(torch_module._global_backward_hooks, torch_module._global_backward_pre_hooks),
+    )
+    return "_compiled_call_impl" if plain and not any(hooks) else "forward"
 
 
 class LayerClock:
@@ -53,14 +74,15 @@ class LayerClock:
     def __init__(self, model: torch.nn.Module, counter: CycleCounter | None = None, counted: Collection[int] = ()) -> None:
         self._log: list[tuple[int, int, int]] = []  # row, start, end: in the order of the ends
         self._counts: list[tuple[int, Raw, Raw, int]] = []  # of the counted rows, in the same order; see ``_counted``
-        self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
+        self._places: list[tuple[dict[str, Any], str, Forward | None, Forward]] = []
+        self._last_reading: tuple[int, Raw] = (0, [])
         self._counter = counter
         counting = frozenset(counted) - {0} if counter is not None else frozenset()
         self._counted_rows = np.array(sorted(counting), np.int64)
         for row, module in forward_slots(model):
-            own = module.__dict__.get("forward")
+            slot = _slot(module)
             timed = self._timed(row, module.forward) if row not in counting else self._counted(row, module.forward)
-            self._places.append((module.__dict__, own, timed))
+            self._places.append((module.__dict__, slot, module.__dict__.get(slot), timed))
         self._known_rows: Array | None = None
         self._known_parents: Array | None = None
 
@@ -68,16 +90,16 @@ class LayerClock:
         """Put the clock on every layer; in the instance's dict, because ``Module.__setattr__`` costs 20 times as much."""
         self._log.clear()  # of a moment that was cut short
         self._counts.clear()
-        for place, _own, timed in self._places:
-            place["forward"] = timed
+        for place, slot, _own, timed in self._places:
+            place[slot] = timed
 
     def remove(self) -> None:
         """Take the clock off every layer; each has again just what it had."""
-        for place, own, _timed in self._places:
+        for place, slot, own, _timed in self._places:
             if own is None:
-                place.pop("forward", None)
+                place.pop(slot, None)
             else:
-                place["forward"] = own
+                place[slot] = own
 
     def collect(self, recorder: Recorder, moment: int, start_ns: int, duration_ns: int) -> None:
         """Append the spans of the traced moment just ended.
@@ -146,7 +168,11 @@ class LayerClock:
         return timed
 
     def _counted(self, row: int, forward: Forward) -> Forward:
-        """As ``_timed``, with the counters read around it; their place in time is kept for the caller's own time."""
+        """As ``_timed``, with the counters read around it; their place in time is kept for the caller's own time.
+
+        A reading that has just been made at the end of the block before serves as the beginning of this one: each is a system
+        call for every thread, which interrupts the processor that the thread is on.
+        """
         assert self._counter is not None
         now = time.perf_counter_ns
         read = self._counter.read
@@ -155,13 +181,17 @@ class LayerClock:
         @functools.wraps(forward)
         def counted(*args: Any, **kwargs: Any) -> Any:
             entered = now()
-            before = read()
+            read_at, before = self._last_reading
+            if entered - read_at > NEAR_NS:
+                before = read()
             start = now()
             output = forward(*args, **kwargs)
             end = now()
             after = read()
             add((row, start, end))
-            add_counts((entered, before, after, now()))
+            left = now()
+            self._last_reading = left, after
+            add_counts((entered, before, after, left))
             return output
 
         return counted

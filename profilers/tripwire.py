@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 
+SLOTS = ("forward", "_compiled_call_impl")
+"""Where a call of a module is looked up; the layer clock may stand in either."""
+
+
 class Tripwire:
     """One per run. ``pull`` is for any thread, ``clear`` for the worker."""
 
     def __init__(self, model: torch.nn.Module, error: type[BaseException]) -> None:
         self._error = error
-        self._places = [(module.__dict__, module.__dict__.get("forward")) for _row, module in forward_slots(model)]
+        self._places = [
+            (module.__dict__, slot, module.__dict__.get(slot)) for _row, module in forward_slots(model) for slot in SLOTS
+        ]
         self._lock = threading.Lock()
         self._cleared = False
         self.armed = True  # the engine takes it off in moments that are short and whose compiled graph guards its modules
@@ -33,15 +39,15 @@ class Tripwire:
 
         with self._lock:
             if not self._cleared and self.armed:
-                for place, _own in self._places:
-                    place["forward"] = tripped
+                for place, slot, _own in self._places:
+                    place[slot] = tripped
 
     def clear(self) -> None:
         """Give every layer back what it had when the run began; later pulls do nothing."""
         with self._lock:
             self._cleared = True
-            for place, own in self._places:
+            for place, slot, own in self._places:
                 if own is None:
-                    place.pop("forward", None)
+                    place.pop(slot, None)
                 else:
-                    place["forward"] = own
+                    place[slot] = own

@@ -255,11 +255,11 @@ class Moments:
         if request.tags & Tag.PROFILED:
             return self._watch.graph_kernels if compiled else self._watch.kernels
         turns = request.turns or (FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS)
-        traced = turns[self._turns[kind] % len(turns)]
+        turn = self._turns[kind]
         self._turns[kind] += 1
-        if not traced:
+        if not turns[turn % len(turns)]:
             return None
-        return self._watch.ticks if compiled else self._watch.clock
+        return self._watch.layers(compiled=compiled, counting=request.step == 0 or turn % 2 == 1)
 
     def _compiled_call(self, moment: _Moment) -> Callable[..., Any]:
         subject = self._subject

@@ -16,6 +16,7 @@ from profilers.device_clock import DeviceLayerClock, DeviceProbe
 from profilers.kernels import KernelProfiler
 from profilers.layer_clock import LayerClock
 from profilers.noise import NoiseProbe
+from profilers.tick_op import TickClock
 from profilers.trace import Layer, Recorder
 
 
@@ -44,13 +45,23 @@ class Watch:
     """What ``Moments`` needs of the instruments. An empty one measures only the moments themselves."""
 
     clock: Clock | None = None
-    ticks: Clock | None = None  # inside compiled graphs
+    counting_clock: Clock | None = None  # one that reads the processor's counters at blocks too
+    ticks: TickClock | None = None  # inside compiled graphs
+    counter: CycleCounter | None = None
     kernels: Clock | None = None
     graph_kernels: Clock | None = None  # in compiled graphs, where labels on layers would compile them anew
     probes: Sequence[tuple[str, MomentProbe]] = ()
     perturbed: Callable[[Mapping[str, float], int], str | None] = _never
     synchronize: Callable[[], None] | None = None  # an accelerator's, at both ends of every moment
     unavailable: list[Unavailable] = field(default_factory=list)
+
+    def layers(self, *, compiled: bool, counting: bool) -> Clock | None:
+        """The clock for a traced moment; ``counting``: with the processor's counters, which cost more than the clock itself."""
+        if not compiled:
+            return self.counting_clock if counting and self.counting_clock is not None else self.clock
+        if self.ticks is not None:
+            self.ticks.counter = self.counter if counting else None
+        return self.ticks
 
     def begin(self) -> None:
         """The moment is about to start; the clock is stopped. The processor counters come last, nearest to it."""
@@ -109,16 +120,12 @@ def watch(names: Sequence[str], subject: Subject, layers: Sequence[Layer], targe
     probes.sort(key=lambda pair: pair[0] == "cycles")
     counter = next((probe for _, probe in probes if isinstance(probe, CycleCounter)), None)
     events = target.events()
-    found = Watch(probes=probes)
+    found = Watch(probes=probes, counter=counter)
     if "layer_clock" in at_hand:
-        found.clock = (
-            DeviceLayerClock(subject.model, events)
-            if events is not None
-            else LayerClock(subject.model, counter, counted_rows(layers))
-        )
-        if subject.ticks is not None:
-            subject.ticks.counter = counter
-            found.ticks = subject.ticks
+        found.clock = DeviceLayerClock(subject.model, events) if events is not None else LayerClock(subject.model)
+        if counter is not None and events is None:
+            found.counting_clock = LayerClock(subject.model, counter, counted_rows(layers))
+        found.ticks = subject.ticks
     if "kernels" in at_hand:
         found.kernels = KernelProfiler(subject.model)
         found.graph_kernels = KernelProfiler(subject.model, labels=False)
