@@ -3,9 +3,9 @@
     python -m benchmarks.observer [--traced] [--pass int8_dynamic] [--rounds 40] [--new-tokens 16]
 
 Two sides of one trial take turns moment by moment (A B B A ...) in one process: A has no instruments, B all but the operator
-profiler. Without `--traced` all of B's moments are clean, as those that headline numbers come from; with it all are traced, every
-module timed, and blocks counted in every other one. Prints B over A: per round the median decode moment, over the rounds the
-median ratio with a bootstrap 95 % interval.
+profiler. Without `--traced` all of B's moments are clean, as those that headline numbers come from; with it all are traced,
+every module timed, and blocks counted in every other one. Prints B over A: per round the median decode moment, over the rounds
+the median ratio with a bootstrap 95 % interval.
 """
 
 from __future__ import annotations

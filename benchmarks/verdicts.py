@@ -89,15 +89,15 @@ def carry_out(program: Program, config: TrialConfig) -> tuple[TrialState, set[tu
 
 
 def measured_s(state: TrialState) -> float:
-    """The latencies of all measured requests of all sides."""
+    """The latencies of all measured requests of all sides, without each other's turns."""
     from core.analysis.select import tagged
     from profilers.trace import Tag
 
     total = 0
     for run in state.runs:
-        requests = run.trace.requests
-        counted = ~tagged(requests, Tag.WARMUP | Tag.PROFILED)
-        total += int((requests["end_ns"] - requests["start_ns"])[counted].sum())
+        moments = run.trace.moments
+        counted = ~tagged(moments, Tag.WARMUP | Tag.PROFILED) & (moments["latency_ns"] >= 0)
+        total += int(moments["latency_ns"][counted].sum())
     return total / 1e9
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,10 @@ from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes import compile_decode, int8_weight_only, layer_drop, plan
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.kernels import as_run, innermost, is_gemm, kernels_that_ran
+from core.passes.kernels import as_run, is_gemm, kernels_by_layer
 from core.passes.linears import as_linear, linear_paths
 from core.passes.weights import weight_bytes
 from core.targets.base import TargetFacts
-from profilers.kineto import read
-from tests.kineto_events import FakeEvent
 
 CPU = TargetFacts("cpu", "CPU", "Example CPU", True, threads=2)
 CUDA = TargetFacts("cuda", "CUDA", "Example GPU", True)
@@ -202,9 +202,18 @@ def test_tied_weights_count_once() -> None:
     assert weight_bytes(untied) == weight_bytes(tied) + 64 * 32 * 4
 
 
+def ran(module: torch.nn.Module, call: Callable[[], object]) -> tuple[str, ...]:
+    """Names of the kernels that ran, most frequent first."""
+    by_layer = kernels_by_layer(Subject(module, "text-generation", 1, 8, 1), call)
+    return tuple(name for name, _ in sum(by_layer.values(), Counter()).most_common())
+
+
 def test_kernels_are_the_innermost_ones() -> None:
     linear = torch.nn.Linear(8, 8)
-    names = kernels_that_ran(lambda: (linear(torch.ones(2, 8)), linear(torch.ones(2, 8)), torch.bmm(*torch.ones(2, 1, 4, 4))))
+    names = ran(
+        torch.nn.Sequential(linear),
+        lambda: (linear(torch.ones(2, 8)), linear(torch.ones(2, 8)), torch.bmm(*torch.ones(2, 1, 4, 4))),
+    )
     assert "aten::linear" not in names
     assert names[-1] == "aten::bmm"
     assert any("mm" in name or "linear" in name for name in names[:1])
@@ -216,17 +225,6 @@ def test_names_of_matrix_kernels() -> None:
         assert is_gemm(name), name
     for name in ["aten::add", "cpp_fused_mm_0", "aten::comma", "aten::empty", "aten::softmax", "aten::layer_norm"]:
         assert not is_gemm(name), name
-
-
-def test_innermost_is_told_by_time_and_thread() -> None:
-    events = [
-        FakeEvent("aten::linear", 0, 100),
-        FakeEvent("aten::addmm", 10, 80),
-        FakeEvent("aten::add", 20, 5),
-        FakeEvent("aten::mm", 100, 50),
-        FakeEvent("aten::bmm", 20, 10, lane=2),
-    ]
-    assert sorted(innermost(read(events))) == ["aten::addmm", "aten::bmm", "aten::mm"]
 
 
 def test_each_pass_reports_the_kernels_of_the_modules_it_changed_last() -> None:
@@ -374,7 +372,7 @@ def test_int8_weights_kernel_and_dequantised_product_agree() -> None:
     few, many = module(x[:-1]), module(x)
     assert few.dtype == many.dtype == torch.float32
     assert torch.allclose(few, many[:-1], atol=0.03)
-    assert kernels_that_ran(lambda: module(x[:1])) == ("aten::_weight_int8pack_mm",)
+    assert ran(torch.nn.Sequential(module), lambda: module(x[:1])) == ("aten::_weight_int8pack_mm",)
 
 
 def test_rows_of_zeros_stay_zero() -> None:

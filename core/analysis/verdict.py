@@ -19,7 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from core.analysis.layer_verdicts import LayerVerdict, Word, layer_verdicts
+from core.analysis.layer_verdicts import ASSUMED_FLOOR, LayerVerdict, Word, layer_verdicts
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.select import of_kind
 from core.analysis.signed_rank import Middle, middle
@@ -44,7 +44,7 @@ FUTILE = 0.05
 """A trial goes on as long as the chance to decide it within its cap is at least this."""
 
 MOST_ROUNDS = 60
-NO_FLOOR = "No noise floor is known for this workload; an A/A trial finds it."
+NO_FLOOR = f"No noise floor is known for this workload; an A/A trial finds it, and ±{100 * ASSUMED_FLOOR:g} % is assumed."
 _NORMAL = NormalDist()
 
 
@@ -89,7 +89,7 @@ def judge(
 
     Args:
         runs: one per side of one trial; the k-th measured requests of all make round k.
-        floors: relative difference by metric that this machine shows in A/A trials; empty where none is known.
+        floors: relative difference by metric that this machine shows in A/A trials; ``ASSUMED_FLOOR`` where none is known.
         most_rounds: the cap that the trial began with, which the looks are planned for: it must not change on the way.
         ended: no round will follow, so what was measured since the last look is looked at too.
     """
@@ -98,7 +98,14 @@ def judge(
     share = RISK / sum(weights.values())
     rounds = min(len(one.e2e_ns) for one in times)
     plan = {
-        metric: _Plan(metric, most_rounds, share * weight, floors.get(metric, 0.0), ended or rounds >= most_rounds)
+        metric: _Plan(
+            metric,
+            most_rounds,
+            share * weight,
+            floors.get(metric, ASSUMED_FLOOR),
+            metric in floors,
+            ended or rounds >= most_rounds,
+        )
         for metric, weight in weights.items()
     }
     return tuple(
@@ -152,7 +159,13 @@ class _Plan:
     most_rounds: int
     alpha: float
     floor: float
+    floor_known: bool
     ended: bool
+
+    @property
+    def told_floor(self) -> float:
+        """As ``Verdict.floor``: what is only assumed is not told as if it had been measured."""
+        return self.floor if self.floor_known else 0.0
 
     @property
     def most(self) -> int:
@@ -181,7 +194,7 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
     n = len(values)
     if n == 0:
         why = "No round was measured clean on both sides yet."
-        return Verdict(plan.metric, "can't tell", None, None, None, 0, plan.floor, False, False, why)
+        return Verdict(plan.metric, "can't tell", None, None, None, 0, plan.told_floor, False, False, why)
     passed = plan.passed(n)
     shown = middle(values, passed[1] if passed else plan.level(plan.every_look[0]))
     word: Word = "can't tell"
@@ -191,11 +204,11 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
         looked = shown if look == n else middle(values[:look], level)
         word = _word(looked, plan.floor)
         hopeless, why = _outlook(word, looked, look, level, plan)
-    if not plan.floor:
+    if not plan.floor_known:
         why = f"{why} {NO_FLOOR}"
     low, high = (None if bound is None else math.exp(bound) for bound in (shown.low, shown.high))
     decided = word != "can't tell"
-    return Verdict(plan.metric, word, math.exp(shown.estimate), low, high, n, plan.floor, decided, hopeless, why)
+    return Verdict(plan.metric, word, math.exp(shown.estimate), low, high, n, plan.told_floor, decided, hopeless, why)
 
 
 def _word(looked: Middle, floor: float) -> Word:
@@ -211,7 +224,7 @@ def _outlook(word: Word, looked: Middle, look: int, level: float, plan: _Plan) -
     """Whether more rounds are in vain, and a sentence about where the trial stands."""
     after = f"after {look} clean rounds"
     if word != "can't tell":
-        beyond = f"1 ± {_percent(plan.floor)}" if plan.floor else "1"
+        beyond = f"1 ± {_percent(plan.floor)}"
         side = "below" if word == "faster" else "above"
         return False, f"The whole interval lay {side} {beyond} {after}."
     if looked.low is None or looked.high is None:

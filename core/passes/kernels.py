@@ -15,32 +15,18 @@ import numpy as np
 from core.passes.base import Subject
 from profilers import kineto
 from profilers.kernels import KernelProfiler
-from profilers.kineto import Events
 from profilers.trace import NOT_MEASURED, Recorder
 
 _GEMM = re.compile(r"mm($|_|[^a-z])|gemm|gemv|matmul|linear|cutlass", re.IGNORECASE)
 _NOT_GEMM = re.compile(r"^cpp_fused|comm|prepack|pack_weight|_prepare|^graph_\d+")
 
 
-def kernels_that_ran(call: Callable[[], object]) -> tuple[str, ...]:
-    """Names of the matrix-multiplication kernels that ``call`` ran, most frequent first.
+def kernels_by_layer(subject: Subject, call: Callable[[], object]) -> dict[str, Counter[str]]:
+    """How often each matrix-multiplication kernel ran in ``call``, by the path of the layer that ran it.
 
     On the CPU these are the innermost operators that name one (``aten::addmm``, ``mkldnn::_linear_pointwise``,
     ``quantized::linear_dynamic``, ``aten::_weight_int8pack_mm``), not what merely calls them (``aten::linear``); where
-    a GPU ran kernels, theirs.
-    """
-    with kineto.profiler() as session:
-        call()
-    events = kineto.events_of(session)
-    found = [events.texts[code] for code in events.name[events.on_device].tolist()]
-    names = [name for name in found if is_gemm(name)] or innermost(events)
-    return tuple(name for name, _ in Counter(names).most_common())
-
-
-def kernels_by_layer(subject: Subject, call: Callable[[], object]) -> dict[str, Counter[str]]:
-    """How often each kernel of ``kernels_that_ran`` ran, by the path of the layer that ran it.
-
-    All are under "" where a compiled graph runs, which has no layers.
+    a GPU ran kernels, theirs. All are under "" where a compiled graph runs, which has no layers.
     """
     profiler, recorder = KernelProfiler(subject.model, labels=subject.decode_forward is None), Recorder()
     start_ns = time.perf_counter_ns()
@@ -95,13 +81,3 @@ def as_run(subject: Subject) -> Iterator[None]:
 def is_gemm(name: str) -> bool:
     """Whether an event's name is that of a matrix multiplication."""
     return _GEMM.search(name) is not None and _NOT_GEMM.search(name) is None
-
-
-def innermost(events: Events) -> list[str]:
-    """Names of the processor's events that multiply matrices and contain no other such event, by time within each thread."""
-    gemm = np.array([is_gemm(text) for text in events.texts], bool)
-    rows = np.flatnonzero(events.on_cpu & gemm[events.name])
-    starts = events.start_ns[rows]
-    callers, _, _ = kineto.nest(events.lane[rows], starts, starts + events.duration_ns[rows])
-    inner = np.setdiff1d(np.arange(len(rows)), callers)
-    return [events.texts[code] for code in events.name[rows[inner]].tolist()]
