@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.commands.configure import SIDES, trial_config
-from core.config import DTYPES, ModelConfig, RunConfig, TrialConfig, WorkloadConfig
+from core.commands.switches import model_switches, observation_switches, target_switches, workload_switches
+from core.config import DTYPES, TrialConfig
 
 if TYPE_CHECKING:
     from core.engine.trial import TrialState
@@ -37,8 +38,10 @@ _SHOWN = "abc"  # in --help; the others work alike
 def arguments(one: argparse.ArgumentParser) -> None:
     """The switches of ``tickscope ab``."""
     _sides(one)
-    _model(one)
-    _workload(one)
+    model = one.add_argument_group("model and target, of all sides")
+    model_switches(model)
+    target_switches(model)
+    workload_switches(one.add_argument_group("workload, of all sides"), NEW_TOKENS)
     limits = one.add_argument_group("when to stop")
     rounds, seconds = TrialConfig.most_rounds, TrialConfig.most_seconds
     limits.add_argument(
@@ -51,19 +54,9 @@ def arguments(one: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"of measuring, all sides together (default: {seconds:.0f})",
     )
-    default = ", ".join(RunConfig(ModelConfig("package:any")).profilers)
     results = one.add_argument_group("observation and results")
-    results.add_argument(
-        "--profiler",
-        dest="profilers",
-        action="append",
-        metavar="ID",
-        help=f"instrument, again for more; none for none (default: {default})",
-    )
+    observation_switches(results)
     results.add_argument("--out", type=Path, metavar="FILE", help="session file that the sides are added to as runs")
-    results.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="JSON instead of the report, or into FILE beside it"
-    )
 
 
 def _sides(one: argparse.ArgumentParser) -> None:
@@ -81,34 +74,6 @@ def _sides(one: argparse.ArgumentParser) -> None:
             dtype = threads = argparse.SUPPRESS
         sides.add_argument(f"--dtype-{side}", choices=DTYPES, help=dtype)
         sides.add_argument(f"--threads-{side}", type=int, metavar="N", help=threads)
-
-
-def _model(one: argparse.ArgumentParser) -> None:
-    model = one.add_argument_group("model and target, of all sides")
-    model.add_argument(
-        "--model", required=True, metavar="SPEC", help="package:NAME, a folder, a .gguf file, hub:ORG/NAME or arch:TYPE"
-    )
-    model.add_argument("--dtype", choices=DTYPES, default="float32", help="how weights are loaded (default: float32)")
-    model.add_argument(
-        "--trust-remote-code", action="store_true", help="run Python code that comes with the model: it can do anything"
-    )
-    model.add_argument("--allow-pickle", action="store_true", help="load pickled weights: a malicious file can run any code")
-    model.add_argument("--force", action="store_true", help="load although the model does not seem to fit")
-    model.add_argument("--target", default="cpu", metavar="ID", help="where to run (default: cpu)")
-    model.add_argument("--threads", type=int, metavar="N", help="processor threads (default: torch's)")
-
-
-def _workload(one: argparse.ArgumentParser) -> None:
-    asked = WorkloadConfig()
-    what = one.add_argument_group("workload, of all sides")
-    prompt = what.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
-    prompt.add_argument("--prompt-file", type=Path, metavar="F", help="read the prompt from a UTF-8 text file")
-    prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
-    what.add_argument("--new-tokens", type=int, default=NEW_TOKENS, metavar="N", help=f"default: {NEW_TOKENS}")
-    what.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")
-    what.add_argument("--warmup", type=int, metavar="N", help="requests of each side that never count (default: until settled)")
-    what.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
 
 
 def ab(args: argparse.Namespace) -> int:

@@ -7,14 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
-from core.config import DTYPES, ModelConfig, RunConfig, WorkloadConfig
+from core.commands.switches import count_or_auto, model_switches, observation_switches, target_switches, workload_switches
+from core.config import WorkloadConfig
 from core.errors import Refusal
 
 COMMANDS = (
     *("demo", "run", "ab", "show", "export", "import", "compare"),
     *("models", "passes", "targets", "profilers", "formats"),
 )
-AUTO = "auto"
 LISTINGS = {
     "models": "models that are at hand",
     "passes": "optimizations, and why one cannot be used",
@@ -88,17 +88,7 @@ def _demo(one: argparse.ArgumentParser) -> None:
 
 
 def _run(one: argparse.ArgumentParser) -> None:
-    asked = WorkloadConfig()
-    model = one.add_argument_group("model")
-    model.add_argument(
-        "--model", required=True, metavar="SPEC", help="package:NAME, a folder, a .gguf file, hub:ORG/NAME or arch:TYPE"
-    )
-    model.add_argument("--dtype", choices=DTYPES, default="float32", help="how weights are loaded (default: float32)")
-    model.add_argument(
-        "--trust-remote-code", action="store_true", help="run Python code that comes with the model: it can do anything"
-    )
-    model.add_argument("--allow-pickle", action="store_true", help="load pickled weights: a malicious file can run any code")
-    model.add_argument("--force", action="store_true", help="load although the model does not seem to fit")
+    model_switches(one.add_argument_group("model"))
     how = one.add_argument_group("passes and target")
     how.add_argument(
         "--pass",
@@ -108,54 +98,21 @@ def _run(one: argparse.ArgumentParser) -> None:
         metavar="ID[:key=value,...]",
         help="switch a pass on; again for each further one",
     )
-    how.add_argument("--target", default="cpu", metavar="ID", help="where to run (default: cpu)")
-    how.add_argument("--threads", type=int, metavar="N", help="processor threads (default: torch's)")
+    target_switches(how)
     what = one.add_argument_group("workload")
-    prompt = what.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
-    prompt.add_argument("--prompt-file", type=Path, metavar="F", help="read the prompt from a UTF-8 text file")
-    prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
-    what.add_argument("--new-tokens", type=int, default=asked.new_tokens, metavar="N", help=f"default: {asked.new_tokens}")
-    what.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")
+    workload_switches(what, WorkloadConfig().new_tokens)
     what.add_argument(
         "--repeats",
         type=count_or_auto,
         metavar="N|auto",
         help="requests measured; auto: until the time is known to 1 %% (default)",
     )
-    what.add_argument(
-        "--warmup",
-        type=count_or_auto,
-        metavar="N|auto",
-        help="requests that never count; auto: until three in a row agree within 5 %% (default)",
-    )
-    what.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
-    default = ", ".join(RunConfig(ModelConfig(STARTER)).profilers)
     watch = one.add_argument_group("observation and results")
-    watch.add_argument(
-        "--profiler",
-        dest="profilers",
-        action="append",
-        metavar="ID",
-        help=f"instrument, again for more; none for none (default: {default})",
-    )
+    observation_switches(watch)
     watch.add_argument("--name", default="", metavar="TEXT", help="what the run is called")
     watch.add_argument(
         "--out", type=Path, metavar="FILE", help="session file that the run is added to; without it none is kept"
     )
-    watch.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="JSON instead of the report, or into FILE beside it"
-    )
-
-
-def count_or_auto(text: str) -> int | None:
-    """A whole number, or None for ``auto`` (how many is then decided while measuring)."""
-    if text.strip().lower() == AUTO:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {AUTO}") from None
 
 
 def _ab(one: argparse.ArgumentParser) -> None:

@@ -1,0 +1,72 @@
+"""Switches that more than one command has."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from core.config import DTYPES, ModelConfig, RunConfig, WorkloadConfig
+
+AUTO = "auto"
+
+
+def count_or_auto(text: str) -> int | None:
+    """A whole number, or None for ``auto`` (how many is then decided while measuring)."""
+    if text.strip().lower() == AUTO:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {AUTO}") from None
+
+
+def model_switches(group: argparse._ArgumentGroup) -> None:
+    """Which model, and what may be done to load it."""
+    group.add_argument(
+        "--model", required=True, metavar="SPEC", help="package:NAME, a folder, a .gguf file, hub:ORG/NAME or arch:TYPE"
+    )
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="how weights are loaded (default: float32)")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that comes with the model: it can do anything"
+    )
+    group.add_argument("--allow-pickle", action="store_true", help="load pickled weights: a malicious file can run any code")
+    group.add_argument("--force", action="store_true", help="load although the model does not seem to fit")
+
+
+def target_switches(group: argparse._ArgumentGroup) -> None:
+    """Where to run."""
+    group.add_argument("--target", default="cpu", metavar="ID", help="where to run (default: cpu)")
+    group.add_argument("--threads", type=int, metavar="N", help="processor threads (default: torch's)")
+
+
+def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
+    """What is asked, but for how often."""
+    asked = WorkloadConfig()
+    prompt = group.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
+    prompt.add_argument("--prompt-file", type=Path, metavar="F", help="read the prompt from a UTF-8 text file")
+    prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
+    group.add_argument("--new-tokens", type=int, default=new_tokens, metavar="N", help=f"default: {new_tokens}")
+    group.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")
+    group.add_argument(
+        "--warmup",
+        type=count_or_auto,
+        metavar="N|auto",
+        help="requests that never count; auto: until three in a row agree within 5 %% (default)",
+    )
+    group.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
+
+
+def observation_switches(group: argparse._ArgumentGroup) -> None:
+    """Which instruments, and JSON."""
+    default = ", ".join(RunConfig(ModelConfig("package:any")).profilers)
+    group.add_argument(
+        "--profiler",
+        dest="profilers",
+        action="append",
+        metavar="ID",
+        help=f"instrument, again for more; none for none (default: {default})",
+    )
+    group.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="JSON instead of the report, or into FILE beside it"
+    )
