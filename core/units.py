@@ -119,3 +119,7 @@ def _scale(value: float, scales: tuple[tuple[float, str], ...], limit: float) ->
 
 def _joined(parts: tuple[str, str]) -> str:
     return " ".join(part for part in parts if part)
+
+
+METRIC_TITLES = {"tpot_ns": "TPOT", "ttft_ns": "TTFT", "e2e_ns": "E2E"}
+"""What the metrics of a verdict are called."""

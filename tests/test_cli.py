@@ -295,6 +295,7 @@ def test_compare_of_two_runs_in_one_file(capsys: Capture, session: Path) -> None
     said = capsys.readouterr().out
     assert "B / A" in said
     assert "Layers that differ most" in said
+    assert "No verdict: Recorded apart" in said
 
 
 def test_compare_with_what_is_not_there(capsys: Capture, session: Path) -> None:

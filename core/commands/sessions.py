@@ -107,7 +107,16 @@ def comparison_text(a: Run, b: Run, found: Comparison) -> str:
     parts.append(table(("", "A", "B", "B / A", "95 % interval"), tiles))
     if layers:
         parts.append("Layers that differ most\n" + table(("layer", "kind", "A", "B", "B − A"), layers, "  "))
-    parts.append("Mind:\n" + "\n".join(f"  {warning}" for warning in found.warnings))
+    verdicts = [
+        (units.METRIC_TITLES.get(one.metric, one.metric), one.word, units.ratio(one.ratio), str(one.n), one.why)
+        for one in found.verdicts
+    ]
+    if verdicts:
+        parts.append("Verdicts of their trial\n" + table(("", "B is", "B / A", "rounds", ""), verdicts, "  "))
+    else:
+        parts.append(f"No verdict: {found.refused}")
+    if found.warnings:
+        parts.append("Mind:\n" + "\n".join(f"  {warning}" for warning in found.warnings))
     return "\n\n".join(parts)
 
 

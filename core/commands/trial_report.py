@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 NAMES = "ABCDEFGH"
-_METRICS = {"tpot_ns": "TPOT", "ttft_ns": "TTFT", "e2e_ns": "E2E"}
 _LAYERS_SHOWN = 12
 _KERNELS_SHOWN = 8
 
@@ -110,7 +109,7 @@ def _verdicts(result: Json) -> str:
     rows, why = [], []
     for side in result["verdicts"]:
         for metric, one in side["metrics"].items():
-            name = f"{side['name']}/A {_METRICS[metric]}"
+            name = f"{side['name']}/A {units.METRIC_TITLES[metric]}"
             floor = units.percent(one["floor"]) if one["floor"] else units.DASH
             # an A/A trial asks for a floor; which of two equals is faster is no question
             word = units.DASH if result["trial"]["same"] else one["word"]
@@ -127,7 +126,7 @@ def _floors(result: Json) -> str:
         return ""
     if not result["floors"]:
         return "No noise floor was found: too few rounds were measured."
-    rows = [(_METRICS.get(metric, metric), f"± {100 * floor:.2g} %") for metric, floor in result["floors"].items()]
+    rows = [(units.METRIC_TITLES.get(metric, metric), f"± {100 * floor:.2g} %") for metric, floor in result["floors"].items()]
     return "Noise floor of this machine for this workload: smaller differences cannot be told\n" + table(("", ""), rows, "  ")
 
 

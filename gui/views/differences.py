@@ -12,7 +12,7 @@ from core import units
 from core.analysis.compare import LayerDifference, TileDifference
 from core.analysis.verdict import Verdict
 from gui.theme import Palette
-from gui.views.trial_words import METRICS, interval, judged
+from gui.views.trial_words import interval, judged
 
 COLUMNS = ("Layer", "Stage", "Moments", "First", "Second", "Difference", "Ratio")
 NUMBERS_FROM = 3
@@ -42,7 +42,7 @@ def difference_text(tile: TileDifference) -> str:
 
 def verdict_text(verdict: Verdict) -> str:
     """``TPOT ▲ 1.34× faster, 0.746 (0.731–0.762)``."""
-    return f"{METRICS[verdict.metric]} {judged(verdict)}, {interval(verdict)}"
+    return f"{units.METRIC_TITLES[verdict.metric]} {judged(verdict)}, {interval(verdict)}"
 
 
 class DifferenceTile(QFrame):

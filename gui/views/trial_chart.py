@@ -10,13 +10,14 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
+from core import units
 from core.analysis.samples import request_times
 from core.session.run import Run
 from gui.charts.axis import nice_limit, nice_spacing
 from gui.charts.card import Chart
 from gui.charts.plot import Plot
 from gui.theme import Palette
-from gui.views.trial_words import METRICS, NAMES
+from gui.views.trial_words import NAMES
 
 if TYPE_CHECKING:
     from core.engine.trial import TrialState
@@ -94,7 +95,10 @@ class TrialChart(Chart):
         rounds = max((len(ratios) for ratios in self.ratios), default=0)
         columns: dict[str, Any] = {"round": list(range(1, rounds + 1))}
         for number, ratios in enumerate(self.ratios, 1):
-            columns[f"{NAMES[number]} over A, {METRICS[self.judged_metric]}"] = [*ratios, *[None] * (rounds - len(ratios))]
+            columns[f"{NAMES[number]} over A, {units.METRIC_TITLES[self.judged_metric]}"] = [
+                *ratios,
+                *[None] * (rounds - len(ratios)),
+            ]
         return columns
 
     def _place(self, state: TrialState, across: float, low: float, high: float) -> None:
@@ -135,7 +139,7 @@ class TrialChart(Chart):
             for number in range(len(self.ratios))
         ]
         more = ["band: 95&nbsp;% interval"] + (["grey: noise floor"] if has_floor else []) + (["×&nbsp;far off"] if far else [])
-        what = f"{METRICS[self.judged_metric]}, below 1 is faster"
+        what = f"{units.METRIC_TITLES[self.judged_metric]}, below 1 is faster"
         self.set_note("&nbsp; ".join([what, *sides, *more]), "&nbsp; ".join([what, *sides]), "&nbsp; ".join(sides))
 
     def _limits(self, state: TrialState, known: Values) -> tuple[float, float]:

@@ -8,10 +8,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from core import units
 from gui.theme import Palette
 from gui.views import trial_words
 from gui.views.fitted import FittedCard
-from gui.views.trial_words import EXPLAINED, METRICS, NAMES, QUALITY
+from gui.views.trial_words import EXPLAINED, NAMES, QUALITY
 
 if TYPE_CHECKING:
     from core.analysis.verdict import SideVerdict, Verdict
@@ -110,7 +111,7 @@ class VerdictCard(FittedCard):
                         self._colour(cell, word)
 
     def _row(self, state: TrialState, side: SideVerdict, verdict: Verdict) -> tuple[tuple[str, ...], str, str]:
-        name = METRICS[verdict.metric]
+        name = units.METRIC_TITLES[verdict.metric]
         if len(state.config.sides) > 2:
             name = f"{NAMES[side.side]}  {name}"
         texts = (name, trial_words.interval(verdict), trial_words.judged(verdict), str(verdict.n))

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from core.engine.trial import TrialState
 
 NAMES = "ABCDEFGH"
-METRICS = {"tpot_ns": "TPOT", "ttft_ns": "TTFT", "e2e_ns": "E2E"}
 EXPLAINED = {
     "tpot_ns": "Time per output token of a request after its first, (E2E − TTFT) / (n − 1). AIPerf calls this ITL.",
     "ttft_ns": "From the request until its first token; tokenisation is part of it.",
@@ -93,7 +92,11 @@ def progress(state: TrialState) -> str:
 def floor_text(state: TrialState) -> str:
     """The floor that verdicts are held against."""
     if state.config.same:
-        known = [f"{METRICS[name]} ±{units.percent(floor)}" for name, floor in state.floors.items() if name in METRICS]
+        known = [
+            f"{units.METRIC_TITLES[name]} ±{units.percent(floor)}"
+            for name, floor in state.floors.items()
+            if name in units.METRIC_TITLES
+        ]
         return "Floor by metric: " + ", ".join(known) if known else "The floor is known when the trial is over"
     floor = state.floors.get("tpot_ns", state.floors.get("e2e_ns"))
     return f"Noise floor ±{units.percent(floor)}" if floor is not None else FLOOR_HINT[:1].upper() + FLOOR_HINT[1:]
