@@ -51,7 +51,7 @@ def test_new_tracks_have_titles_and_units() -> None:
         "temperature": ("CPU temperature", "°C"),
         "throttled": ("CPU throttled", "times"),
         "gpu_throttled": ("GPU throttled", "times"),
-        "others": ("Other processes", "%"),
+        "others": ("Others", "%"),
         "gpu_power": ("GPU power", "W"),  # as the driver tells it; not once more from the energy
         "package_power": ("CPU power", "W"),
     }
