@@ -23,6 +23,9 @@ from gui.charts.quantities import QUANTITIES, missing_count, scale_of, written
 from gui.theme import Palette
 from profilers.trace import KINDS
 
+UNIT_FROM = 0.88
+"""Part of the axis that is free for numbers."""
+
 NOTHING_YET = "No layer has been timed yet: the first traced moment shows them."
 
 
@@ -48,7 +51,9 @@ class MomentAxis(Axis):
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
         count = len(self.moments)
-        return [plain_number(int(self.moments[int(value)]), 1) if 0 <= value < count else "" for value in values]
+        _, high = self.linkedView().viewRange()[0] if self.linkedView() is not None else (0.0, float(count))
+        room = min(float(count), UNIT_FROM * high)  # beyond it stands what the numbers are of
+        return [plain_number(int(self.moments[int(value)]), 1) if 0 <= value < room else "" for value in values]
 
 
 class LayerHeat(Chart):
