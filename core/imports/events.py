@@ -234,7 +234,7 @@ def read_events(text: TraceText) -> Slices:
             slices.add(decoder.decode(whole), piece)
             continue
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            pass
+            pass  # something in it is damaged or unusual: below it is taken event by event, and what is lost is counted
         rest, closed = _one_by_one(piece, slices, last=text.at_end())
         if closed:
             return slices
