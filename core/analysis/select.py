@@ -11,6 +11,8 @@ from profilers.trace import KINDS, Array, Tag
 SET_ASIDE = Tag.WARMUP | Tag.COLD | Tag.COMPILE | Tag.GC | Tag.PROFILED
 """Moments with one of these tags never count, whatever else they are."""
 
+LEAST_CALM = 2
+
 
 def tagged(rows: Mapping[str, Array], tags: Tag) -> Array:
     """Which rows (of moments or requests) carry at least one of the tags."""
@@ -26,7 +28,8 @@ def counted(moments: Mapping[str, Array], where: Array | None = None, wanted: Ta
     """The moments that a statistic is made of, as a mask.
 
     They carry ``wanted`` (``CLEAN`` for headline latency, ``TRACED`` for layers), are not warm-up, cold, compiling or
-    garbage-collecting, and lie in ``where``. Perturbed and settling ones are left out as long as any other remains.
+    garbage-collecting, and lie in ``where``. Perturbed and settling ones are left out as long as two others remain (one alone
+    has no spread, and no ratio can be made of it).
     """
     other = Tag.TRACED if wanted == Tag.CLEAN else Tag.CLEAN
     chosen = tagged(moments, wanted) & ~tagged(moments, SET_ASIDE | other)
@@ -34,7 +37,7 @@ def counted(moments: Mapping[str, Array], where: Array | None = None, wanted: Ta
         chosen &= where
     for unwanted in (Tag.PERTURBED | Tag.SETTLING, Tag.PERTURBED):
         calm = chosen & ~tagged(moments, unwanted)
-        if calm.any():
+        if calm.sum() >= LEAST_CALM or calm.sum() == chosen.sum():
             return calm
     return chosen
 
