@@ -2,10 +2,10 @@
 
     python -m benchmarks.verdicts [--tries 40] [--planted 10] [--percent 3] [--new-tokens 16] [--threads 2] [--model SPEC]
 
-A/A: so many trials of one configuration against itself, with no floor to help. False is any "faster" or "slower", of any
+A/A: so many trials of one configuration against itself, with the assumed floor alone. False is any "faster" or "slower", of any
 metric, at any time while it ran; at most 5 % of the trials may be false. Planted: side B spins after each forward pass for so
 many percent of the time it took. Found is "slower" for TPOT within 60 s of measuring (both sides together), in at least 80 % of
-the tries. Nothing is kept: neither sessions nor floors. With 40 tries it takes about 20 minutes; leave the machine alone.
+the tries. Nothing is kept: neither sessions nor floors. With 40 tries it takes about an hour; leave the machine alone.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _METRIC_OF = {"prefill": "ttft_ns", "prefill_chunk": "ttft_ns", "decode": "tpot_
 
 ASSUMED_FLOOR = 0.01
 """Where no A/A trial was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores),
-by where they lie in memory and not by chance, so that more rounds only make that plainer.
+probably by where they lie in memory and not by chance; more rounds would only make that plainer.
 """
 
 
