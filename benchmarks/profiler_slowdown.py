@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from core.config import ModelConfig, PassConfig, WorkloadConfig
+from core.engine.forms.base import form_of
 from core.engine.gate import Gate
 from core.engine.moments import Moments
 from core.engine.requests import Requests
 from core.engine.watch import Watch
-from core.engine.workload import Prompt
 from core.errors import Cancelled
 from core.models import catalog
 from core.models.stages import layers_of
@@ -38,7 +38,7 @@ def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[fl
     recorder = Recorder()
     recorder.set_layers(layers_of(subject.model))
     wire = Tripwire(subject.model, Cancelled)
-    requests = Requests(loaded, subject, workload, Prompt(loaded, workload, "cpu"), recorder)
+    requests = Requests(form_of(loaded, workload, "cpu"), subject, new_tokens, recorder)
     watch = Watch(clock=LayerClock(subject.model))
     with Moments(subject, recorder, Gate(), Progress(), wire, watch, lambda: 0, requests.read_text) as moments:
         requests.make(moments, Tag(0))

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from core.config import WorkloadConfig
+from core.engine.forms.base import form_of
 from core.engine.gate import Gate
 from core.engine.moments import Moments
 from core.engine.requests import Requests
 from core.engine.watch import Watch
-from core.engine.workload import Prompt
 from core.errors import Cancelled
 from core.progress import Progress
 from profilers.layer_clock import LayerClock
@@ -35,8 +35,8 @@ class Bench:
         self.workload = workload
         self.latencies: list[int | None] = []
         self.turns: tuple[bool, ...] | None = None
-        self.prompt = Prompt(loaded(model, task), workload, "cpu")
-        self.requests = Requests(loaded(model, task), self.subject, workload, self.prompt, self.recorder)
+        self.form = form_of(loaded(model, task), workload, "cpu")
+        self.requests = Requests(self.form, self.subject, workload.new_tokens, self.recorder)
         self.compiles = 0
         self.pause_steps: range | None = None
 
@@ -80,7 +80,7 @@ def test_tokens_are_those_of_plain_generate() -> None:
     model = tiny_llama()
     bench = Bench(model, workload())
     trace = bench.run()
-    inputs = bench.prompt.inputs().tensors
+    inputs = bench.form.inputs().tensors
     plain = model.generate(**inputs, max_new_tokens=9, min_new_tokens=9, do_sample=False)[0, 6:].tolist()
     assert [list(output.token_ids) for output in trace.outputs] == [plain] * 5
     assert "forward" not in model.__dict__

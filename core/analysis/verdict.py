@@ -25,6 +25,7 @@ from core.analysis.select import of_kind
 from core.analysis.signed_rank import Middle, middle
 from core.analysis.spending import levels, looks, spent
 from core.analysis.stopping import clean_rounds
+from core.models.base import generates
 from core.session.run import Run
 from profilers.trace import Array
 
@@ -145,8 +146,10 @@ def differences(baseline: RequestTimes, side: RequestTimes, metric: str) -> Arra
 
 def _metrics(runs: Sequence[Run]) -> tuple[str, ...]:
     first = runs[0]
-    task = first.facts.model.task if first.facts.model is not None else "text-generation"
-    if task != "text-generation" or of_kind(first.trace.moments, "forward").any():
+    if (
+        not generates(first.facts.model.task if first.facts.model is not None else None)
+        or of_kind(first.trace.moments, "forward").any()
+    ):
         return ("e2e_ns",)
     return METRICS if first.config.workload.new_tokens > 1 else METRICS[1:]
 

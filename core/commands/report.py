@@ -8,6 +8,7 @@ from typing import Any
 
 from core import units
 from core.commands.output import table
+from core.models.base import generates
 
 Json = dict[str, Any]
 
@@ -67,7 +68,7 @@ def _about(summary: Json) -> Section:
         if workload["prompt_tokens"]
         else f"prompt {_short(workload['prompt'], 60)!r}"
     )
-    encoder = model["task"] not in (None, "text-generation")
+    encoder = not generates(model["task"])
     new = "" if encoder else f", {workload['new_tokens']} new tokens"
     parts = [
         model["architecture"],

@@ -10,12 +10,13 @@ import functools
 import gc
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.engine.gate import Gate
 from core.engine.watch import Clock, Watch
+from core.models.base import generates
 from core.passes.base import Subject
 from core.progress import Progress
 from profilers.trace import KINDS, NOT_MEASURED, Recorder, Tag
@@ -34,6 +35,14 @@ PERTURBED_SHARE = 0.005
 # SmolLM2-135M int8 (33 ms moments, pauses of 25 ms) +6 to +8 % for the first and +2 to +4 % for the second.
 SETTLING_MOMENTS = 2
 SETTLING_PAUSE_NS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A module whose ``forward`` is a moment. ``kind`` None: told from what it is given (the model itself)."""
+
+    module: Any
+    kind: str | None = None
 
 
 @dataclass
@@ -80,6 +89,7 @@ class Moments:
         watch: the instruments.
         compile_spent: ns spent compiling in this process so far.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
+        frames: modules besides the model whose forwards are moments too (an encoder, a draft model).
         pass_on: called before each moment, with the clock stopped; other sides of a trial may have theirs there.
         pause_steps: steps of a request before which a pause may come (None: any, and between requests). Where it leaves out the
             first and the last two, the few first forwards of a run are never settling.
@@ -96,6 +106,7 @@ class Moments:
         compile_spent: Callable[[], int],
         on_pause: Callable[[], None],
         *,
+        frames: Sequence[Frame] = (),
         pass_on: Callable[[], None] | None = None,
         pause_steps: range | None = None,
     ) -> None:
@@ -109,6 +120,8 @@ class Moments:
         self._compiled_before_ns = 0
         self.compiled_ns = 0
         self._on_pause = on_pause
+        self._frames = (Frame(subject.model), *frames)
+        self._own_forwards: list[Any] = []
         self._pass_on = pass_on
         self._pause_steps = pause_steps
         self._request: _Request | None = None
@@ -177,18 +190,37 @@ class Moments:
     # -- the frame --------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Moments:
-        model = self._subject.model
-        self._own_forward = model.__dict__.get("forward")
-        plain = model.forward
+        for frame in self._frames:
+            self._own_forwards.append(frame.module.__dict__.get("forward"))
+            frame.module.__dict__["forward"] = self._framed(frame)
+        gc.callbacks.append(self._on_collection)
+        self._compiled_before_ns = self._compile_spent()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._on_collection)
+        self._gate.clock_runs = False
+        self._set_clock(None)
+        for frame, own in zip(self._frames, self._own_forwards, strict=True):
+            if own is None:
+                frame.module.__dict__.pop("forward", None)
+            else:
+                frame.module.__dict__["forward"] = own
+        self._own_forwards.clear()
+
+    def _framed(self, frame: Frame) -> Callable[..., Any]:
+        """The module's forward with a moment around it."""
+        plain = frame.module.forward
         subject, watch = self._subject, self._watch
-        synchronize = watch.synchronize
+        synchronize, begin, end = watch.synchronize, watch.begin, watch.end
+        decodes = frame.kind is None
 
         @functools.wraps(plain)
         def framed(*args: Any, **kwargs: Any) -> Any:
             entered = time.perf_counter_ns()
             tokens, width, context = _shape(args, kwargs)
-            compiled = subject.decode_forward is not None and width == 1 and context > 0
-            moment = self._open(entered, tokens, width, context, compiled=compiled)
+            compiled = decodes and subject.decode_forward is not None and width == 1 and context > 0
+            moment = self._open(entered, frame, (tokens, width, context), compiled=compiled)
             call = self._compiled_call(moment) if compiled else plain
             begin()
             start = time.perf_counter_ns()
@@ -204,25 +236,13 @@ class Moments:
             self._moment = moment
             return output
 
-        begin, end = watch.begin, watch.end
         # transformers asks for the signature at every step; through ``__wrapped__`` that takes longer than from here
         framed.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
-        model.__dict__["forward"] = framed
-        gc.callbacks.append(self._on_collection)
-        self._compiled_before_ns = self._compile_spent()
-        return self
+        return framed
 
-    def __exit__(self, *_: object) -> None:
-        gc.callbacks.remove(self._on_collection)
-        self._gate.clock_runs = False
-        self._set_clock(None)
-        if self._own_forward is None:
-            self._subject.model.__dict__.pop("forward", None)
-        else:
-            self._subject.model.__dict__["forward"] = self._own_forward
-
-    def _open(self, entered_ns: int, tokens: int, width: int, context: int, *, compiled: bool) -> _Moment:
-        """The clock is stopped from ``entered_ns`` until this returns."""
+    def _open(self, entered_ns: int, frame: Frame, shape: tuple[int, int, int], *, compiled: bool) -> _Moment:
+        """The clock is stopped from ``entered_ns`` until this returns. ``shape``: see ``_shape``."""
+        tokens, width, context = shape
         request = self._request
         assert request is not None
         self._close()
@@ -231,7 +251,7 @@ class Moments:
             self._pass_on()
         if self._pause_steps is None or request.step in self._pause_steps:
             self._pause_if_wanted()
-        kind = self._kind(request, width)
+        kind = self._kind(request, width) if frame.kind is None else KINDS.index(frame.kind)
         clock = self._clock_for(request, kind, compiled=compiled)
         self._set_clock(clock)
         self._tripwire.armed = not compiled
@@ -272,7 +292,7 @@ class Moments:
         return call
 
     def _kind(self, request: _Request, width: int) -> int:
-        if self._subject.task != "text-generation":
+        if not generates(self._subject.task):
             return KINDS.index("forward")
         if request.tokens_seen == 0:
             return KINDS.index("prefill" if request.step == 0 else "prefill_chunk")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from core.config import RunConfig, TargetConfig
+from core.engine.forms.base import form_of
 from core.engine.gate import Gate
 from core.engine.holder import Holder, Prepared
 from core.engine.recording import Recording, TakingTurns
-from core.engine.workload import Prompt, check_memory
+from core.engine.workload import check_memory
 from core.errors import Refusal
 from core.passes import plan
 from core.progress import Progress
@@ -33,7 +34,7 @@ def prepare(config: RunConfig, holder: Holder, progress: Progress) -> Prepared:
     target = targets.get(config.target.id)
     facts = target.probe()
     plan.refuse_impossible(config.passes, holder.loaded.facts, facts)
-    length = Prompt(holder.loaded, config.workload, target.device).length()
+    length = form_of(holder.loaded, config.workload, target.device).length()
     prepared = holder.prepare(config, facts, length, progress)
     if target.device == "cpu" and not config.model.force:
         check_memory(prepared.subject.model, config.workload.batch, length, prepared.subject.max_length)

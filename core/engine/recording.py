@@ -15,13 +15,14 @@ from core.analysis.select import of_kind, tagged
 from core.analysis.stopping import enough, expected_requests, settled
 from core.config import RunConfig
 from core.engine.failure import what_failed
+from core.engine.forms.base import Form, form_of
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
 from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
-from core.engine.requests import Requests, probe
+from core.engine.requests import Requests
 from core.engine.watch import Watch, sampled, watch
-from core.engine.workload import Prompt
 from core.errors import Cancelled
+from core.models.base import generates
 from core.models.stages import layers_of
 from core.passes import kernels, plan
 from core.passes.base import Subject
@@ -62,7 +63,7 @@ class _Stage:
     requests: Requests
     tripwire: Tripwire
     watch: Watch
-    prompt: Prompt
+    form: Form
 
 
 class Recording:
@@ -101,8 +102,7 @@ class Recording:
         self._fresh = prepared.fresh
         self._stage: _Stage | None = None
         self._stage_lock = threading.Lock()
-        self._generates = prepared.subject.task == "text-generation"
-        self._steps = config.workload.new_tokens if self._generates else 1
+        self._steps = config.workload.new_tokens if generates(prepared.subject.task) else 1
         self._measured: list[float] = []  # E2E of each measured request, ns
         self._measured_ns = 0
         self._names_wanted = False
@@ -205,8 +205,8 @@ class Recording:
         self.recorder.set_layers(layers)
         seen = watch(self.config.profilers, subject, layers, self._target)
         tripwire = Tripwire(subject.model, Cancelled)
-        prompt = Prompt(prepared.loaded, workload, self._target.device)
-        requests = Requests(prepared.loaded, subject, workload, prompt, self.recorder)
+        form = form_of(prepared.loaded, workload, self._target.device)
+        requests = Requests(form, subject, workload.new_tokens, self.recorder)
         moments = Moments(
             subject,
             self.recorder,
@@ -216,16 +216,17 @@ class Recording:
             seen,
             lambda: compile_ns() or 0,
             requests.read_text,
+            frames=form.frames(subject),
             pass_on=self._turns.pass_on,
             pause_steps=range(1, self._steps - SETTLING_MOMENTS + 1) if self._steps >= FEW_STEPS else None,
         )
         try:
             with moments:
                 with self._stage_lock:
-                    self._stage = _Stage(prepared, moments, requests, tripwire, seen, prompt)
+                    self._stage = _Stage(prepared, moments, requests, tripwire, seen, form)
                 yield
             if self._names_wanted:  # out of the frame: this is no moment
-                self._name_kernels(subject, prompt)
+                self._name_kernels(subject, form)
         except BaseException as failure:
             what_failed(failure, subject.model)  # while the model is at hand: the sentence stays on the error
             raise
@@ -293,10 +294,10 @@ class Recording:
             self.request(Tag.PROFILED, None, PROFILED_TOKENS)
         self._names_wanted = bool(self.config.passes)
 
-    def _name_kernels(self, subject: Subject, prompt: Prompt) -> None:
-        inputs = prompt.inputs()
+    def _name_kernels(self, subject: Subject, form: Form) -> None:
+        inputs = form.inputs()
         with kernels.as_run(subject):
-            ran = kernels.kernels_by_layer(subject, lambda: probe(subject, inputs))
+            ran = kernels.kernels_by_layer(subject, lambda: form.probe(subject, inputs))
         self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, ran, subject.changed_by))
 
     def _plan(self) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from core.engine.notice import Status
 from core.engine.recording import Recording
 from core.engine.trial import NAMES, Trial
+from core.models.base import generates
 from profilers.trace import Tag
 
 RECENT = 64
@@ -49,7 +50,7 @@ def _step(recording: Recording) -> str:
     """Which moment of its request is under way, for requests of several."""
     steps = recording.config.workload.new_tokens
     request = recording.recorder.moments.view()["request"]
-    if steps < 2 or (recording.facts.model is not None and recording.facts.model.task != "text-generation"):
+    if steps < 2 or (recording.facts.model is not None and not generates(recording.facts.model.task)):
         return ""
     done = int((request[-steps:] == recording.recorder.requests.count - 1).sum()) if len(request) else 0
     return f" · moment {min(done + 1, steps)} of {steps}"

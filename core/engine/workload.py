@@ -1,69 +1,18 @@
-"""The workload as the model gets it: token ids, and whether they fit its context and this machine's memory."""
+"""Whether a workload fits the model's context and this machine's memory."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from core.config import WorkloadConfig
 from core.errors import Refusal
-from core.models.base import LoadedModel, ModelFacts
+from core.models.base import ModelFacts, generates
 from core.units import size
-
-if TYPE_CHECKING:
-    import torch
 
 # Memory that must stay free for everything else; an overcommitting kernel kills the process instead of refusing memory.
 RESERVE_BYTES = 512 << 20
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Model inputs on the device, [batch, length] each, and how long tokenising took (None: nothing was tokenised)."""
-
-    tensors: dict[str, torch.Tensor]
-    tokenize_ns: int | None
-
-    @property
-    def length(self) -> int:
-        """Tokens per sequence."""
-        return int(self.tensors["input_ids"].shape[1])
-
-
-class Prompt:
-    """Makes the inputs of each request. Text is tokenised anew each time, since that is part of what a user waits for."""
-
-    def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
-        self._tokenizer = loaded.tokenizer
-        self._workload = workload
-        self._device = device
-        if workload.prompt_tokens is None and loaded.tokenizer is None:
-            raise Refusal("This model has no tokenizer, so it cannot read a prompt; give a number of prompt tokens instead.")
-        self._vocabulary = int(getattr(text_config(loaded.model), "vocab_size", 0)) or 1000
-
-    def length(self) -> int:
-        """Tokens per sequence, found without making the whole batch (which may not fit)."""
-        if self._workload.prompt_tokens is not None:
-            return self._workload.prompt_tokens
-        return len(self._tokenizer(self._workload.prompt)["input_ids"])  # type: ignore[misc]
-
-    def inputs(self) -> Inputs:
-        """The inputs of one request (the same ones each time)."""
-        import torch
-
-        count, batch = self._workload.prompt_tokens, self._workload.batch
-        if count is None:
-            start = time.perf_counter_ns()
-            encoded = self._tokenizer([self._workload.prompt] * batch, return_tensors="pt")  # type: ignore[misc]
-            tokenize_ns = time.perf_counter_ns() - start
-            return Inputs({name: tensor.to(self._device) for name, tensor in encoded.items()}, tokenize_ns)
-        generator = torch.Generator().manual_seed(self._workload.seed)
-        ids = torch.randint(0, self._vocabulary, (1, count), generator=generator)
-        ids = ids.expand(batch, count).contiguous().to(self._device)
-        return Inputs({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, None)
 
 
 def text_config(model: Any) -> Any:
@@ -74,7 +23,7 @@ def text_config(model: Any) -> Any:
 
 def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int) -> int:
     """Longest sequence of a request, in tokens; ``Refusal`` where the model's context is shorter."""
-    new_tokens = workload.new_tokens if facts.task == "text-generation" else 0
+    new_tokens = workload.new_tokens if generates(facts.task) else 0
     length = input_tokens + new_tokens
     limit = facts.context_length
     if limit is not None and length > limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +13,34 @@ from core.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-TASKS = ("text-generation", "embedding", "classification")
+
+@dataclass(frozen=True)
+class Task:
+    """What a kind of model does. ``generates``: token by token. ``modality``: what it is given (text, image, speech, …)."""
+
+    title: str
+    generates: bool = False
+    modality: str = "text"
+
+
+TASKS: Mapping[str, Task] = {
+    "text-generation": Task("Text generation", generates=True),
+    "embedding": Task("Text embedding"),
+    "classification": Task("Text classification"),
+    "token-classification": Task("Token classification"),
+    "question-answering": Task("Question answering"),
+    "seq2seq": Task("Text to text", generates=True),
+    "image-classification": Task("Image classification", modality="image"),
+    "image-text": Task("Image and text to text", generates=True, modality="image-text"),
+    "speech": Task("Speech to text", generates=True, modality="speech"),
+    "module": Task("Python module", modality="tensors"),
+}
+"""Every task by its id, as in ``ModelFacts.task``."""
+
+
+def generates(task: str | None) -> bool:
+    """Whether models of this task give token after token; an unknown one (None, an imported trace) is taken to."""
+    return not task or task not in TASKS or TASKS[task].generates
 
 
 @dataclass(frozen=True)

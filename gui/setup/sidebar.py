@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollA
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.engine.notice import Status
 from core.errors import Refusal
-from core.models.base import ModelFacts, Source
+from core.models.base import ModelFacts, Source, generates
 from core.passes.base import Pass, PassReport
 from core.targets.base import TargetFacts
 from gui.setup.instrument_list import InstrumentSection, known_instruments
@@ -238,7 +238,7 @@ class Sidebar(QFrame):
 
     def _on_described(self) -> None:
         facts = self.model.facts
-        self.workload.set_generates(facts is None or facts.task == "text-generation")
+        self.workload.set_generates(facts is None or generates(facts.task))
         self._on_changed()
 
     def _on_changed(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QTextEdit, QWidget
 
+from core.models.base import generates
 from core.session.run import Run
 from gui.charts.card import START_HINT, Card
 from gui.theme import Palette
@@ -104,7 +105,7 @@ def progress_text(run: Run) -> str:
         count -= 1  # the text is that of the request before
         tags = int(requests["tags"][count - 1])
     name = f"warm-up {count}" if tags & int(Tag.WARMUP) else f"repeat {count - warmups}"
-    encoder = run.facts.model is not None and run.facts.model.task != "text-generation"
+    encoder = run.facts.model is not None and not generates(run.facts.model.task)
     if encoder:
         planned = run.config.workload.repeats
         return name if planned is None else f"{name} of {planned}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from core import units
+from core.models.base import generates
 
 Json = Mapping[str, Any]
 NO_RUN = "no run yet"
@@ -85,7 +86,7 @@ def _waiting(summary: Json, what: str) -> str:
 
 
 def _encoder(summary: Json) -> bool:
-    return summary.get("model", {}).get("task") not in (None, "", "text-generation")
+    return not generates(summary.get("model", {}).get("task"))
 
 
 def _ttft(summary: Json) -> Reading:

@@ -1,0 +1,1 @@
+"""Forms: how each kind of model is asked, one file per kind."""

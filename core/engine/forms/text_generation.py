@@ -1,0 +1,92 @@
+"""Text generation: the model's own ``generate``, greedy and of fixed length, one moment per forward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core.config import WorkloadConfig
+from core.engine.forms.base import Inputs, form_kinds
+from core.engine.forms.prompt import Prompt
+from core.engine.moments import Frame, Moments
+from core.models.base import LoadedModel
+from core.passes.base import Subject
+from profilers.trace import Output
+
+if TYPE_CHECKING:
+    import torch
+
+
+@form_kinds.register
+class TextGeneration:
+    """Language models that continue a text."""
+
+    id = "text-generation"
+    tasks: ClassVar[tuple[str, ...]] = ("text-generation",)
+
+    def make(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> Continuing:
+        return Continuing(loaded, workload, device)
+
+
+class Continuing:
+    """Asks a language model to continue the prompt."""
+
+    def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
+        self._tokenizer = loaded.tokenizer
+        self._prompt = Prompt(loaded, workload, device)
+        self._prompt_length = 0
+
+    def length(self) -> int:
+        return self._prompt.length()
+
+    def inputs(self) -> Inputs:
+        made = self._prompt.inputs()
+        self._prompt_length = made.length
+        return made
+
+    def frames(self, subject: Subject) -> tuple[Frame, ...]:
+        return ()
+
+    def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
+        from transformers import StoppingCriteriaList
+
+        result: torch.Tensor = subject.model.generate(
+            **inputs.tensors,
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            do_sample=False,
+            num_beams=1,
+            stopping_criteria=StoppingCriteriaList([_criterion(moments)]),
+            **subject.generation,
+        )
+        return result
+
+    def probe(self, subject: Subject, inputs: Inputs) -> None:
+        subject.model.generate(**inputs.tensors, max_new_tokens=2, min_new_tokens=2, do_sample=False, **subject.generation)
+
+    def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
+        ids = tuple(result[0, self._prompt_length :].tolist())
+        return Output(row, ids, self.text(result), "length" if finished else "cancelled")
+
+    def text(self, sequences: torch.Tensor) -> str | None:
+        if self._tokenizer is None:
+            return None
+        return str(self._tokenizer.decode(sequences[0, self._prompt_length :].tolist(), skip_special_tokens=True))
+
+
+def _criterion(moments: Moments) -> Any:
+    """A stopping criterion that never stops and notes when a token became visible (it is called once a step)."""
+    from transformers import StoppingCriteria
+
+    class TokenVisible(StoppingCriteria):
+        def __init__(self) -> None:
+            self._never: torch.Tensor | None = None
+
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_kwargs: Any) -> torch.Tensor:
+            moments.token_visible(input_ids)
+            if self._never is None:
+                import torch
+
+                self._never = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+            return self._never
+
+    return TokenVisible()
