@@ -63,9 +63,15 @@ class WorkloadConfig:
     repeats: int | None = None
     warmup: int | None = None
     seed: int = 0
+    question: str = ""  # question answering: asked about ``prompt``
+    image: str | None = None  # path of an image file; None: a made-up one of ``image_size``
+    image_size: int | None = None  # pixels a side; None: what the model is made for
+    audio: str | None = None  # path of a sound file; None: ``audio_seconds`` of made-up sound
+    audio_seconds: float | None = None  # None: what the model is made for
 
     def __post_init__(self) -> None:
-        for name, least in (("prompt_tokens", 1), ("new_tokens", 1), ("batch", 1), ("repeats", 1), ("warmup", 0)):
+        limits = {"prompt_tokens": 1, "new_tokens": 1, "batch": 1, "repeats": 1, "warmup": 0, "image_size": 1}
+        for name, least in limits.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name.replace('_', ' ')} is {value}; give at least {least}.")
@@ -74,8 +80,25 @@ class WorkloadConfig:
 
 
 @dataclass(frozen=True)
+class QualityConfig:
+    """What the quality cost of passes is measured on, against the same model without them.
+
+    ``text``: path of a text file; None: the text that the app ships. ``labels``: path of a CSV or JSONL file with labelled
+    examples, for accuracy. ``tokens``: how many tokens of the text are read at most.
+    """
+
+    text: str | None = None
+    labels: str | None = None
+    tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.tokens < 16:
+            raise ValueError(f"Quality is measured on at least 16 tokens, not {self.tokens}.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
-    """One run: model, passes, target, workload and instruments."""
+    """One run: model, passes, target, workload and instruments. ``quality`` None: the quality cost is not measured."""
 
     model: ModelConfig
     passes: tuple[PassConfig, ...] = ()
@@ -83,6 +106,7 @@ class RunConfig:
     workload: WorkloadConfig = WorkloadConfig()
     profilers: tuple[str, ...] = ("layer_clock", "cycles", "noise", "host_memory", "utilization", "energy")
     name: str = ""
+    quality: QualityConfig | None = None
 
     def __post_init__(self) -> None:
         ids = [choice.id for choice in self.passes]

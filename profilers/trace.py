@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-KINDS = ("prefill", "prefill_chunk", "decode", "verify", "forward")
+KINDS = ("prefill", "prefill_chunk", "decode", "verify", "forward", "encode", "draft")
 """Moment kinds; the ``kind`` column of ``moments`` is an index into this."""
 
-STAGES = ("tokenize", "embed", "attention", "mlp", "norm", "head", "sample", "other")
+STAGES = ("tokenize", "embed", "attention", "mlp", "norm", "head", "sample", "transfer", "other")
 """Stages in reading order. ``tokenize`` and ``sample`` are outside the model."""
 
 NOT_MEASURED = -1
@@ -62,6 +62,8 @@ MOMENT_COLUMNS = {  # what an instrument may add stays -1 where it is off or abs
     "tokens": "i4",  # new positions in this forward, summed over the batch
     "context": "i4",  # positions already in the cache, per sequence
     "kv_bytes": "i8",  # KV cache after this moment
+    "drafted": "i4",  # tokens that were guessed and are checked by this forward (speculative decoding), per sequence
+    "accepted": "i4",  # how many of them were right
     "device_ns": "i8",  # by the accelerator's own clock
     "cycles": "i8",  # of the processor, in user space, summed over the threads that compute
     "instructions": "i8",

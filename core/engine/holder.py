@@ -95,6 +95,7 @@ class Holder:
 
         torch.set_num_threads(threads)
         subject = Subject(self.loaded.model, self.loaded.facts.task, threads, length, config.workload.batch)
+        subject.progress = progress
         start = time.perf_counter_ns()
         # Known to the holder before the passes apply, so that a pass that fails half-way is undone too.
         self._prepared = (shape, Prepared(self.loaded, subject, (), 0, fresh=True))

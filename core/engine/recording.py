@@ -27,7 +27,7 @@ from core.models.stages import layers_of
 from core.passes import kernels, plan
 from core.passes.base import Subject
 from core.passes.compile_decode import compile_ns
-from core.passes.weights import weight_bytes
+from core.passes.weights import held_bytes
 from core.progress import Progress
 from core.session.environment import environment
 from core.session.run import Run, RunFacts, Unavailable
@@ -117,7 +117,7 @@ class Recording:
             apply_ns=prepared.apply_ns,
             rss_before_bytes=prepared.loaded.rss_before_bytes,
             rss_loaded_bytes=resident_bytes(),
-            weights_bytes=weight_bytes(prepared.subject.model),
+            weights_bytes=held_bytes(prepared.subject),
             planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,
         )
         chosen, missing = sampled([name for name in config.profilers if name not in self._turns.left_out])
@@ -296,6 +296,9 @@ class Recording:
 
     def _name_kernels(self, subject: Subject, form: Form) -> None:
         inputs = form.inputs()
+        if subject.census is not None:
+            self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, subject.census(), subject.changed_by))
+            return
         with kernels.as_run(subject):
             ran = kernels.kernels_by_layer(subject, lambda: form.probe(subject, inputs))
         self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, ran, subject.changed_by))

@@ -126,6 +126,8 @@ def watch(names: Sequence[str], subject: Subject, layers: Sequence[Layer], targe
         if counter is not None and events is None:
             found.counting_clock = LayerClock(subject.model, counter, counted_rows(layers))
         found.ticks = subject.ticks
+        if subject.engine is not None:
+            found.clock, found.counting_clock = subject.clock, None
     if "kernels" in at_hand:
         found.kernels = KernelProfiler(subject.model)
         found.graph_kernels = KernelProfiler(subject.model, labels=False)

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from core.models.base import ModelFacts
+from core.progress import Progress
 from core.registry import Registry
 from core.targets.base import TargetFacts
 from profilers.tick_op import TickClock
@@ -21,11 +22,35 @@ class Phase(IntEnum):
 
     PROCESS = 0
     STRUCTURE = 1
-    MERGE = 4
+    MASK = 2
+    HEAL = 3
+    KERNEL = 4
     PRECISION = 5
     QUANTIZE = 6
-    GENERATION = 7
-    COMPILE = 8
+    PLACE = 7
+    GENERATION = 8
+    COMPILE = 9
+    ENGINE = 10
+
+    @property
+    def title(self) -> str:
+        """The heading of its passes in lists."""
+        return _TITLES[self]
+
+
+_TITLES = {
+    Phase.PROCESS: "Process",
+    Phase.STRUCTURE: "Structure",
+    Phase.MASK: "Structure",
+    Phase.HEAL: "Structure",
+    Phase.KERNEL: "Kernels",
+    Phase.PRECISION: "Precision",
+    Phase.QUANTIZE: "Quantization",
+    Phase.PLACE: "Placement",
+    Phase.GENERATION: "Cache and decoding",
+    Phase.COMPILE: "Compilation",
+    Phase.ENGINE: "Other engines",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,12 @@ class PassContext:
 
 @dataclass(frozen=True)
 class PassReport:
-    """What a pass did. ``kernels`` are names seen in a profiled forward of this very model, never assumed."""
+    """What a pass did. ``kernels`` are names seen in a profiled forward of this very model, never assumed.
+
+    ``predicted`` is by moment kind (``prefill``, ``decode``, ``forward``) the gain to be expected from bytes and operations,
+    time before over time after, and ``prediction`` the sentence that says what it rests on or why none can be given.
+    ``notes`` are sentences for people about what is special: graph breaks, an untied head, "quality only on this target".
+    """
 
     id: str
     title: str
@@ -50,6 +80,9 @@ class PassReport:
     weight_bytes_before: int = 0
     weight_bytes_after: int = 0
     apply_ns: int = 0
+    notes: tuple[str, ...] = ()
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    prediction: str = ""
 
 
 @dataclass
@@ -61,6 +94,10 @@ class Subject:
     ``ticks`` in it; both are None where there is none, and ``untickable`` is then the sentence that says why. (It may also be
     set by the first call of ``ticked_forward``, which then runs the graph without ticks from there on.)
     ``changed_by`` names, by module path, the pass that changed that module last (only passes that change kernels).
+    ``engine`` names the runtime that replaced torch's ("ONNX Runtime 1.31"): the model's forward then calls it, its weights are
+    let go, ``engine_bytes`` are what it holds, ``clock`` is its own profiler as a layer clock (None: ``untickable`` says why
+    there are no layer times), and ``census`` gives the kernels that it ran, by layer path.
+    ``drafts`` are models that guess tokens for this one; their forwards are moments of the kind ``draft``.
     ``undo`` holds what must be called before the model is used without the passes (only needed for what is not in the
     weights, which are reloaded).
     """
@@ -76,6 +113,12 @@ class Subject:
     ticks: TickClock | None = None
     untickable: str | None = None
     changed_by: dict[str, str] = field(default_factory=dict)
+    engine: str | None = None
+    engine_bytes: int | None = None
+    clock: Any | None = None
+    census: Callable[[], Mapping[str, Mapping[str, int]]] | None = None
+    drafts: list[torch.nn.Module] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)  # passes that take long report to it and look whether to stop
     undo: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -90,6 +133,7 @@ class Pass(Protocol):
     phase: Phase
     options: ClassVar[type | None]
     changes_weights: bool  # True: switching it off means loading the original again
+    lossless: ClassVar[bool]  # claims the same tokens as the unoptimized model (held to it by the quality instrument)
 
     def check(self, context: PassContext) -> str | None:
         """Why it cannot be used here, as a short clause ("conflicts with bfloat16"), or None."""

@@ -22,6 +22,7 @@ class Bfloat16:
     phase = Phase.PRECISION
     options: ClassVar[type | None] = None
     changes_weights = True
+    lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.dtype == "bfloat16":

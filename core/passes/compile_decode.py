@@ -60,6 +60,7 @@ class CompileDecode:
     phase = Phase.COMPILE
     options: ClassVar[type | None] = CompileDecodeOptions
     changes_weights = False
+    lossless: ClassVar[bool] = True
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":

@@ -51,6 +51,7 @@ class Int8Dynamic:
     phase = Phase.QUANTIZE
     options: ClassVar[type | None] = Int8DynamicOptions
     changes_weights = True
+    lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id != "cpu":

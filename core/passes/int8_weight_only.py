@@ -61,6 +61,7 @@ class Int8WeightOnly:
     phase = Phase.QUANTIZE
     options: ClassVar[type | None] = Int8WeightOnlyOptions
     changes_weights = True
+    lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
         return None

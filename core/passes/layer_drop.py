@@ -48,6 +48,7 @@ class LayerDrop:
     phase = Phase.STRUCTURE
     options: ClassVar[type | None] = LayerDropOptions
     changes_weights = True
+    lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.layers is not None and context.model.layers < 2:

@@ -15,21 +15,15 @@ from core.config import PassConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.passes.conflicts import clause
 from core.passes.kernels import as_run, kernels_by_layer
-from core.passes.weights import weight_bytes
+from core.passes.weights import held_bytes
 from core.targets.base import TargetFacts
 
 if TYPE_CHECKING:
     import torch
 
-CONFLICTS: Mapping[frozenset[str], str] = {
-    frozenset({"bfloat16", "int8_dynamic"}): "its kernels take float32 only",
-    frozenset({"int8_dynamic", "int8_weight_only"}): "both replace the same layers",
-    frozenset({"int8_dynamic", "compile_decode"}): "torch's old int8 layers break the graph at every product",
-}
-"""Pairs of passes that exclude each other, and why; the only such table."""
-
-KERNEL_PHASES = (Phase.PRECISION, Phase.QUANTIZE, Phase.COMPILE)
+KERNEL_PHASES = (Phase.KERNEL, Phase.PRECISION, Phase.QUANTIZE, Phase.COMPILE, Phase.ENGINE)
 """Phases whose passes change which kernels run, and so report them."""
 
 
@@ -57,7 +51,7 @@ def reasons(model: ModelFacts | None, target: TargetFacts, chosen: Collection[st
     result: dict[str, str | None] = {}
     for one in passes:
         others = frozenset(chosen) - {one.id}
-        result[one.id] = one.check(PassContext(model, target, others)) or _conflict(one.id, others)
+        result[one.id] = one.check(PassContext(model, target, others)) or clause(one.id, others)
     return result
 
 
@@ -68,13 +62,6 @@ def refuse_impossible(choices: Sequence[PassConfig], model: ModelFacts | None, t
     for pass_id in chosen:
         if (reason := found[pass_id]) is not None:
             raise Refusal(f"The pass {pass_id} cannot be used here: {reason}; switch it off.")
-
-
-def _conflict(pass_id: str, others: Collection[str]) -> str | None:
-    for other in sorted(others):
-        if (why := CONFLICTS.get(frozenset({pass_id, other}))) is not None:
-            return f"conflicts with {get(other).title} ({why})"
-    return None
 
 
 # -- options --------------------------------------------------------------------------------------------------------------
@@ -180,12 +167,12 @@ def apply_all(
     ordered = order(choices)
     chosen = frozenset(choice.id for choice in ordered)
     for choice in ordered:
-        if (reason := _conflict(choice.id, chosen - {choice.id})) is not None:
+        if (reason := clause(choice.id, chosen - {choice.id})) is not None:
             raise Refusal(f"The pass {choice.id} {reason}; switch one of them off.")
         one = get(choice.id)
         steps.append((one, parse_options(one, choice.options)))
     reports = []
-    held = weight_bytes(subject.model) if steps else 0
+    held = held_bytes(subject) if steps else 0
     looks = _looks(subject.model)
     for one, options in steps:
         start = perf_counter_ns()
@@ -194,7 +181,7 @@ def apply_all(
         if one.phase in KERNEL_PHASES:
             looks_before, looks = looks, _looks(subject.model)
             subject.changed_by |= {path: one.id for path, look in looks.items() if look != looks_before.get(path)}
-        before, held = held, weight_bytes(subject.model)
+        before, held = held, held_bytes(subject)
         reports.append(_completed(report, before, held, took))
     if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
         with as_run(subject):

@@ -30,6 +30,7 @@ class Threads:
     phase = Phase.PROCESS
     options: ClassVar[type | None] = ThreadsOptions
     changes_weights = False
+    lossless: ClassVar[bool] = True
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id != "cpu":

@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from core.passes.base import Subject
+
 if TYPE_CHECKING:
     import torch
+
+
+def held_bytes(subject: Subject) -> int:
+    """Bytes of the weights that run: the model's, or those that another engine holds in their place."""
+    return weight_bytes(subject.model) if subject.engine_bytes is None else subject.engine_bytes
 
 
 def weight_bytes(model: torch.nn.Module) -> int:

@@ -42,6 +42,37 @@ class TrialPart:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One number of quality with its standard error (None: none can be given, as for a maximum)."""
+
+    value: float
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a run's passes cost in quality, against the same model without them, on the same text.
+
+    ``figures`` by name; those of language models over the full vocabulary, direction unoptimized‖optimized:
+    ``kld_mean``, ``kld_p99``, ``kld_max`` (nats), ``same_top`` (share), ``ln_ppl_ratio``, ``rms_dp`` (share),
+    ``decode_kld_mean``, ``decode_same_top`` (the same through the decoding path, token by token), ``token_agreement`` (share of
+    greedy tokens equal up to the first that is not); encoders ``cosine_mean``, ``cosine_min``, ``neighbours`` (share);
+    classifiers ``same_top``, ``accuracy``, ``accuracy_before``. ``layer_sqnr_db`` is the signal-to-noise ratio of each layer's
+    output in dB by its path (None: equal bit for bit). ``lossless``: whether greedy tokens equalled those of the unoptimized
+    model, for passes that claim it. ``baseline`` says what "unoptimized" was ("float32 as loaded from GGUF Q4_1").
+    """
+
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    text: str = ""  # what it was measured on: "shipped text", or the file's name
+    positions: int = 0  # scored positions, or examples
+    baseline: str = ""
+    layer_sqnr_db: Mapping[str, float | None] = field(default_factory=dict)
+    lossless: bool | None = None
+    notes: tuple[str, ...] = ()
+    took_ns: int = 0
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """Everything about a run that is not a column. Replaced as a whole whenever something becomes known."""
 
@@ -72,6 +103,7 @@ class RunFacts:
     stopped: str | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
     competitors: tuple[str, ...] = ()  # other processes that computed meanwhile, busiest first: "cc1plus (61 % of a core)"
     trial: TrialPart | None = None
+    quality: Quality | None = None  # None: not measured (``unavailable`` says why where it was asked for)
 
 
 @dataclass(frozen=True)

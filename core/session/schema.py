@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import Refusal
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # No primary keys: DuckDB's indexes slow bulk inserts down several times and refuse to replace a row within one transaction.
 # Nothing but this program writes the file, one transaction at a time, so uniqueness needs no guard.
@@ -54,6 +54,12 @@ CREATE TABLE operators (run INTEGER NOT NULL, moment INTEGER, layer INTEGER, nam
                         flops BIGINT, bytes BIGINT, allocated_bytes BIGINT, correlation BIGINT);
 """
 
+# What speculative decoding adds.
+TABLES_3 = """
+ALTER TABLE moments ADD COLUMN drafted INTEGER;
+ALTER TABLE moments ADD COLUMN accepted INTEGER;
+"""
+
 RUN_TABLES = (
     *("environment", "layers", "requests", "moments", "spans", "names", "operators"),
     *("tracks", "counter_samples", "instants", "outputs"),
@@ -70,7 +76,11 @@ def _add_instruments(connection: Any) -> None:
     connection.execute(TABLES_2)
 
 
-MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create, 2: _add_instruments}
+def _add_drafts(connection: Any) -> None:
+    connection.execute(TABLES_3)
+
+
+MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create, 2: _add_instruments, 3: _add_drafts}
 """``MIGRATIONS[n]`` brings a file of version n - 1 to version n; an empty file is version 0, so creating is the first step."""
 
 
