@@ -69,7 +69,7 @@ def tick_operator() -> Any:
         if hear is not None:
             hear(number)
 
-    library = Library("tickscope", "DEF")
+    library = Library("tickscope", "FRAGMENT")
     _libraries.append(library)
     library.define("tick(Tensor x, int number) -> ()")
     library.impl("tick", tick, "CompositeExplicitAutograd")

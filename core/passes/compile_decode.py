@@ -6,11 +6,8 @@ us which moments are compiled); instead the engine calls ``subject.decode_forwar
 
 from __future__ import annotations
 
-import itertools
-import os
 import shutil
 import sys
-import types
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,13 +17,15 @@ from typing import Any, ClassVar
 from core.analysis.outline import outline
 from core.errors import Refusal
 from core.models.stages import layers_of
+from core.native import compiler
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from profilers.tick_op import TickClock, ticks_in
+from core.passes.extras import missing
+from core.passes.graphs import StepGraph, graph_key
+from profilers.tick_op import TickClock
 from profilers.twin import twin_of
 
 COMPILED_FRAME = "_compile.compile_inner"  # dynamo's name for compiling one frame, everything below it included
 _CACHE_TENSORS = ("keys", "values", "cumulative_length")
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,21 @@ class CompileDecodeOptions:
             "help": "Packs the weights into the graph for the CPU's kernels; takes up to twice their memory",
         },
     )
+    cpp_wrapper: bool = field(
+        default=False,
+        metadata={
+            "label": "C++ wrapper",
+            "help": "Calls the kernels from C++ instead of Python: less time between them, longer to compile",
+        },
+    )
+    backend: str = field(
+        default="inductor",
+        metadata={
+            "label": "Backend",
+            "help": "zentorch is AMD's for EPYC processors, a package of its own (not verified on hardware)",
+            "choices": ("inductor", "zentorch"),
+        },
+    )
 
 
 @passes.register
@@ -66,26 +80,27 @@ class CompileDecode:
         if context.model is not None and context.model.task != "text-generation":
             return "only text generation decodes"
         if context.target.id == "cpu":
-            return None if cxx_compiler() else f"needs a C++ compiler ({_compiler_name()} is not installed)"
+            return None if shutil.which(compiler()) else f"needs a C++ compiler ({compiler()} is not installed)"
         if context.target.id not in ("cuda", "xpu"):
             return f"torch does not compile for {context.target.title} well enough"
         return None if find_spec("triton") else "needs the package triton"
 
     def apply(self, subject: Subject, options: CompileDecodeOptions) -> PassReport:
-        import torch._inductor
-
         model = subject.model
+        if options.backend == "zentorch" and (reason := missing("zentorch", "zentorch")) is not None:
+            raise Refusal(f"Compiled decode cannot use zentorch: it {reason}; or choose the backend inductor.")
         if subject.task != "text-generation":
             raise Refusal("Compiled decode is for text generation; switch it off for this model.")
         if not getattr(model, "_can_compile_fullgraph", True):
             raise Refusal(f"Compiled decode cannot be used: {type(model).__name__} has no static KV cache; switch it off.")
-        settings = {**torch._inductor.list_mode_options(options.mode), **({"freezing": True} if options.freezing else {})}
-        clean = _Graph(model.forward, twin_of(model).forward, settings, options.freezing)
+        settings = _settings(options)
+        key = None if options.freezing or options.backend != "inductor" else graph_key(model, settings, *_shape(subject))
+        clean = StepGraph(model.forward, twin_of(model), settings, key, freezing=options.freezing, backend=options.backend)
         # max_cache_len also for shorter requests (the probe): another length would be another graph
         added = {"cache_implementation": "static", "disable_compile": True, "max_cache_len": subject.max_length}
         subject.generation.update(added)
         subject.decode_forward = _decode(clean)
-        ticked = _add_ticks(subject, subject.decode_forward, settings, options)
+        ticked = _add_ticks(subject, subject.decode_forward, settings, options, key)
 
         def undo() -> None:
             subject.decode_forward = subject.ticked_forward = subject.ticks = subject.untickable = None
@@ -101,65 +116,25 @@ class CompileDecode:
         return PassReport(self.id, self.title, asdict(options), 1, summary)
 
 
-class _Graph:
-    """One compiled form of a forward function, with a code object of its own.
+def _settings(options: CompileDecodeOptions) -> dict[str, Any]:
+    """Inductor's settings for these options."""
+    import torch._inductor
 
-    Dynamo keeps graphs by code object, and all models of a class share theirs (through transformers' decorators, those of all
-    classes do); it would run a graph made for another model as long as its guards hold, and they do not look at hooks.
-
-    Args:
-        plain: the model's forward, which runs what is not to be compiled.
-        forward: the forward of a twin of the model; the first call compiles it.
-        settings: inductor's.
-        freezing: whether inductor takes the weights for constants.
-        captured: told of each graph before inductor gets it.
-    """
-
-    def __init__(
-        self,
-        plain: Callable[..., Any],
-        forward: Callable[..., Any],
-        settings: dict[str, Any],
-        freezing: bool,
-        captured: Callable[[Any], None] | None = None,
-    ) -> None:
-        import torch
-        from torch._inductor import compile as compile_graph
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            return forward(*args, **kwargs)
-
-        def backend(graph: Any, inputs: Any) -> Any:
-            if captured is not None:
-                captured(graph)
-            return compile_graph(graph, inputs, options=settings or None)
-
-        name = f"decode_step_{next(_numbers)}"  # code objects compare by value: an equal one would count as this one
-        self._code = step.__code__.replace(co_name=name)
-        own = types.FunctionType(self._code, step.__globals__, name, None, step.__closure__)
-        self.plain = plain
-        self.freezing = freezing
-        guards = {"guard_filter_fn": _guards_that_can_fail}
-        self.run = torch.compile(own, backend=backend, fullgraph=True, dynamic=False, options=guards)
-
-    def drop(self) -> None:
-        """Let the compiled code go; graphs of other models stay."""
-        import torch
-
-        torch._dynamo.reset_code(self._code)
+    chosen = dict(torch._inductor.list_mode_options(options.mode))
+    if options.freezing:
+        chosen["freezing"] = True
+    if options.cpp_wrapper:
+        chosen["cpp_wrapper"] = True
+    return chosen
 
 
-def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
-    """All but those on the twin, which nobody but its graph has: half of the time between a call and its first kernel.
-
-    (Of 30 blocks: 0.8 of 1.5 ms. The names are those of ``step`` above.)
-    """
-    return [not guard.name.startswith(("forward.__self__", "L['forward'].__self__")) for guard in guards]
+def _shape(subject: Subject) -> tuple[int, int]:
+    return subject.batch, subject.max_length
 
 
 def _add_ticks(
-    subject: Subject, clean: Callable[..., Any], settings: dict[str, Any], options: CompileDecodeOptions
-) -> _Graph | None:
+    subject: Subject, clean: Callable[..., Any], settings: dict[str, Any], options: CompileDecodeOptions, key: str | None
+) -> StepGraph | None:
     """Give the subject a second graph with the layer clock's ticks, compiled at its first call; or say why there is none."""
     if options.freezing:
         subject.untickable = "Frozen weights are packed into the graph; a second one, for layer times, would pack them again."
@@ -174,17 +149,19 @@ def _add_ticks(
     ticks = TickClock(subject.model, [(row, layers[row].path) for row in rows])
     clock = weakref.ref(ticks)  # dynamo keeps backends for good, and a clock holds the model
 
-    def captured(graph: Any) -> None:
+    def captured(numbers: Sequence[int]) -> None:
         known = clock()
         if known is not None:
-            known.planned(ticks_in(graph.graph))
+            known.planned(numbers)
 
-    ticked = _Graph(subject.model.forward, ticks.twin.forward, settings, options.freezing, captured)
+    ticked = StepGraph(
+        subject.model.forward, ticks.twin, settings, f"{key}-ticks" if key else None, captured, backend=options.backend
+    )
     subject.ticks, subject.ticked_forward = ticks, _ticked(subject, ticks, ticked, clean)
     return ticked
 
 
-def _ticked(subject: Subject, ticks: TickClock, ticked: _Graph, clean: Callable[..., Any]) -> Callable[..., Any]:
+def _ticked(subject: Subject, ticks: TickClock, ticked: StepGraph, clean: Callable[..., Any]) -> Callable[..., Any]:
     """The decode step with ticks; falls back to the one without where the model with ticks is not one graph."""
     from torch._dynamo.exc import TorchDynamoException
 
@@ -199,7 +176,7 @@ def _ticked(subject: Subject, ticks: TickClock, ticked: _Graph, clean: Callable[
     return decode
 
 
-def _decode(graph: _Graph) -> Callable[..., Any]:
+def _decode(graph: StepGraph) -> Callable[..., Any]:
     """The decode step; what torch cannot compile is refused in a sentence."""
     from torch._dynamo.exc import Unsupported
 
@@ -213,7 +190,7 @@ def _decode(graph: _Graph) -> Callable[..., Any]:
     return decode
 
 
-def _step(graph: _Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     cache = kwargs.get("past_key_values")
     if cache is None or not getattr(cache, "is_initialized", False):
         return graph.plain(*args, **kwargs)  # a prompt of one token: this is the prefill, which allocates the cache
@@ -229,16 +206,6 @@ def _unmark(cache: Any) -> None:
             tensor = getattr(layer, name, None)
             if tensor is not None:
                 tensor.__dict__.pop("_dynamo_static_input_type", None)
-
-
-def cxx_compiler() -> str | None:
-    """Path of the C++ compiler that inductor would use, or None."""
-    return shutil.which(_compiler_name())
-
-
-def _compiler_name() -> str:
-    default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    return os.environ.get("CXX", default)
 
 
 def compile_ns() -> int | None:

@@ -6,7 +6,9 @@ from core.passes.base import passes
 
 PRUNING = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask", "heal"})
 CASTS = frozenset({"bfloat16", "float16", "autocast", "mixed_precision"})
-QUANTIZERS = frozenset({"int8_dynamic", "int8_weight_only", "int4_weight_only", "float8_weight_only", "bitsandbytes"})
+QUANTIZERS = frozenset(
+    {"int8_dynamic", "int8_weight_only", "int4_weight_only", "float8_weight_only", "bitsandbytes", "group_quant"}
+)
 SPECULATIVE = frozenset({"prompt_lookup", "assistant", "early_exit"})
 CACHES = frozenset({"kv_cache", "compile_decode"})
 COMPILERS = frozenset({"compile_decode", "compile_forward"})

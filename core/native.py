@@ -1,0 +1,94 @@
+"""Native kernels: compiles the C++ that Tickscope ships, once for this machine, and registers it as torch operators."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import resources
+from core.errors import Refusal
+from core.folders import cache_folder
+
+SOURCE = "native/grouped_linear.cpp"
+_FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+
+
+def available() -> str | None:
+    """Why these kernels cannot be had here, as a short clause; None where they can (or are compiled already)."""
+    if sys.platform == "win32":
+        return "its kernels are compiled by g++ or clang++, which Windows does not have"
+    return None if shutil.which(compiler()) else f"needs a C++ compiler ({compiler()} is not installed)"
+
+
+@cache
+def load() -> None:
+    """Register ``torch.ops.tickscope``; compiles at the first use on a machine (about 6 s), later ones take milliseconds.
+
+    Raises:
+        Refusal: there is no C++ compiler, or it cannot compile this here.
+    """
+    import torch
+
+    torch.ops.load_library(str(_library()))
+
+    @torch.library.register_fake("tickscope::grouped_linear")  # what it returns, for torch's compiler
+    def _linear(
+        x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, outputs: int, bits: int
+    ) -> torch.Tensor:
+        return x.new_empty((x.shape[0], outputs))
+
+    @torch.library.register_fake("tickscope::grouped_weight")
+    def _weight(
+        weight: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, like: torch.Tensor, inputs: int, outputs: int, bits: int
+    ) -> torch.Tensor:
+        return like.new_empty((outputs, inputs))
+
+
+def compiler() -> str:
+    """The C++ compiler's name, as torch's inductor chooses it."""
+    default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return os.environ.get("CXX", default)
+
+
+def _library() -> Path:
+    """The compiled library for this source, torch, compiler and processor."""
+    import torch
+
+    source = resources.data(SOURCE)
+    machine = f"{torch.__version__} {compiler()} {platform.machine()} {sorted(torch.cpu.get_capabilities().items())}"
+    name = hashlib.sha256(source + machine.encode()).hexdigest()[:24]
+    found = cache_folder() / "native" / f"{name}.so"
+    if not found.exists():
+        _compile(found)
+    return found
+
+
+def _compile(target: Path) -> None:
+    import torch
+
+    root = Path(torch.__file__).parent
+    draft = target.with_suffix(f".{os.getpid()}.tmp")
+    include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'torch' / 'csrc' / 'api' / 'include'}"]
+    link = [f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"]
+    command = [compiler(), *_FLAGS, _native_flag(), *include, "-o", str(draft), resources.path(SOURCE), *link]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise Refusal(
+            f"Tickscope's own kernels cannot be compiled ({error}); install {compiler()}, or use int8 weights."
+        ) from error
+    if done.returncode != 0:
+        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+        raise Refusal(f"{compiler()} cannot compile Tickscope's own kernels ({first.strip()}); use the pass int8_weight_only.")
+    draft.replace(target)
+
+
+def _native_flag() -> str:
+    return "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
