@@ -65,18 +65,19 @@ def _library() -> Path:
     name = hashlib.sha256(source + machine.encode()).hexdigest()[:24]
     found = cache_folder() / "native" / f"{name}.so"
     if not found.exists():
-        _compile(found)
+        compile_source(Path(resources.path(SOURCE)), found)
     return found
 
 
-def _compile(target: Path) -> None:
+def compile_source(source: Path, target: Path) -> None:
+    """Compile one C++ file against torch into the shared library ``target``; ``Refusal`` where that fails."""
     import torch
 
     root = Path(torch.__file__).parent
     draft = target.with_suffix(f".{os.getpid()}.tmp")
     include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'torch' / 'csrc' / 'api' / 'include'}"]
     link = [f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"]
-    command = [compiler(), *_FLAGS, _native_flag(), *include, "-o", str(draft), resources.path(SOURCE), *link]
+    command = [compiler(), *_FLAGS, _native_flag(), *include, "-o", str(draft), str(source), *link]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -85,6 +86,7 @@ def _compile(target: Path) -> None:
             f"Tickscope's own kernels cannot be compiled ({error}); install {compiler()}, or use int8 weights."
         ) from error
     if done.returncode != 0:
+        draft.unlink(missing_ok=True)
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
         raise Refusal(f"{compiler()} cannot compile Tickscope's own kernels ({first.strip()}); use the pass int8_weight_only.")
     draft.replace(target)

@@ -9,12 +9,14 @@ the name under which a graph is kept, or compared at each call.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,6 @@ VERSION = 1
 """Raised when graphs kept by an older Tickscope must not be used any more."""
 
 _numbers = itertools.count()
-_PARTS = ("logits", "past_key_values")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Plan:
     others: tuple[tuple[str, str], ...]
     cache: tuple[str, int]  # class of the KV cache and its length in positions
     output: tuple[str, str]  # module and class of what forward returns
+    parts: tuple[tuple[str, int], ...]  # its tensors, each with its number among the graph's outputs; -1: the cache as given
     ticks: tuple[int, ...] = ()
 
 
@@ -93,6 +95,7 @@ class StepGraph:
         self._plan: Plan | None = None
         self._call: Callable[..., Any] | None = None
         self._seen: tuple[Any, ...] = ()
+        self._gave: Sequence[Any] = ()
         self._weights: dict[str, Any] = {}
         forward = twin.forward
 
@@ -118,7 +121,7 @@ class StepGraph:
             self._plan = self._planned(kwargs, output)
             if self._plan is not None:
                 self._keep(self._plan)
-        self._seen = ()
+        self._seen = self._gave = ()
         return output
 
     def drop(self) -> None:
@@ -150,8 +153,8 @@ class StepGraph:
         self._call = artifact
 
         def noted(*args: Any) -> Any:
-            self._seen = args
-            return artifact(*args)
+            self._seen, self._gave = args, artifact(*args)
+            return self._gave
 
         return noted
 
@@ -160,17 +163,14 @@ class StepGraph:
         import torch
 
         cache = kwargs.get("past_key_values")
-        if not isinstance(output, dict) or not set(output) <= set(_PARTS) or output.get("past_key_values") is not cache:
-            return None
         known = {id(tensor): place for place, tensor in _places(self._state(), kwargs)}
-        if not all(id(tensor) in known for tensor in self._seen):
+        parts = _parts(output, self._gave, cache)
+        if parts is None or torch.is_grad_enabled() or not all(id(tensor) in known for tensor in self._seen):
             return None
         shapes, others = _signature(kwargs)
         places = tuple(known[id(tensor)] for tensor in self._seen)
         made = (type(output).__module__, type(output).__name__)
-        if torch.is_grad_enabled():
-            return None
-        return Plan(places, shapes, others, _cache_shape(cache), made, self._ticks)
+        return Plan(places, shapes, others, _cache_shape(cache), made, parts, self._ticks)
 
     def _state(self) -> dict[str, Any]:
         if not self._weights:
@@ -179,8 +179,9 @@ class StepGraph:
 
     def _directly(self, plan: Plan, kwargs: Mapping[str, Any]) -> Any:
         assert self._call is not None
-        logits = self._call(*_inputs(plan.places, self._state(), kwargs))[0]
-        return _output_class(plan.output)(logits=logits, past_key_values=kwargs.get("past_key_values"))
+        gave = self._call(*_inputs(plan.places, self._state(), kwargs))
+        cache = kwargs.get("past_key_values")
+        return _output_class(plan.output)(**{name: cache if number < 0 else gave[number] for name, number in plan.parts})
 
     # -- on disk ----------------------------------------------------------------------------------------------------------
 
@@ -223,8 +224,7 @@ def graph_key(model: torch.nn.Module, settings: Mapping[str, Any], *about: objec
     import transformers
 
     modules = [
-        (path, type(module).__qualname__, module.extra_repr(), *_looks(module))
-        for path, module in model.named_modules()
+        (path, type(module).__qualname__, module.extra_repr(), *_looks(module)) for path, module in model.named_modules()
     ]
     config = getattr(model, "config", None)
     text = repr(
@@ -313,9 +313,17 @@ def _fits(plan: Plan, kwargs: Mapping[str, Any]) -> bool:
     return _signature(kwargs) == (plan.shapes, plan.others) and _cache_shape(kwargs.get("past_key_values")) == plan.cache
 
 
-def _output_class(name: tuple[str, str]) -> Any:
-    import importlib
+def _parts(output: Any, gave: Sequence[Any], cache: Any) -> tuple[tuple[str, int], ...] | None:
+    """Which output of the graph each part of a model's output is; None where a part is neither one of them nor the cache."""
+    if not isinstance(output, dict):
+        return None
+    numbers = {id(tensor): number for number, tensor in enumerate(gave)} | {id(cache): -1}
+    parts = tuple((name, numbers.get(id(value), -2)) for name, value in output.items())
+    return None if any(number == -2 for _, number in parts) else parts
 
+
+@cache
+def _output_class(name: tuple[str, str]) -> Any:
     return getattr(importlib.import_module(name[0]), name[1])
 
 
@@ -335,6 +343,7 @@ def _written(plan: Plan) -> str:
             "others": plan.others,
             "cache": plan.cache,
             "output": plan.output,
+            "parts": plan.parts,
             "ticks": plan.ticks,
         }
     )
@@ -349,5 +358,6 @@ def _read(path: Path) -> Plan:
         pairs["others"],
         (str(kept["cache"][0]), int(kept["cache"][1])),
         (str(kept["output"][0]), str(kept["output"][1])),
+        tuple((str(name), int(number)) for name, number in kept["parts"]),
         tuple(kept["ticks"]),
     )

@@ -1,0 +1,43 @@
+"""Compiled forward: one graph for the whole forward of a model that reads its input at once, compiled by torch's inductor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import ClassVar
+
+from core.errors import Refusal
+from core.models.base import generates
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.compiling import CompileOptions, compile_step, told, why_not
+
+
+@passes.register
+class CompileForward:
+    """``torch.compile`` of an encoder's, classifier's or any module's forward."""
+
+    id = "compile_forward"
+    title = "Compiled forward"
+    summary = "The whole forward as one compiled graph of the workload's shape"
+    phase = Phase.COMPILE
+    options: ClassVar[type | None] = CompileOptions
+    changes_weights = False
+    lossless: ClassVar[bool] = False  # fused sums round otherwise
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and generates(context.model.task):
+            return "this model generates: compiled decode is for that"
+        return why_not(context)
+
+    def apply(self, subject: Subject, options: CompileOptions) -> PassReport:
+        if generates(subject.task):
+            raise Refusal("Compiled forward is for models that read their input at once; switch it off for this model.")
+        subject.compiles_all = True
+
+        def undo() -> None:
+            subject.compiles_all = False
+
+        subject.undo.append(undo)
+        graphs = compile_step(subject, options, self.id)
+        subject.afterwards[self.id] = partial(told, graphs)
+        return PassReport(self.id, self.title, asdict(options), 1, "forward → compiled graph")

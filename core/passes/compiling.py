@@ -1,0 +1,220 @@
+"""Compiling a step for inductor: the options, the graph and the one with ticks in it, for every pass that compiles."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from core.analysis.outline import outline
+from core.errors import Refusal
+from core.models.stages import layers_of
+from core.native import compiler
+from core.passes.base import PassContext, Subject
+from core.passes.extras import missing
+from core.passes.graphs import StepGraph, graph_key
+from profilers.tick_op import TickClock
+from profilers.twin import twin_of
+
+COMPILED_FRAME = "_compile.compile_inner"  # dynamo's name for compiling one frame, everything below it included
+_CACHE_TENSORS = ("keys", "values", "cumulative_length")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How hard inductor tries."""
+
+    mode: str = field(
+        default="default",
+        metadata={
+            "label": "Mode",
+            "help": "max-autotune tries several kernels per product and compiles much longer",
+            "choices": ("default", "max-autotune-no-cudagraphs"),
+        },
+    )
+    freezing: bool = field(
+        default=False,
+        metadata={
+            "label": "Freeze weights",
+            "help": "Packs the weights into the graph for the CPU's kernels; takes up to twice their memory",
+        },
+    )
+    cpp_wrapper: bool = field(
+        default=False,
+        metadata={
+            "label": "C++ wrapper",
+            "help": "Calls the kernels from C++ instead of Python: less time between them, longer to compile",
+        },
+    )
+    backend: str = field(
+        default="inductor",
+        metadata={
+            "label": "Backend",
+            "help": "zentorch is AMD's for EPYC processors, a package of its own (not verified on hardware)",
+            "choices": ("inductor", "zentorch"),
+        },
+    )
+
+
+def why_not(context: PassContext) -> str | None:
+    """Why nothing can be compiled for this target, as a short clause, or None."""
+    if context.target.id == "cpu":
+        return None if shutil.which(compiler()) else f"needs a C++ compiler ({compiler()} is not installed)"
+    if context.target.id not in ("cuda", "xpu"):
+        return f"torch does not compile for {context.target.title} well enough"
+    return None if find_spec("triton") else "needs the package triton"
+
+
+def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about: object) -> tuple[StepGraph, ...]:
+    """Make the subject's forward of fixed shape run as a graph, compiled at its first call or found on disk.
+
+    Sets ``decode_forward``, ``ticked_forward``, ``ticks`` and ``untickable``, and adds what undoes it to ``undo``.
+
+    Args:
+        subject: the model with its other passes.
+        options: how.
+        pass_id: of the pass that is to be switched off where it cannot be done.
+        about: what else the graph's code depends on, such as the length of the cache.
+
+    Returns:
+        The graph, and the one with the layer clock's ticks where there can be one.
+
+    Raises:
+        Refusal: the backend is not installed.
+    """
+    if options.backend != "inductor" and (reason := missing(options.backend, options.backend)) is not None:
+        raise Refusal(f"The pass {pass_id} cannot use {options.backend}: it {reason}; or choose the backend inductor.")
+    settings = _settings(options)
+    keeps = not options.freezing and options.backend == "inductor"
+    key = graph_key(subject.model, settings, pass_id, subject.threads, subject.batch, *about) if keeps else None
+    twin = twin_of(subject.model)
+    clean = StepGraph(subject.model.forward, twin, settings, key, freezing=options.freezing, backend=options.backend)
+    subject.decode_forward = _clean(clean, pass_id)
+    ticked = _add_ticks(subject, subject.decode_forward, settings, options, key)
+    graphs = (clean,) if ticked is None else (clean, ticked)
+
+    def undo() -> None:
+        subject.decode_forward = subject.ticked_forward = subject.ticks = subject.untickable = None
+        for graph in graphs:
+            graph.drop()
+
+    subject.undo.append(undo)
+    return graphs
+
+
+def told(graphs: Sequence[StepGraph]) -> tuple[str, ...]:
+    """What is special about the graphs, once they have run: sentences for people."""
+    clean = graphs[0]
+    if clean.from_disk and not clean.compiled:
+        return ("The graph was taken from disk, where an earlier run of this configuration had left it.",)
+    anew = clean.compiled - 1
+    how = "it was compiled once" if anew <= 0 else f"it was compiled anew {anew} times, because what it is given changed"
+    return (f"One graph without breaks (a break would have been refused); {how}.",)
+
+
+def _settings(options: CompileOptions) -> dict[str, Any]:
+    """Inductor's settings for these options."""
+    import torch._inductor
+
+    chosen = dict(torch._inductor.list_mode_options(options.mode))
+    if options.freezing:
+        chosen["freezing"] = True
+    if options.cpp_wrapper:
+        chosen["cpp_wrapper"] = True
+    return chosen
+
+
+def _add_ticks(
+    subject: Subject, clean: Callable[..., Any], settings: dict[str, Any], options: CompileOptions, key: str | None
+) -> StepGraph | None:
+    """Give the subject a second graph with the layer clock's ticks, compiled at its first call; or say why there is none."""
+    if options.freezing:
+        subject.untickable = "Frozen weights are packed into the graph; a second one, for layer times, would pack them again."
+        return None
+    if next(subject.model.parameters()).device.type != "cpu":
+        subject.untickable = (
+            "The clock inside compiled graphs is the processor's, which does not see when an accelerator computes."
+        )
+        return None
+    layers = layers_of(subject.model)
+    rows = [row for piece in outline(layers, len(layers)) for row in piece.rows]
+    ticks = TickClock(subject.model, [(row, layers[row].path) for row in rows])
+    clock = weakref.ref(ticks)  # dynamo keeps backends for good, and a clock holds the model
+
+    def captured(numbers: Sequence[int]) -> None:
+        known = clock()
+        if known is not None:
+            known.planned(numbers)
+
+    ticked = StepGraph(
+        subject.model.forward, ticks.twin, settings, f"{key}-ticks" if key else None, captured, backend=options.backend
+    )
+    subject.ticks, subject.ticked_forward = ticks, _ticked(subject, ticks, ticked, clean)
+    return ticked
+
+
+def _ticked(subject: Subject, ticks: TickClock, ticked: StepGraph, clean: Callable[..., Any]) -> Callable[..., Any]:
+    """The decode step with ticks; falls back to the one without where the model with ticks is not one graph."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        if subject.untickable is None:
+            try:
+                return _step(ticked, args, kwargs)
+            except TorchDynamoException:
+                subject.untickable = ticks.problem = "This model is not one graph with the clock's ticks in it."
+        return clean(*args, **kwargs)
+
+    return decode
+
+
+def _clean(graph: StepGraph, pass_id: str) -> Callable[..., Any]:
+    """The step; what torch cannot compile is refused in a sentence."""
+    from torch._dynamo.exc import Unsupported
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return _step(graph, args, kwargs)
+        except Unsupported as error:
+            sentence = f"This model cannot be compiled into one graph; switch the pass {pass_id} off."
+            raise Refusal(sentence) from error
+
+    return decode
+
+
+def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    cache = kwargs.get("past_key_values")
+    if cache is not None and not getattr(cache, "is_initialized", False):
+        return graph.plain(*args, **kwargs)  # a prompt of one token: this is the prefill, which allocates the cache
+    if graph.freezing and cache is not None:
+        _unmark(cache)
+    return graph.run(*args, **kwargs)
+
+
+def _unmark(cache: Any) -> None:
+    """Make a static cache's tensors plain inputs: freezing would take tensors marked static for constants of the graph."""
+    for layer in cache.layers:
+        for name in _CACHE_TENSORS:
+            tensor = getattr(layer, name, None)
+            if tensor is not None:
+                tensor.__dict__.pop("_dynamo_static_input_type", None)
+
+
+def compile_ns() -> int | None:
+    """Nanoseconds that dynamo and inductor have spent compiling in this process; None if nothing was compiled yet.
+
+    Well under 1 µs; it rises when a moment compiled something.
+    """
+    frames = _frames()
+    return int(sum(frames) * 1e9) if frames else None
+
+
+def _frames() -> list[float]:
+    """Seconds of each compiled frame; empty while dynamo is not imported. (Nobody resets dynamo, which would clear them.)"""
+    utils = sys.modules.get("torch._dynamo.utils")
+    metrics: dict[str, list[float]] = getattr(utils, "compilation_time_metrics", {})
+    return metrics.get(COMPILED_FRAME, [])

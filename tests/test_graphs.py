@@ -1,0 +1,114 @@
+"""Compiled steps: called without dynamo once captured, found on disk at the next start, never used where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.config import PassConfig
+from core.passes import graphs, plan
+from core.passes.kernels import as_run
+from tests.tiny import subject, tiny_llama
+
+IDS = torch.tensor([[5, 9, 2, 7]])
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path))
+    return tmp_path / "graphs"
+
+
+def tokens(model: Any, **settings: Any) -> list[int]:
+    out = model.generate(IDS, max_new_tokens=6, min_new_tokens=6, do_sample=False, **settings)
+    return [int(token) for token in out[0]]
+
+
+def compiled(model: Any) -> Any:
+    made = subject(model)
+    made.max_length = 16
+    plan.apply_all(made, [PassConfig("compile_decode")])
+    return made
+
+
+def end(made: Any) -> None:
+    for undo in reversed(made.undo):
+        undo()
+
+
+def test_the_second_start_finds_the_graph_and_compiles_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = tokens(tiny_llama(1))
+    first = compiled(tiny_llama(1))
+    with as_run(first):
+        assert tokens(first.model, **first.generation) == expected
+        assert first.afterwards["compile_decode"]()[0].endswith("it was compiled once.")
+    end(first)
+    assert [path.name for path in own_cache.iterdir()] != []
+    compiles: list[object] = []
+    monkeypatch.setattr(graphs.StepGraph, "_compile", lambda *args: compiles.append(args))
+    second = compiled(tiny_llama(1))
+    with as_run(second):
+        assert tokens(second.model, **second.generation) == expected
+        assert "from disk" in second.afterwards["compile_decode"]()[0]
+    end(second)
+    assert compiles == []
+
+
+def test_another_model_of_the_same_class_is_another_graph(own_cache: Path) -> None:
+    names = {graphs.graph_key(model, {}, 1, 16) for model in (tiny_llama(1), tiny_llama(2), tiny_llama(1, 32))}
+    assert len(names) == 3
+    assert graphs.graph_key(tiny_llama(1), {}, 1, 16) == graphs.graph_key(tiny_llama(1), {}, 1, 16)
+    assert graphs.graph_key(tiny_llama(1), {}, 1, 16) != graphs.graph_key(tiny_llama(1), {}, 1, 17)
+    assert graphs.graph_key(tiny_llama(1), {}, 1, 16) != graphs.graph_key(tiny_llama(1).bfloat16(), {}, 1, 16)
+
+
+def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -> None:
+    first = compiled(tiny_llama(1))
+    with as_run(first):
+        expected = tokens(first.model, **first.generation)
+    end(first)
+    (kept,) = (folder for folder in own_cache.iterdir() if not folder.name.endswith("ticks"))
+    whole = (kept / "graph").read_bytes()
+    (kept / "graph").write_bytes(whole[: len(whole) // 2])
+    second = compiled(tiny_llama(1))
+    with as_run(second):
+        assert tokens(second.model, **second.generation) == expected
+        assert "compiled once" in second.afterwards["compile_decode"]()[0]
+    end(second)
+
+
+def test_a_call_of_another_shape_does_not_run_the_graph() -> None:
+    shape = {"input_ids": torch.zeros(1, 1, dtype=torch.long), "use_cache": True}
+    shapes, others = graphs._signature(shape)
+    made = graphs.Plan((), shapes, others, ("NoneType", 0), ("builtins", "dict"), ())
+    assert graphs._fits(made, shape)
+    assert not graphs._fits(made, shape | {"use_cache": False})
+    assert not graphs._fits(made, shape | {"input_ids": torch.zeros(2, 1, dtype=torch.long)})
+    assert not graphs._fits(made, shape | {"position_ids": torch.zeros(1, 1)})
+
+
+def test_a_plan_is_the_same_after_being_written_and_read(tmp_path: Path) -> None:
+    places = (graphs.Place("weight", "a.b"), graphs.Place("cache", "keys", 3), graphs.Place("in attention_mask", "full"))
+    made = graphs.Plan(places, (("a", "(1,)"),), (("b", "1"),), ("StaticCache", 16), ("m", "C"), (("logits", 0),), (1, 2))
+    (tmp_path / "plan.json").write_text(graphs._written(made))
+    assert graphs._read(tmp_path / "plan.json") == made
+
+
+def test_compiled_forward_gives_an_encoders_numbers() -> None:
+    from tests.test_passes import bert
+
+    model = bert()
+    with torch.no_grad():
+        expected = model(input_ids=IDS).last_hidden_state
+        made = subject(model, "embedding")
+        (report,) = plan.apply_all(made, [PassConfig("compile_forward")])
+        with as_run(made):
+            for _ in range(2):
+                assert torch.allclose(model(input_ids=IDS).last_hidden_state, expected, atol=1e-5)
+    assert made.is_compiled(4, 0)
+    assert report.changed_modules == 1
+    end(made)
+    assert not made.is_compiled(4, 0)

@@ -1,0 +1,120 @@
+"""Grouped int8 and int4: what the kernels compute, on this processor and in plain loops, and what the pass changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core import native
+from core.config import PassConfig
+from core.errors import Refusal
+from core.passes import group_quant, plan
+from core.passes.weights import weight_bytes
+from tests.tiny import subject, tiny_llama
+
+IDS = torch.tensor([[5, 9, 2, 7, 1]])
+
+
+def sqnr_db(exact: torch.Tensor, found: torch.Tensor) -> float:
+    return float(10 * torch.log10(exact.float().square().sum() / (exact.float() - found.float()).square().sum()))
+
+
+@pytest.fixture(scope="module", params=["this processor", "plain loops"])
+def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The operators as the app has them, and those that other processors get, under another name."""
+    native.load()
+    if request.param == "this processor":
+        return torch.ops.tickscope
+    library = tmp_path_factory.mktemp("plain") / "plain.so"
+    source = library.with_suffix(".cpp")
+    text = native.resources.text(native.SOURCE).replace("(tickscope,", "(tickscope_plain,")
+    source.write_text(text.replace("#define VNNI 1", "#define VNNI 0"))
+    native.compile_source(source, library)
+    torch.ops.load_library(str(library))
+    return torch.ops.tickscope_plain
+
+
+@pytest.mark.parametrize(("bits", "least_db"), [(8, 40.0), (4, 19.0)])
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 96), (50, 100), (17, 33)])
+def test_products_are_those_of_the_rounded_weights(kernels: Any, bits: int, least_db: float, outputs: int, inputs: int) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(outputs, inputs)
+    values, scale, shift = group_quant.quantize_groups(weight, bits)
+    packed = (group_quant.lay_out(values, bits), group_quant.side_by_side(scale), group_quant.side_by_side(shift))
+    like = torch.empty(0, dtype=torch.bfloat16)
+    rounded = kernels.grouped_weight(*packed, like, inputs, outputs, bits).float()
+    exact = values.float() * scale.float()[..., None] + shift.float()[..., None]
+    assert torch.allclose(rounded, exact.flatten(1)[:outputs, :inputs], rtol=5e-3, atol=2e-2 * float(weight.abs().max()) / 127)
+    assert sqnr_db(weight, exact.flatten(1)[:outputs, :inputs]) > least_db
+    for dtype in (torch.float32, torch.bfloat16):
+        for rows in (1, 2, 3, 4, 5, 9):
+            x = torch.randn(rows, inputs).to(dtype)
+            y = kernels.grouped_linear(x, *packed, outputs, bits)
+            assert y.shape == (rows, outputs)
+            assert y.dtype == dtype
+            assert sqnr_db(x.float() @ exact.flatten(1)[:outputs, :inputs].T, y) > 36  # activations are of 8 bits
+
+
+def test_zeros_and_constant_groups_come_out_as_they_are() -> None:
+    native.load()
+    linear = torch.nn.Linear(64, 32, bias=False)
+    for constant in (0.0, 0.5, -3.0):
+        torch.nn.init.constant_(linear.weight, constant)
+        for bits in (8, 4):
+            layer = group_quant.grouped_linear(linear, bits)
+            assert torch.allclose(layer(torch.zeros(1, 64)), torch.zeros(1, 32))
+            assert torch.allclose(layer(torch.ones(1, 64)), torch.full((1, 32), 64 * constant), rtol=2e-2, atol=1e-6)
+
+
+def test_weights_that_were_stored_as_q4_1_come_out_exactly() -> None:
+    torch.manual_seed(0)
+    nibbles = torch.randint(0, 16, (16, 2, 32)).float()
+    nibbles[..., 0], nibbles[..., 1] = 0, 15  # both ends of the range occur, as in real groups
+    scale, shift = torch.rand(16, 2).half().float() * 0.1, -torch.rand(16, 2).half().float()
+    weight = (nibbles * scale[..., None] + shift[..., None]).flatten(1)
+    values, found, low = group_quant.quantize_groups(weight, 4)
+    again = (values.float() * found.float()[..., None] + low.float()[..., None]).flatten(1)
+    assert torch.equal(values.float(), nibbles)
+    assert torch.allclose(again, weight, atol=2e-3)
+
+
+@pytest.mark.parametrize("options", [{"bits": "8"}, {"bits": "4"}, {"bits": "4", "head": "as it is"}])
+def test_the_pass_changes_every_linear_layer_and_says_so(options: dict[str, str]) -> None:
+    model = tiny_llama()
+    exact, before = model(IDS).logits, weight_bytes(model)
+    made = subject(model)
+    (report,) = plan.apply_all(made, [PassConfig("group_quant", options)])
+    assert report.changed_modules == 7 * 3 + (options.get("head") != "as it is")
+    assert weight_bytes(model) == report.weight_bytes_after < before
+    assert sqnr_db(exact, model(IDS).logits) > (30 if options["bits"] == "8" else 8)
+    out = model.generate(IDS, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    assert out.shape == (1, 9)
+
+
+def test_a_head_that_shares_the_embedding_gets_a_copy_and_that_is_said() -> None:
+    model = tiny_llama()
+    model.lm_head.weight = model.model.embed_tokens.weight
+    (report,) = plan.apply_all(subject(model), [PassConfig("group_quant")])
+    assert any("copy of its own" in note for note in report.notes)
+    assert model.model.embed_tokens.weight.dtype == torch.float32
+
+
+def test_nothing_to_change_is_refused() -> None:
+    with pytest.raises(Refusal, match="no linear layer"):
+        plan.apply_all(subject(tiny_llama()), [PassConfig("group_quant", {"skip": "proj lm_head"})])
+
+
+def test_a_compiler_that_fails_is_one_sentence(tmp_path: Path) -> None:
+    source = tmp_path / "broken.cpp"
+    source.write_text("this is no C++;")
+    with pytest.raises(Refusal, match="cannot compile"):
+        native.compile_source(source, tmp_path / "x.so")
+    assert list(tmp_path.glob("*.so*")) == []
+
+
+def test_without_a_compiler_the_pass_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert native.available() == "needs a C++ compiler (no-such-compiler is not installed)"
