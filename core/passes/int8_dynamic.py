@@ -1,4 +1,8 @@
-"""int8 dynamic: torch's own eager int8 linear layers, activations quantised on the fly. Needs no compiler."""
+"""int8 dynamic: weights and activations in int8, activations rounded on the fly.
+
+Our own layer rounds each token by its own largest value. torch's older ``quantize_dynamic`` rounds all tokens of a call by one
+and only to seven bits, which ruins text (KLD of about 3 for SmolLM2); it is kept to show just that, and for its eager speed.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,43 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import as_linear, linear_paths, replace
+from core.passes.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
+from core.quantization.int8_tokens import LEVELS, int8_token_linear, levels
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
-class Int8DynamicOptions:
-    """Which layers, and how fine the weight scales are."""
+class Int8DynamicOptions(LayerChoice):
+    """Which layers, and whose kernel."""
 
-    include_head: bool = field(
-        default=True,
+    kernel: str = field(
+        default="int_mm",
         metadata={
-            "label": "Also the output head",
-            "help": "A head that shares its weight with the embedding gets an int8 copy; the embedding stays float32",
+            "label": "Kernel",
+            "help": "int_mm: a scale for each token; float32 and bfloat16, eager and compiled. "
+            "fbgemm: torch's older layers; one scale for all tokens, float32 and eager only",
+            "choices": ("int_mm", "fbgemm"),
         },
     )
-    skip: str = field(
-        default="",
+    activations: str = field(
+        default="int8",
         metadata={
-            "label": "Leave in float32",
-            "help": "Layers whose path contains one of these words, such as down_proj; separate them by a space or +",
+            "label": "Activations (int_mm)",
+            "help": "int16: what int8 leaves is rounded to int8 again and multiplied too; more exact, twice the products",
+            "choices": ("int8", "int16"),
         },
     )
     granularity: str = field(
-        default="tensor",
+        default="channel",
         metadata={
-            "label": "Scales per",
-            "help": "One scale per weight matrix (torch's default), or one per output channel (more exact)",
+            "label": "Weight scales per (fbgemm)",
+            "help": "One scale per output channel (more exact) or per weight matrix; int_mm always has one per channel",
             "choices": ("tensor", "channel"),
         },
     )
@@ -43,46 +54,52 @@ class Int8DynamicOptions:
 
 @passes.register
 class Int8Dynamic:
-    """``torch.ao.quantization.quantize_dynamic`` on every linear layer."""
+    """Replaces every linear layer by one that multiplies whole numbers."""
 
     id = "int8_dynamic"
     title = "int8 dynamic"
-    summary = "Weights and activations in int8, in torch's eager kernels (CPU)"
+    summary = "Weights and activations in int8, multiplied as whole numbers (CPU)"
     phase = Phase.QUANTIZE
     options: ClassVar[type | None] = Int8DynamicOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
-        if context.target.id != "cpu":
-            return "its kernels are for the CPU"
-        if context.model is not None and context.model.dtype != "float32":
-            return f"its kernels need a float32 model, this one is {context.model.dtype}"
-        return None
+        return "its kernels are for the CPU" if context.target.id != "cpu" else None
 
     def apply(self, subject: Subject, options: Int8DynamicOptions) -> PassReport:
-        import torch
-
-        quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
-        if quantize is None:
-            raise Refusal("This torch no longer has quantize_dynamic; use the pass int8_weight_only instead.")
         model = subject.model
-        paths = [path for path in linear_paths(model, options.include_head, options.skip) if path]
-        if not paths:
-            raise Refusal("int8 dynamic found no linear layer to change here; switch the pass off or skip fewer layers.")
-        for path in paths:
-            if (linear := as_linear(module := model.get_submodule(path))) is not module:
-                replace(model, path, linear)
-        with _quiet():
-            qconfigs = torch.ao.quantization.qconfig
-            chosen = (
-                qconfigs.default_dynamic_qconfig if options.granularity == "tensor" else qconfigs.per_channel_dynamic_qconfig
-            )
-            quantize(model, dict.fromkeys(paths, chosen), dtype=torch.qint8, inplace=True)
-        changed = sum(not isinstance(model.get_submodule(path), torch.nn.Linear) for path in paths)
-        return PassReport(
-            self.id, self.title, asdict(options), changed, f"{changed} layers → int8 ({torch.backends.quantized.engine})"
-        )
+        paths = chosen(model, self.title, options, options.include_head)
+        notes = list(head_note(model, paths, "int8"))
+        if options.kernel == "fbgemm":
+            how = _torchs_own(model, paths, options.granularity)
+        else:
+            fine = options.activations == "int16"
+            swap(model, paths, lambda linear: int8_token_linear(linear, fine), subject.progress.check)
+            how = f"activations {options.activations}, a scale per token"
+            if levels()[0] < LEVELS:
+                notes.append("This processor has no VNNI instructions, so activations are rounded to 7 bits instead of 8.")
+        summary = f"{len(paths)} layers → int8 ({how})"
+        return PassReport(self.id, self.title, asdict(options), len(paths), summary, notes=(*notes, *left_out(model)))
+
+
+def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> str:
+    """``torch.ao.quantization.quantize_dynamic`` on these layers; names the engine that it uses."""
+    import torch
+
+    quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
+    if quantize is None:
+        raise Refusal("This torch no longer has quantize_dynamic; choose the kernel int_mm for int8 dynamic.")
+    if any(model.get_submodule(path).weight.dtype != torch.float32 for path in paths):
+        raise Refusal("The fbgemm kernel of int8 dynamic needs a float32 model; choose the kernel int_mm.")
+    for path in paths:
+        if (linear := as_linear(module := model.get_submodule(path))) is not module:
+            replace(model, path, linear)
+    with _quiet():
+        qconfigs = torch.ao.quantization.qconfig
+        scales = qconfigs.default_dynamic_qconfig if granularity == "tensor" else qconfigs.per_channel_dynamic_qconfig
+        quantize(model, dict.fromkeys(paths, scales), dtype=torch.qint8, inplace=True)
+    return f"torch's own, {torch.backends.quantized.engine}"
 
 
 @contextmanager

@@ -1,35 +1,101 @@
-"""The linear layers that quantising passes work on: finding them, GPT-2's transposed ones included, and replacing them."""
+"""The linear layers that quantising passes work on, GPT-2's transposed ones included: choosing, finding, replacing them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+
+from core import units
+from core.errors import Refusal
 
 if TYPE_CHECKING:
     import torch
 
+SHOWN_PATHS = 3  # in a note; the rest are counted
 
-def linear_paths(model: torch.nn.Module, include_head: bool, skip: str = "") -> list[str]:
+
+@dataclass(frozen=True)
+class LayerPatterns:
+    """Which linear layers, by patterns of their paths: the options that all quantising passes have."""
+
+    only: str = field(
+        default="",
+        metadata={
+            "label": "Only these layers",
+            "help": "Words such as mlp, or patterns such as model.layers.[0-9].*; separate them by a space or +. Empty: all",
+        },
+    )
+    skip: str = field(
+        default="",
+        metadata={
+            "label": "Leave as they are",
+            "help": "Words such as down_proj, or patterns such as *.layers.0.*; separate them by a space or +",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class LayerChoice(LayerPatterns):
+    """The same, and whether the output head is one of them."""
+
+    include_head: bool = field(
+        default=True,
+        metadata={
+            "label": "Also the output head",
+            "help": "A head that shares its weight with the embedding gets a copy of its own; the embedding stays as it is",
+        },
+    )
+
+
+def linear_paths(model: torch.nn.Module, include_head: bool, skip: str = "", only: str = "") -> list[str]:
     """Dotted paths of all plain ``nn.Linear`` and transformers ``Conv1D`` layers, in module order.
 
     Only the exact classes count: subclasses exist because their owner reads ``.weight`` itself. ``include_head`` False
-    leaves out the output projection to the vocabulary; ``skip`` holds words (separated by spaces, ``+`` or commas), and a
-    layer whose path contains one of them is left out.
+    leaves out the output projection to the vocabulary. ``only`` and ``skip``: see ``matches``.
     """
+    head = None if include_head else output_head(model)
+    found = [path for path, module in model.named_modules() if is_linear(module) and module is not head]
+    return [path for path in found if (not only.strip() or matches(path, only)) and not matches(path, skip)]
+
+
+def matches(path: str, patterns: str) -> bool:
+    """Whether one of the patterns (separated by spaces, ``+`` or commas) fits the path.
+
+    A pattern with ``*``, ``?`` or ``[`` must fit the whole path, as file names do; a plain word must occur in it.
+    """
+    words = [word for word in re.split(r"[\s,+]+", patterns) if word]
+    return any(fnmatchcase(path, word) if set("*?[") & set(word) else word in path for word in words)
+
+
+def chosen(model: torch.nn.Module, title: str, patterns: LayerPatterns, include_head: bool) -> list[str]:
+    """Paths of the layers to change; ``Refusal`` if there are none. ``title`` is the pass's, for the sentence."""
+    found = [path for path in linear_paths(model, include_head, patterns.skip, patterns.only) if path]
+    if not found:
+        raise Refusal(f"{title} found no linear layer to change here; switch the pass off or leave out fewer layers.")
+    return found
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether it is exactly a linear layer, or GPT-2's transposed one."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    head = None if include_head else output_head(model)
-    kinds = (torch.nn.Linear, Conv1D)
-    found = [path for path, module in model.named_modules() if type(module) in kinds and module is not head]
-    words = [word for word in re.split(r"[\s,+]+", skip) if word]
-    return [path for path in found if not any(word in path for word in words)]
+    return type(module) in (torch.nn.Linear, Conv1D)
 
 
 def output_head(model: torch.nn.Module) -> torch.nn.Module | None:
     """The projection from hidden states to the vocabulary, if the model has one."""
     find = getattr(model, "get_output_embeddings", None)
     return find() if find is not None else None
+
+
+def head_path(model: torch.nn.Module) -> str | None:
+    """Where the output head is, if the model has one that is a linear layer."""
+    head = output_head(model)
+    return next((path for path, module in model.named_modules() if module is head and is_linear(module)), None)
 
 
 def as_linear(module: torch.nn.Module) -> Any:
@@ -49,3 +115,62 @@ def replace(model: torch.nn.Module, path: str, new: torch.nn.Module) -> None:
     """Put ``new`` where ``path`` points."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, new)
+
+
+def swap(
+    model: torch.nn.Module, paths: Collection[str], make: Callable[[Any], torch.nn.Module], each: Callable[[], None]
+) -> None:
+    """Replace each layer by what ``make`` makes of it as ``nn.Linear``. ``each`` is called before; it may raise to stop.
+
+    A layer that is at two places (a shared one) is replaced by one new layer at both.
+    """
+    made: dict[int, tuple[torch.nn.Module, torch.nn.Module]] = {}
+    for path in paths:
+        each()
+        old = model.get_submodule(path)
+        if id(old) not in made:
+            made[id(old)] = (old, make(as_linear(old)))
+        new = made[id(old)][1]
+        replace(model, path, new)
+
+
+# -- what was left out, for people ----------------------------------------------------------------------------------------
+
+
+def head_note(model: torch.nn.Module, paths: Collection[str], form: str) -> tuple[str, ...]:
+    """To be asked before changing: what becomes of a head that shares its weight with the embedding."""
+    find = getattr(model, "get_input_embeddings", None)
+    path = head_path(model)
+    embedding = find() if find is not None and path is not None else None
+    if path not in paths or getattr(embedding, "weight", None) is not model.get_submodule(str(path)).weight:
+        return ()
+    return (f"The head shared its weight with the embedding: it gets an {form} copy, the embedding stays as it is.",)
+
+
+def left_out(model: torch.nn.Module, unfit: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """To be asked after changing: which linear layers and other large weights are as they were, and why.
+
+    Args:
+        model: after the pass.
+        unfit: reasons by path, of layers that were chosen but do not fit the kernel.
+    """
+    unfit = unfit or {}
+    notes = [
+        f"{_listed([path for path in unfit if unfit[path] == reason])} left as they were: {reason}."
+        for reason in dict.fromkeys(unfit.values())
+    ]
+    kept = [path for path, module in model.named_modules() if path and path not in unfit and is_linear(module)]
+    if kept:
+        notes.append(f"{_listed(kept)} left as they were by the options.")
+    stacked = [weight for weight in model.parameters() if weight.dim() == 3 and weight.is_floating_point()]
+    if stacked:
+        size = units.size(sum(weight.nbytes for weight in stacked))
+        notes.append(f"{len(stacked)} stacked expert weights ({size}) are no linear layers and stay as they are.")
+    return tuple(notes)
+
+
+def _listed(paths: Collection[str]) -> str:
+    shown = ", ".join(list(paths)[:SHOWN_PATHS])
+    more = len(paths) - SHOWN_PATHS
+    noun = "layer" if len(paths) == 1 else "layers"
+    return f"{len(paths)} {noun} ({shown}{f' and {more} more' if more > 0 else ''})"

@@ -1,0 +1,88 @@
+"""Autocast: float32 weights stay, and matrix products are computed in 16 bits, cast on every call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.linears import is_linear
+
+
+@dataclass(frozen=True)
+class AutocastOptions:
+    """In what the products are computed."""
+
+    dtype: str = field(
+        default="bfloat16",
+        metadata={
+            "label": "Products in",
+            "help": "float16 has finer steps and a smaller range; on a processor it needs float16 instructions",
+            "choices": ("bfloat16", "float16"),
+        },
+    )
+
+
+@passes.register
+class Autocast:
+    """Puts ``torch.autocast`` around the model's forward."""
+
+    id = "autocast"
+    title = "Autocast"
+    summary = "Products in 16 bits over float32 weights: faster prompts, but no memory is saved"
+    phase = Phase.PRECISION
+    options: ClassVar[type | None] = AutocastOptions
+    changes_weights = False
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and context.model.dtype != "float32":
+            return f"it is for float32 models, this one is {context.model.dtype}"
+        return None
+
+    def apply(self, subject: Subject, options: AutocastOptions) -> PassReport:
+        import torch
+
+        model, dtype = subject.model, getattr(torch, options.dtype)
+        first = next(model.parameters(), None)
+        changed = sum(is_linear(module) for module in model.modules())
+        if first is None or not changed:
+            raise Refusal("Autocast found no linear layer whose products it could cast; switch the pass off.")
+        device = first.device.type
+        if device == "cpu" and dtype == torch.float16 and not _multiplies_float16():
+            raise Refusal("This processor has no float16 instructions; choose bfloat16 for autocast.")
+        own = model.__dict__.get("forward")
+        model.__dict__["forward"] = _cast(model.forward, device, dtype)
+
+        def undo() -> None:
+            if own is None:
+                model.__dict__.pop("forward", None)
+            else:
+                model.__dict__["forward"] = own
+
+        subject.undo.append(undo)
+        note = "The float32 weights stay and are cast on every call, which costs most where a moment has few tokens (decode)."
+        summary = f"products of {changed} layers → {options.dtype}, weights stay float32"
+        return PassReport(self.id, self.title, asdict(options), changed, summary, notes=(note,))
+
+
+def _cast(forward: Callable[..., Any], device: str, dtype: Any) -> Callable[..., Any]:
+    """``forward`` under autocast; its signature stays visible, as ``generate`` reads it."""
+    import torch
+
+    @functools.wraps(forward)
+    def cast(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, dtype):
+            return forward(*args, **kwargs)
+
+    return cast
+
+
+def _multiplies_float16() -> bool:
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_fp16", False) or able.get("amx_fp16", False))

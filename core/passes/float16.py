@@ -1,0 +1,47 @@
+"""float16: half the bytes for the weights, where the target multiplies float16 itself."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.weights import cast
+
+INSTRUCTIONS = frozenset({"avx512_fp16", "amx_fp16"})
+"""Without one of these torch multiplies float16 element by element: 2.5 GFLOP/s against 99 in float32, measured on an EPYC."""
+
+
+@passes.register
+class Float16:
+    """Casts weights to float16, exactly as loading in that dtype would."""
+
+    id = "float16"
+    title = "float16"
+    summary = "Weights and arithmetic in 16 bits with a finer step and a smaller range than bfloat16"
+    phase = Phase.PRECISION
+    options: ClassVar[type | None] = None
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and context.model.dtype == "float16":
+            return "the model is already float16"
+        if context.target.id == "cpu" and not INSTRUCTIONS & context.target.features:
+            return "this processor has no float16 instructions (AVX512_FP16 or AMX_FP16); bfloat16 is the fast one"
+        return None
+
+    def apply(self, subject: Subject, options: Any) -> PassReport:
+        import torch
+
+        changed = cast(subject.model, torch.float16)
+        if changed == 0:
+            raise Refusal("The float16 pass found nothing to cast: the model is already float16; switch the pass off.")
+        return PassReport(
+            self.id,
+            self.title,
+            {},
+            changed,
+            f"{changed} modules → float16",
+            notes=("Values above 65504 overflow in float16: the quality shows whether this model has any.",),
+        )

@@ -1,0 +1,48 @@
+"""float8 weight-only: weights as e4m3 bytes with one scale per row. Saves memory; no processor multiplies them here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.linears import LayerChoice, chosen, head_note, left_out, swap
+from core.quantization.float8_rows import float8_linear
+
+
+@dataclass(frozen=True)
+class Float8WeightOnlyOptions(LayerChoice):
+    """Which layers."""
+
+
+@passes.register
+class Float8WeightOnly:
+    """Replaces every linear layer by one that holds float8 weights."""
+
+    id = "float8_weight_only"
+    title = "float8 weights"
+    summary = "Weights in 8-bit floating point (e4m3): less memory, slower on the CPU"
+    phase = Phase.QUANTIZE
+    options: ClassVar[type | None] = Float8WeightOnlyOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        return None
+
+    def apply(self, subject: Subject, options: Float8WeightOnlyOptions) -> PassReport:
+        model = subject.model
+        paths = chosen(model, self.title, options, options.include_head)
+        notes = head_note(model, paths, "float8")
+        swap(model, paths, float8_linear, subject.progress.check)
+        memory_only = (
+            "Memory only: the weight is dequantised on every call; no float8 product runs, as oneDNN has no fast one here."
+        )
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            len(paths),
+            f"{len(paths)} layers → float8 weights",
+            notes=(memory_only, *notes, *left_out(model)),
+        )

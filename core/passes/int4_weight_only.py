@@ -1,0 +1,112 @@
+"""int4 weight-only: weights in four bits by groups of inputs, multiplied by torch's own int4 kernel for the CPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
+from core.quantization.int4_groups import GROUPS, ROWS_MULTIPLE, group_for, int4_linear
+from core.quantization.int8_rows import int8_linear
+
+if TYPE_CHECKING:
+    import torch
+
+AS_IT_IS = "as it is"
+
+
+@dataclass(frozen=True)
+class Int4WeightOnlyOptions(LayerPatterns):
+    """Which layers, how large the groups are, and what becomes of the head."""
+
+    group: int = field(
+        default=32,
+        metadata={
+            "label": "Inputs per group",
+            "help": "Each group has a scale and a zero: small groups are more exact (32: 5 bits a weight in all, 128: 4.25)",
+            "choices": (32, 64, 128),
+        },
+    )
+    scales: str = field(
+        default="search",
+        metadata={
+            "label": "Scales",
+            "help": "search: those that leave the smallest squared error in each group; range: from smallest to largest value",
+            "choices": ("search", "range"),
+        },
+    )
+    head: str = field(
+        default="int8",
+        metadata={
+            "label": "Output head",
+            "help": "Four bits in the head cost much quality; a head shared with the embedding gets a copy of its own",
+            "choices": (AS_IT_IS, "int8", "int4"),
+        },
+    )
+
+
+@passes.register
+class Int4WeightOnly:
+    """Replaces linear layers by ones that hold int4 weights."""
+
+    id = "int4_weight_only"
+    title = "int4 weights"
+    summary = "Weights in 4 bits by groups: an eighth of the memory to read, at a cost in quality"
+    phase = Phase.QUANTIZE
+    options: ClassVar[type | None] = Int4WeightOnlyOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        return "its kernel is for the CPU" if context.target.id != "cpu" else None
+
+    def apply(self, subject: Subject, options: Int4WeightOnlyOptions) -> PassReport:
+        model, head = subject.model, head_path(subject.model)
+        wanted = chosen(model, self.title, options, include_head=options.head != AS_IT_IS)
+        int8 = [path for path in wanted if path == head and options.head == "int8"]
+        fits, unfit = _sorted_out(model, [path for path in wanted if path not in int8], options.group)
+        if not fits:
+            raise Refusal(
+                f"int4 weights fit no layer here ({next(iter(unfit.values()), 'only the head was chosen')}); "
+                "use int8 weights instead."
+            )
+        notes = head_note(model, [*fits, *int8], options.head)
+        sizes = iter(fits.values())
+        search, check = options.scales == "search", subject.progress.check
+        swap(model, fits, lambda linear: int4_linear(linear, _group(linear, options.group), search, check), check)
+        swap(model, int8, lambda linear: int8_linear(linear, round_activations=True), check)
+        groups = Counter(sizes)
+        changed = len(fits) + len(int8)
+        summary = f"{len(fits)} layers → int4 (groups of {' and '.join(map(str, sorted(groups)))})"
+        summary += ", the head → int8" if int8 else ""
+        notes += tuple(
+            f"{count} layers have groups of {size}: {options.group} does not divide their inputs."
+            for size, count in sorted(groups.items())
+            if size != options.group
+        )
+        return PassReport(self.id, self.title, asdict(options), changed, summary, notes=(*notes, *left_out(model, unfit)))
+
+
+def _group(linear: torch.nn.Linear, wanted: int) -> int:
+    size = group_for(linear.in_features, wanted)
+    assert size is not None
+    return size
+
+
+def _sorted_out(model: torch.nn.Module, paths: list[str], wanted: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Group sizes of the layers that the kernel can take, and reasons for those that it cannot, both by path."""
+    fits: dict[str, int] = {}
+    unfit: dict[str, str] = {}
+    for path in paths:
+        linear = as_linear(model.get_submodule(path))
+        size = group_for(linear.in_features, wanted)
+        if size is None:
+            unfit[path] = f"their inputs are no multiple of {GROUPS[-1]}"
+        elif linear.out_features % ROWS_MULTIPLE:
+            unfit[path] = f"their outputs are no multiple of {ROWS_MULTIPLE}"
+        else:
+            fits[path] = size
+    return fits, unfit
