@@ -27,6 +27,9 @@ _MLP = re.compile(r"mlp|feed_?forward|ffn|moe|expert|intermediate|denseactdense|
 _RESIDUAL_NORMS = {"layernorm"}
 _ACTIVATION = re.compile(r"gelu|relu|silu|swish|activation|^act|tanh")
 
+TRANSFER = "Transfer"
+"""Class name of the module that loads a block's weights (the pass offload puts it there)."""
+
 
 def layers_of(model: torch.nn.Module) -> list[Layer]:
     """One row per distinct module, in ``named_modules`` order; row 0 is the model itself, with the path "".
@@ -47,6 +50,8 @@ def layers_of(model: torch.nn.Module) -> list[Layer]:
             stage = "other"
         elif module is output:
             stage = "head"
+        elif type(module).__name__ == TRANSFER:
+            stage = "transfer"
         else:
             stage = _stage(name, module, layers[parent], inside)
         rows[path] = len(layers)

@@ -1,4 +1,8 @@
-"""Thread count: how many threads torch's kernels use within one operator."""
+"""Thread count: how many threads torch's kernels use within one operator.
+
+Torch's other number, of threads between operators, is no option: only ``torch.jit.fork`` uses them, which no model here calls,
+and torch sets them once in a process at most.
+"""
 
 from __future__ import annotations
 

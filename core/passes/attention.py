@@ -1,0 +1,177 @@
+"""Attention implementation: which code computes scores, softmax and weighted sum; switched on the loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core.errors import Refusal
+from core.models.sample_inputs import MODEL_ERRORS, small_call
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+
+if TYPE_CHECKING:
+    import torch
+
+SDPA_MATH = "sdpa_math"
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
+"""Implementations for CUDA GPUs and the package that each needs."""
+
+_SIGNS = {
+    "_scaled_dot_product_flash_attention_for_cpu": "torch's flash attention for the CPU",
+    "_scaled_dot_product_flash_attention": "torch's flash attention",
+    "_scaled_dot_product_efficient_attention": "torch's memory-efficient attention",
+    "_scaled_dot_product_cudnn_attention": "cuDNN's attention",
+    "_safe_softmax": "torch's plain attention, whole score matrices",
+    "_softmax": "matrix products and a softmax, whole score matrices",
+}
+"""Operators by which an implementation gives itself away, and what it then is. (Seen on torch 2.13, CPU.)"""
+
+
+@dataclass(frozen=True)
+class AttentionOptions:
+    """Which implementation."""
+
+    implementation: str = field(
+        default="eager",
+        metadata={
+            "label": "Implementation",
+            "help": "sdpa is transformers' choice; eager and sdpa_math show what it is worth; flex_attention compiles",
+            "choices": ("eager", "sdpa", SDPA_MATH, "flex_attention", *FLASH),
+        },
+    )
+
+
+@passes.register
+class Attention:
+    """Switches the attention implementation. Not lossless: each sums in another order, so rounding differs."""
+
+    id = "attention"
+    title = "Attention implementation"
+    summary = "Fused attention kernels or plain matrix products"
+    phase = Phase.KERNEL
+    options: ClassVar[type | None] = AttentionOptions
+    changes_weights = False
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and context.model.task == "module":
+            return "only transformers models can switch it"
+        return None
+
+    def apply(self, subject: Subject, options: AttentionOptions) -> PassReport:
+        model: Any = subject.model
+        wanted = options.implementation
+        if not hasattr(model, "set_attn_implementation"):
+            raise Refusal("This model's attention cannot be switched: it is no transformers model; switch the pass off.")
+        before = str(model.config._attn_implementation)
+        if before == wanted:
+            raise Refusal(f"The model already uses {wanted} attention; choose another implementation or switch the pass off.")
+        _refuse_flash(wanted, next(model.parameters()).device.type)
+        subject.undo.append(_restoring(model))
+        _switch(model, wanted, before)
+        ran = _seen(model, wanted)
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            _attentions(model),
+            f"attention {before} → {wanted}",
+            notes=(f"What ran on a small input: {ran}.",),
+            prediction="None from the model's bytes and operations: what differs is how scores are kept, the more the longer.",
+        )
+
+
+def _refuse_flash(wanted: str, device: str) -> None:
+    if wanted not in FLASH:
+        return
+    if device != "cuda":
+        raise Refusal(f"{wanted} runs on CUDA GPUs only; choose sdpa, which has a flash attention for this device too.")
+    if find_spec(FLASH[wanted]) is None:
+        raise Refusal(f"{wanted} needs the package {FLASH[wanted]}, which is not installed; install it or choose sdpa.")
+
+
+def _switch(model: Any, wanted: str, before: str) -> None:
+    """Set the implementation of the model and all its parts; ``Refusal`` where it does not take it."""
+    if wanted == SDPA_MATH:
+        _register_math()
+    try:
+        model.set_attn_implementation(wanted)
+    except (ValueError, ImportError) as error:
+        reason = str(error).split(". ")[0].rstrip(".")
+        raise Refusal(f"This model cannot use {wanted} attention ({reason}); choose another implementation.") from error
+    if model.config._attn_implementation != wanted:
+        raise Refusal(f"{type(model).__name__} knows only its {before} attention; switch the pass off.")
+
+
+def _restoring(model: Any) -> Callable[[], None]:
+    """What gives every part of the model the implementation that it has now."""
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    held = [(config, config._attn_implementation) for config in configs.values() if hasattr(config, "_attn_implementation")]
+
+    def restore() -> None:
+        for config, implementation in held:
+            config._attn_implementation_internal = implementation
+
+    return restore
+
+
+@lru_cache(maxsize=1)
+def _register_math() -> None:
+    """Make torch's plain attention known to transformers under a name of its own; once in a process.
+
+    Through transformers' table of implementations and not by a context around ``forward``, which a compiled twin of the model
+    would call on the wrong model.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def sdpa_math(*args: Any, **kwargs: Any) -> Any:
+        with sdpa_kernel(SDPBackend.MATH):
+            return sdpa_attention_forward(*args, **kwargs)
+
+    AttentionInterface.register(SDPA_MATH, sdpa_math)
+    AttentionMaskInterface.register(SDPA_MATH, sdpa_mask)
+
+
+def _attentions(model: torch.nn.Module) -> int:
+    """How many attention modules the model has; at least the model itself."""
+    named = [path for path, module in model.named_modules() if type(module).__name__.endswith("Attention")]
+    return max(1, sum(not any(other.startswith(f"{path}.") for other in named) for path in named))
+
+
+def _seen(model: torch.nn.Module, wanted: str) -> str:
+    """What really computes attention in a small call of the model; ``Refusal`` where that fails."""
+    call = small_call(model)
+    if call is None:
+        return f"not looked at, this kind of model has no small input (set to {wanted})"
+    try:
+        if wanted == "flex_attention":
+            call()
+            return "flex_attention, compiled by torch's inductor"
+        names = _operators(call)
+    except MODEL_ERRORS as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".:")[:120]
+        raise Refusal(f"{wanted} attention fails in this model ({reason}); choose another implementation.") from error
+    found = [what for name, what in _SIGNS.items() if f"aten.{name}.default" in names]
+    return " and ".join(found[:1] if wanted != "eager" else found[-1:]) or f"no operator that tells (set to {wanted})"
+
+
+def _operators(call: Callable[[], object]) -> set[str]:
+    """Names of all operators that torch dispatches in a call."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names: set[str] = set()
+
+    class Listening(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names.add(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Listening():
+        call()
+    return names

@@ -1,0 +1,62 @@
+"""Chunked prefill: a long prompt is read piece by piece, so that its activations never lie in memory all at once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+
+
+@dataclass(frozen=True)
+class ChunkedPrefillOptions:
+    """How much at a time."""
+
+    tokens: int = field(
+        default=256,
+        metadata={"label": "Tokens per chunk", "help": "Fewer take less memory and read the weights more often", "minimum": 1},
+    )
+
+
+@passes.register
+class ChunkedPrefill:
+    """Splits the prompt's forward pass; the first piece is the moment ``prefill``, each further one ``prefill_chunk``."""
+
+    id = "chunked_prefill"
+    title = "Chunked prefill"
+    summary = "Reads a long prompt in pieces: less memory at its peak"
+    phase = Phase.GENERATION
+    options: ClassVar[type | None] = ChunkedPrefillOptions
+    changes_weights = False
+    lossless: ClassVar[bool] = True
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and context.model.task != "text-generation":
+            return "only language models read a prompt into a cache"
+        return None
+
+    def apply(self, subject: Subject, options: ChunkedPrefillOptions) -> PassReport:
+        model: Any = subject.model
+        if subject.task != "text-generation":
+            raise Refusal("Chunked prefill is for text generation; switch it off for this model.")
+        if getattr(model, "_is_stateful", False):
+            raise Refusal(
+                f"{type(model).__name__} keeps a state instead of a cache, which cannot be fed in pieces; switch it off."
+            )
+        if options.tokens >= subject.max_length - 1:  # a request is its prompt and at least one new token
+            raise Refusal(
+                f"Chunks of {options.tokens} tokens change nothing in a request of {subject.max_length}; "
+                "choose fewer tokens per chunk or a longer prompt."
+            )
+        subject.generation["prefill_chunk_size"] = options.tokens
+        subject.undo.append(lambda: subject.generation.pop("prefill_chunk_size", None) and None)
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            1,
+            f"prompts read {options.tokens} tokens at a time",
+            notes=(f"A prompt of up to {options.tokens} tokens is still read at once.",),
+            prediction="None: the operations are the same, and the weights are read once per chunk instead of once.",
+        )

@@ -1,0 +1,124 @@
+"""KV cache: of fixed size from the start, or kept in 8-bit floating point."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from core.errors import Refusal
+from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.weights import weight_bytes
+from core.units import size
+
+STATIC, FP8 = "static", "fp8"
+
+
+@dataclass(frozen=True)
+class KvCacheOptions:
+    """Which cache."""
+
+    kind: str = field(
+        default=STATIC,
+        metadata={
+            "label": "Kind",
+            "help": "static sets its whole length aside at once; fp8 keeps 8 bits a number and unpacks all at every token",
+            "choices": (STATIC, FP8),
+        },
+    )
+
+
+@passes.register
+class KvCache:
+    """Replaces the growing cache. Not lossless: 8 bits round, and a longer cache is summed in another order."""
+
+    id = "kv_cache"
+    title = "KV cache"
+    summary = "A cache of fixed size, or one in 8-bit floating point"
+    phase = Phase.GENERATION
+    options: ClassVar[type | None] = KvCacheOptions
+    changes_weights = False
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and context.model.task != "text-generation":
+            return "only text generation keeps a growing cache that can be replaced"
+        return None
+
+    def apply(self, subject: Subject, options: KvCacheOptions) -> PassReport:
+        model: Any = subject.model
+        if subject.task != "text-generation":
+            raise Refusal("The KV cache can be replaced in text generation only; switch the pass off for this model.")
+        before = bytes_per_token(model)
+        if before is None:
+            raise Refusal(f"{type(model).__name__} keeps no KV cache with a key and a value per token; switch the pass off.")
+        if options.kind == STATIC:
+            added, report = _static(subject, before)
+        else:
+            added, report = _fp8(subject, before)
+        subject.generation.update(added)
+
+        def undo() -> None:
+            for name in added:
+                subject.generation.pop(name, None)
+            model.__dict__.pop("_previous_max_cache_length", None)  # else generate keeps the longest cache it ever made
+
+        subject.undo.append(undo)
+        layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
+        return PassReport(self.id, self.title, asdict(options), layers, **report)
+
+
+def bytes_per_token(model: Any) -> int | None:
+    """Bytes that the model's own growing cache takes for each token of a sequence; None where it has none.
+
+    Measured by a small call and not computed, since architectures share heads, compress keys, or skip layers.
+    """
+    import torch
+
+    inputs = sample_inputs(model)
+    if inputs is None:
+        return None
+    try:
+        with torch.no_grad():
+            cache = getattr(model(**inputs, use_cache=True), "past_key_values", None)
+    except MODEL_ERRORS:
+        return None
+    held = [getattr(layer, name, None) for layer in getattr(cache, "layers", ()) for name in ("keys", "values")]
+    if not held or any(tensor is None for tensor in held):
+        return None
+    return sum(tensor.nbytes for tensor in held if tensor is not None) // inputs["input_ids"].numel()
+
+
+def _static(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of ``generate`` and the report's fields."""
+    if not getattr(subject.model, "_can_compile_fullgraph", True):
+        raise Refusal(f"{type(subject.model).__name__} has no static KV cache; switch the pass kv_cache off.")
+    # disable_compile: generate would compile by itself where there is a GPU, which is a pass of its own
+    added = {"cache_implementation": "static", "max_cache_len": subject.max_length, "disable_compile": True}
+    whole = per_token * subject.max_length * subject.batch
+    weights = weight_bytes(subject.model)
+    return added, {
+        "summary": f"static cache of {subject.max_length} positions, {size(per_token)} per token",
+        "notes": (f"{size(whole)} are set aside at once, and each token reads all of them, the empty ones too.",),
+        "predicted": {"prefill": 1.0, "decode": (weights + whole / 2) / (weights + whole)},
+        "prediction": "Bytes of weights and cache per token, a growing cache taken as half full.",
+    }
+
+
+def _fp8(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    from transformers.cache_utils import QuantizedCache
+
+    try:
+        QuantizedCache(backend="fp8", config=subject.model.config)
+    except ValueError as error:
+        raise Refusal(
+            f"{type(subject.model).__name__} cannot keep an fp8 cache, because not all of its layers attend to the whole text;"
+            " choose static or switch the pass kv_cache off."
+        ) from error
+    item = next(subject.model.parameters()).element_size()
+    packed = per_token // item  # one byte a number; the two scales of each layer are nothing
+    return {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}}, {
+        "summary": f"fp8 cache, {size(per_token)} → {size(packed)} per token",
+        "notes": ("Saves memory, not time: the whole cache is unpacked in every layer at every token.",),
+        "prediction": "None: it reads fewer bytes and writes an unpacked copy of them each time.",
+    }

@@ -1,0 +1,116 @@
+"""Long text: an encoder reads a text longer than its context in overlapping windows, and the results are stitched."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, Windows, passes
+
+if TYPE_CHECKING:
+    import torch
+
+TASKS = ("embedding", "classification", "token-classification", "question-answering")
+_NO_LIMIT = 1_000_000  # tokenizers that know none name a far larger number
+
+
+@dataclass(frozen=True)
+class LongTextOptions:
+    """How the text is cut and put together."""
+
+    window: int = field(
+        default=0,
+        metadata={"label": "Window, tokens", "help": "Tokens read at once; 0 takes as many as the model can", "minimum": 0},
+    )
+    overlap: int = field(
+        default=64,
+        metadata={
+            "label": "Overlap, tokens",
+            "help": "Tokens that neighbouring windows share, as context for each other",
+            "minimum": 0,
+        },
+    )
+    keep: str = field(
+        default="centre",
+        metadata={
+            "label": "Tokens read twice",
+            "help": "centre takes each from the window where it is farther from the edge, mean averages both",
+            "choices": ("centre", "mean"),
+        },
+    )
+
+
+@passes.register
+class LongText:
+    """Each window is a forward pass, and so a moment, of its own."""
+
+    id = "long_text"
+    title = "Long text in windows"
+    summary = "Encoders read texts longer than their context piece by piece"
+    phase = Phase.GENERATION
+    options: ClassVar[type | None] = LongTextOptions
+    changes_weights = False
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None and context.model.task not in TASKS:
+            return "only encoders read a whole text at once"
+        return None
+
+    def apply(self, subject: Subject, options: LongTextOptions) -> PassReport:
+        if subject.task not in TASKS:
+            raise Refusal("Long text in windows is for encoders; switch it off for this model.")
+        limit = longest_input(subject)
+        size = options.window or limit
+        if size is None:
+            raise Refusal("This model names no longest input; give the pass long_text a number of tokens as its window.")
+        if limit is not None and size > limit:
+            raise Refusal(
+                f"A window of {size} tokens is longer than the {limit} that this model can read; choose a shorter one."
+            )
+        if options.overlap * 2 > size:
+            raise Refusal(
+                f"An overlap of {options.overlap} tokens is more than half of the window of {size}; choose a smaller one."
+            )
+        if subject.max_length <= size:
+            raise Refusal(
+                f"The text has {subject.max_length} tokens and fits one window of {size}; "
+                "choose a shorter window or switch the pass long_text off."
+            )
+        subject.windows = Windows(size, options.overlap, options.keep)
+
+        def undo() -> None:
+            subject.windows = None
+
+        subject.undo.append(undo)
+        return PassReport(
+            self.id,
+            self.title,
+            {**asdict(options), "window": size},
+            1,
+            f"{subject.max_length} tokens read in windows of {size}, {options.overlap} shared",
+            notes=(
+                "Each window is a moment of its own. Embeddings are the mean over all tokens, each counted once; class"
+                " probabilities the mean over windows, weighted by their tokens; results per token are put side by side.",
+            ),
+            prediction="None: without windows this model cannot read the text at all, or reads it in another way.",
+        )
+
+
+def longest_input(subject: Subject) -> int | None:
+    """Tokens that the model can read at once; None where neither its tokenizer nor its configuration says."""
+    model: Any = subject.model
+    found = [_positions(model), getattr(subject.tokenizer, "model_max_length", None)]
+    return min((int(limit) for limit in found if isinstance(limit, int) and 0 < limit < _NO_LIMIT), default=None)
+
+
+def _positions(model: torch.nn.Module) -> int | None:
+    """Positions that the configuration or a table of position embeddings has room for."""
+    import torch
+
+    for path, module in model.named_modules():
+        if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1  # RoBERTa counts from behind its padding
+    config = getattr(model, "config", None)
+    return getattr(config, "max_position_embeddings", None)
