@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from core.config import WorkloadConfig
+from core.engine import calls
 from core.engine.forms.base import form_of
 from core.engine.gate import Gate
 from core.engine.moments import Moments
@@ -26,7 +29,15 @@ from tests.tiny import loaded, subject, tiny_llama
 class Bench:
     """One model and everything a run of it needs."""
 
-    def __init__(self, model: Any, workload: WorkloadConfig, *, traced: bool = True, task: str = "text-generation") -> None:
+    def __init__(
+        self,
+        model: Any,
+        workload: WorkloadConfig,
+        *,
+        traced: bool = True,
+        task: str = "text-generation",
+        tokenizer: Any = None,
+    ) -> None:
         self.model = model
         self.recorder, self.gate, self.progress = Recorder(), Gate(), Progress()
         self.subject = subject(model, task)
@@ -35,10 +46,11 @@ class Bench:
         self.workload = workload
         self.latencies: list[int | None] = []
         self.turns: tuple[bool, ...] | None = None
-        self.form = form_of(loaded(model, task), workload, "cpu")
+        self.form = form_of(replace(loaded(model, task), tokenizer=tokenizer), workload, "cpu")
         self.requests = Requests(self.form, self.subject, workload.new_tokens, self.recorder)
         self.compiles = 0
         self.pause_steps: range | None = None
+        self.pass_on: Callable[[], None] | None = None
 
     def run(self) -> Trace:
         try:
@@ -51,6 +63,8 @@ class Bench:
                 self.watch,
                 lambda: self.compiles,
                 self.requests.read_text,
+                frames=self.form.frames(self.subject),
+                pass_on=self.pass_on,
                 pause_steps=self.pause_steps,
             ) as moments:
                 for number in range(self.workload.warmup + self.workload.repeats):
@@ -271,3 +285,92 @@ def test_where_pauses_keep_away_from_request_ends_no_first_token_is_settling() -
     settling = moments["tags"] & Tag.SETTLING > 0
     assert settling[moments["step"] == 1].all()
     assert not settling[moments["step"] == 0].any()
+
+
+# -- gaps of several moments -------------------------------------------------------------------------------------------------
+
+
+def tiny_t5() -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    shape = {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4, "vocab_size": 64}
+    return T5ForConditionalGeneration(T5Config(**shape, decoder_start_token_id=0, eos_token_id=None)).eval()
+
+
+def test_an_encoder_before_a_decoder_is_a_moment_of_its_own_and_part_of_the_first_token() -> None:
+    bench = Bench(tiny_t5(), workload(new_tokens=4), task="seq2seq")
+    trace = bench.run()
+    moments = trace.moments
+    for request in range(5):
+        mine = moments["request"] == request
+        assert [KINDS[kind] for kind in moments["kind"][mine]] == ["encode", "prefill", *["decode"] * 3]
+        assert moments["step"][mine].tolist() == [0, 1, 2, 3, 4]
+        assert moments["latency_ns"][mine][0] == -1
+        assert moments["latency_ns"][mine][1] >= moments["duration_ns"][mine][:2].sum()
+        traced = moments["tags"][mine] & Tag.TRACED > 0
+        assert traced[0] == traced[1]  # one gap, traced as a whole or not at all
+        told = moments["latency_ns"][mine][1:].sum() + moments["paused_ns"][mine].sum()
+        assert told == trace.requests["end_ns"][request] - trace.requests["start_ns"][request]
+    assert moments["tokens"][:3].tolist() == [6, 1, 1]
+    assert moments["context"][:4].tolist() == [0, 0, 1, 2]
+    assert (moments["kv_bytes"][1:4] > 0).all()
+    assert trace.requests["output_tokens"].tolist() == [4] * 5
+    assert (moments["drafted"] == -1).all()
+
+
+def test_the_chunks_of_a_prompt_are_traced_together() -> None:
+    bench = Bench(tiny_llama(), workload(new_tokens=3))
+    bench.subject.generation["prefill_chunk_size"] = 2
+    moments = bench.run().moments
+    kinds = [KINDS[kind] for kind in moments["kind"][moments["request"] == 1]]
+    assert kinds == ["prefill", "prefill_chunk", "prefill_chunk", "decode", "decode"]
+    traced = moments["tags"] & Tag.TRACED > 0
+    first = [traced[moments["request"] == request][:3].tolist() for request in range(1, 5)]
+    assert first == [[False] * 3, [True] * 3, [False] * 3, [True] * 3]
+    assert (moments["tags"][moments["request"] == 0][:3] & Tag.COLD > 0).all()
+    assert not (moments["tags"][moments["request"] == 0][3:] & Tag.COLD).any()
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "told"),
+    [
+        ((), {"input_ids": torch.zeros(2, 5, dtype=torch.long), "pixel_values": torch.zeros(1, 3, 8, 8)}, (10, 5)),
+        ((), {"encoder_outputs": 1, "decoder_input_ids": torch.zeros(2, 1, dtype=torch.long)}, (2, 1)),
+        ((), {"input_ids": None, "inputs_embeds": torch.zeros(1, 7, 16)}, (7, 7)),
+        ((), {"pixel_values": torch.zeros(2, 3, 8, 8)}, (0, 3)),
+        ((), {"input_features": torch.zeros(1, 80, 100)}, (0, 80)),
+        ((torch.zeros(2, 4, dtype=torch.long),), {}, (8, 4)),
+        ((torch.zeros(2, 4),), {}, (0, 4)),
+        (("text",), {"x": torch.zeros(3)}, (0, 0)),
+        ((), {}, (0, 0)),
+    ],
+)
+def test_whatever_a_model_is_given_its_call_can_be_read(args: Any, kwargs: dict[str, Any], told: tuple[int, int]) -> None:
+    call = calls.read(args, kwargs)
+    assert (call.tokens, call.width, call.context, call.kept) == (*told, 0, None)
+
+
+def test_a_module_that_knows_no_tokens_has_moments_too() -> None:
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    model, recorder = Plain(), Recorder()
+    asked = subject(model, "module")
+    moments = Moments(
+        asked, recorder, Gate(), Progress(), Tripwire(model, Cancelled), Watch(clock=LayerClock(model)), lambda: 0, lambda: None
+    )
+    with moments:
+        for _ in range(2):
+            moments.begin(Tag(0), 0)
+            model(torch.zeros(3, 4))
+            moments.token_visible()
+            moments.end()
+    found = recorder.snapshot().moments
+    assert [KINDS[kind] for kind in found["kind"]] == ["forward"] * 2
+    assert (found["tokens"].tolist(), found["kv_bytes"].tolist()) == ([0, 0], [-1, -1])

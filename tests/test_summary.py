@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.analysis.samples import samples
+from core.analysis.samples import request_times, samples
 from core.analysis.summary import summarize
 from core.commands import report
 from core.config import PassConfig
-from core.session.run import Run, TrialPart
+from core.session.run import Figure, Quality, Run, TrialPart, Unavailable
 from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, Columns, Output, Tag, Trace, Track
 from tests.shape import check_run_json
 from tests.synthetic import synthetic_run
@@ -394,3 +394,154 @@ def test_the_report_tells_energy_and_the_profilers_slowdown(summary: dict[str, A
     assert "0.250 J" in said
     assert "12.5 J in all, by RAPL package-0" in said
     assert "5.24×" in said
+
+
+# -- gaps of several moments, and of several tokens --------------------------------------------------------------------------
+
+
+def guessed(run: Run, **changes: int) -> Run:
+    """A request of eight tokens: two with the first forward, three with the second, two with the third, one with the last."""
+    prefill, decode, verify, draft = (KINDS.index(kind) for kind in ("prefill", "decode", "verify", "draft"))
+    drafting = {"kind": draft, "duration_ns": 5 * MS, "latency_ns": -1}
+    return hand_made(
+        [
+            {"kind": prefill, "duration_ns": 80 * MS, "latency_ns": 100 * MS, "drafted": 2, "accepted": 1},
+            drafting,
+            {**drafting, **changes},
+            {"kind": verify, "duration_ns": 18 * MS, "latency_ns": 30 * MS, "drafted": 3, "accepted": 2},
+            drafting,
+            {"kind": verify, "duration_ns": 18 * MS, "latency_ns": 24 * MS, "drafted": 1, "accepted": 1},
+            {"kind": decode, "duration_ns": 15 * MS, "latency_ns": 16 * MS, "drafted": 0, "accepted": 0},
+        ],
+        [{"tokenize_ns": 4 * MS, "end_ns": 170 * MS, "input_tokens": 50, "output_tokens": 8}],
+        run,
+    )
+
+
+def test_where_tokens_are_guessed_tpot_counts_tokens_and_itl_gaps(run: Run) -> None:
+    found = samples(guessed(run))
+    assert found.ttft_ns.tolist() == [100 * MS]
+    assert found.itl_ns.tolist() == [30 * MS, 24 * MS, 16 * MS]
+    assert found.tpot_ns.tolist() == pytest.approx([70 * MS / 7])
+    assert found.e2e_ns.tolist() == pytest.approx([170 * MS])
+    assert found.decode_tokens_per_s.tolist() == pytest.approx([7 / 0.070])
+    times = request_times(guessed(run))
+    assert (times.tpot_ns[0], times.ttft_ns[0], times.e2e_ns[0]) == pytest.approx((10 * MS, 100 * MS, 170 * MS))
+
+
+def test_a_traced_draft_takes_its_gap_out_of_the_clean_ones(run: Run) -> None:
+    found = samples(guessed(run, tags=int(Tag.TRACED)))
+    assert found.itl_ns.tolist() == [24 * MS, 16 * MS]
+    # the three tokens of these two gaps took 40 ms; six came after the first forward's two
+    assert found.tpot_ns.tolist() == pytest.approx([40 / 3 * 6 / 7 * MS])
+    assert samples(guessed(run, tags=int(Tag.CLEAN | Tag.GC))).itl_ns.tolist() == [24 * MS, 16 * MS]
+
+
+def test_all_tokens_at_once_have_no_tpot_but_an_e2e(run: Run) -> None:
+    made = hand_made(
+        [{"kind": KINDS.index("prefill"), "duration_ns": 9, "latency_ns": 10, "drafted": 3, "accepted": 3}],
+        [{"end_ns": 10, "input_tokens": 3, "output_tokens": 4}],
+        run,
+    )
+    assert samples(made).tpot_ns.tolist() == []
+    assert samples(made).e2e_ns.tolist() == [10]
+
+
+def test_acceptance_is_told_by_position_exactly(run: Run) -> None:
+    found = summarize(guessed(run), intervals=False)["speculation"]
+    # guesses of 2, 3 and 1 tokens, of which 1, 2 and 1 were right
+    assert found == {
+        "accepted_share": 4 / 6, "tokens_per_verify": pytest.approx(7 / 3), "by_position": [3 / 3, 1 / 2, 0 / 1],
+        "draft_share": pytest.approx(15 / 170), "drafted": 6, "accepted": 4, "verifies": 3,
+    }  # fmt: skip
+    said = report.text(summarize(guessed(run)))
+    assert "66.7 % of 6" in said
+    assert "by position" in said
+    assert "2.33" in said
+
+
+def test_a_run_that_found_nothing_to_guess_says_so_and_one_that_never_guesses_says_nothing(run: Run) -> None:
+    decode = {"kind": KINDS.index("decode"), "duration_ns": 9, "latency_ns": 10, "drafted": 0, "accepted": 0}
+    made = hand_made([{**decode, "kind": 0}, decode], [{"end_ns": 20, "output_tokens": 2}], run)
+    found = summarize(made)["speculation"]
+    assert (found["accepted_share"], found["tokens_per_verify"], found["by_position"], found["draft_share"]) == (
+        None,
+        None,
+        [],
+        None,
+    )
+    assert "nothing was found to guess from" in report.text(summarize(made))
+    assert summarize(run, intervals=False)["speculation"] is None
+
+
+def test_drafts_are_in_the_gap_but_not_in_what_lies_outside_the_model(run: Run) -> None:
+    made = guessed(run)
+    traced = dict(made.trace.moments)
+    traced["tags"] = np.full(7, int(Tag.TRACED), np.int32)
+    both = {name: np.concatenate([column, traced[name]]) for name, column in made.trace.moments.items()}
+    both["request"][7:] = 1
+    requests = {name: np.repeat(column, 2) for name, column in made.trace.requests.items()}
+    spans = {name: np.full(7, -1) for name in run.trace.spans}
+    spans |= {"moment": np.arange(7, 14), "layer": np.zeros(7, int), "self_ns": both["duration_ns"][7:]}
+    trace = replace(run.trace, requests=requests, moments=both, spans={**spans, "duration_ns": both["duration_ns"][7:]})
+    rows = {row["stage"]: row["time_ns"] for row in summarize(replace(made, trace=trace))["stages"] if row["kind"] == "verify"}
+    assert rows["sample"] == np.median([30 - 18 - 10, 24 - 18 - 5]) * MS
+
+
+def test_counts_per_token_of_guessed_text_are_of_whole_gaps_over_visible_tokens(run: Run) -> None:
+    made = guessed(run)
+    moments = dict(made.trace.moments)
+    moments["cycles"] = np.where(moments["kind"] == KINDS.index("draft"), 100, 1000)
+    metrics = summarize(replace(made, trace=replace(made.trace, moments=moments)))["metrics"]
+    assert metrics["cycles_per_token"]["n"] == 3
+    assert metrics["cycles_per_token"]["min"] == 1200 / 3
+    assert metrics["cycles_per_token"]["max"] == 1000
+
+
+def test_a_long_text_in_several_forwards_has_one_e2e(run: Run) -> None:
+    forward = KINDS.index("forward")
+    piece = {"kind": forward, "duration_ns": 8 * MS}
+    made = hand_made(
+        [{**piece, "latency_ns": -1}, {**piece, "latency_ns": 20 * MS}],
+        [{"input_tokens": 16, "end_ns": 1, "output_tokens": 1}],
+        run,
+    )
+    assert samples(made).e2e_ns.tolist() == [20 * MS]
+    assert request_times(made).e2e_ns.tolist() == [20 * MS]
+
+
+# -- passes and their quality ------------------------------------------------------------------------------------------------
+
+
+def with_quality(run: Run, **changes: Any) -> Run:
+    figures = {"kld_mean": Figure(0.0123, 0.0004), "same_top": Figure(0.97, 0.01), "kld_max": Figure(0.5)}
+    known = {"figures": figures, "text": "shipped text", "positions": 480, "baseline": "float32", "notes": ("Short text.",)}
+    quality = Quality(**{**known, "layer_sqnr_db": {"model.layers.0.mlp": 31.5, "lm_head": None}, **changes})
+    passes = (replace(run.facts.passes[0], notes=("Dense kernels multiply zeros too.",), predicted={"decode": 1.75}),)
+    return replace(run, facts=replace(run.facts, quality=quality, passes=passes))
+
+
+def test_quality_notes_and_predictions_are_in_the_json_and_in_the_report(run: Run) -> None:
+    summary = summarize(with_quality(run), intervals=False)
+    check_run_json(summary)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["quality"]["figures"]["kld_mean"] == {"value": 0.0123, "error": 0.0004}
+    assert summary["quality"]["figures"]["kld_max"]["error"] is None
+    assert (summary["quality"]["positions"], summary["quality"]["lossless"]) == (480, None)
+    assert summary["passes"][0]["notes"] == ["Dense kernels multiply zeros too."]
+    assert summary["passes"][0]["predicted"] == {"decode": 1.75}
+    drift = {row["path"]: row["sqnr_db"] for row in summary["layers"] if row["kind"] == "decode"}
+    assert (drift["model.layers.0.mlp"], drift["model.layers.1.mlp"], drift["lm_head"]) == (31.5, None, None)
+    said = report.text(summary)
+    for part in ("Dense kernels multiply zeros too.", "decode 1.75×", "KLD, mean", "± ", "97.0 %"):
+        assert part in said
+    assert "480 positions of shipped text, against float32. Short text." in said
+
+
+def test_the_report_tells_equal_tokens_and_why_quality_was_not_measured(run: Run) -> None:
+    assert "equal tokens" in report.text(summarize(with_quality(run, figures={}, lossless=True)))
+    assert "other tokens" in report.text(summarize(with_quality(run, figures={}, lossless=False)))
+    missing = (*run.facts.unavailable, Unavailable("quality", "there is no memory for a second model"))
+    said = report.text(summarize(replace(run, facts=replace(run.facts, unavailable=missing))))
+    assert "not measured: there is no memory for a second model" in said
+    assert "Quality cost" not in report.text(summarize(replace(run, facts=replace(run.facts, passes=()))))

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from core.analysis.select import counted, of_kind
+from core.analysis.token_gaps import before_token, gap_tags, tokens_given
 from core.session.run import Run
 from profilers.trace import Array, Trace
 
@@ -58,13 +59,31 @@ def spans_of(trace: Trace, chosen: Array) -> tuple[Array | slice, Array, int]:
 def per_token(run: Run) -> dict[str, Array]:
     """Counts of each clean decode moment over its new tokens: ``cycles_per_token``, ``instructions_per_token`` and
     ``cpu_ns_per_token``, empty where not measured.
+
+    Where tokens are guessed: of each clean gap, drafts included, over the tokens that became visible.
     """
     moments = run.trace.moments
+    if (moments["drafted"] >= 0).any():
+        return _per_visible_token(run)
     chosen = counted(moments, of_kind(moments, "decode")) & (moments["tokens"] > 0)
     found = {}
     for name in ("cycles", "instructions", "cpu_ns"):
         rows = chosen & (moments[name] >= 0)
         found[f"{name}_per_token"] = moments[name][rows] / moments["tokens"][rows]
+    return found
+
+
+def _per_visible_token(run: Run) -> dict[str, Array]:
+    moments = {**run.trace.moments, "tags": gap_tags(run.trace.moments)}
+    chosen = counted(moments, of_kind(moments, "decode", "verify") & (moments["latency_ns"] >= 0))
+    tokens = tokens_given(moments) * run.config.workload.batch
+    found = {}
+    for name in ("cycles", "instructions", "cpu_ns"):
+        measured = moments[name] >= 0
+        missing = before_token({**moments, "missing": (~measured).astype(np.int64)}, "missing") > 0
+        whole = np.where(measured, moments[name], 0) + before_token(moments, name)
+        rows = chosen & measured & ~missing
+        found[f"{name}_per_token"] = whole[rows] / tokens[rows]
     return found
 
 

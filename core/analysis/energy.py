@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.analysis.select import SET_ASIDE, tagged
+from core.analysis.token_gaps import tokens_given
 from core.models.base import generates
 from core.session.run import Run
 from profilers.trace import KINDS, Array
@@ -51,7 +52,7 @@ def energy(run: Run) -> Energy | None:
     if not per_track:
         return None
     joules = float(of_moment[counted].sum())
-    tokens = int((counted & (moments["latency_ns"] >= 0)).sum()) * run.config.workload.batch
+    tokens = int(tokens_given(moments)[counted].sum()) * run.config.workload.batch
     if run.facts.model is not None and not generates(run.facts.model.task):
         tokens = 0
     kinds = {kind: counted & (moments["kind"] == number) for number, kind in enumerate(KINDS)}

@@ -41,9 +41,29 @@ def passes_json(run: Run) -> list[Json]:
             "weight_bytes_before": report.weight_bytes_before,
             "weight_bytes_after": report.weight_bytes_after,
             "apply_ns": report.apply_ns,
+            "notes": list(report.notes),
+            "predicted": dict(report.predicted),
+            "prediction": report.prediction,
         }
         for report in run.facts.passes
     ]
+
+
+def quality_json(run: Run) -> Json | None:
+    """What the passes cost in quality against the model without them; None: not measured."""
+    quality = run.facts.quality
+    if quality is None:
+        return None
+    return {
+        "text": quality.text,
+        "positions": quality.positions,
+        "baseline": quality.baseline,
+        "figures": {name: {"value": one.value, "error": one.error} for name, one in quality.figures.items()},
+        "lossless": quality.lossless,
+        "notes": list(quality.notes),
+        "layer_sqnr_db": dict(quality.layer_sqnr_db),
+        "took_ns": quality.took_ns,
+    }
 
 
 def target_json(run: Run) -> Json:

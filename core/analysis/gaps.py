@@ -64,6 +64,8 @@ def _layers(run: Run, layers: Sequence[Json]) -> list[tuple[str, str]]:
             why = "no traced moment of this kind has layer times that count"
         elif kind == "decode" and any(choice.id == "compile_decode" for choice in run.config.passes):
             why = "compiled decode ran as one graph, and no moment of it ran with the clock inside"
+        elif kind == "draft":
+            why = "the assistant is another model, whose layers are not timed"
         else:
             why = "no moment of this kind was traced; give more repeats"
         found.append((f"layers of {kind}", why))

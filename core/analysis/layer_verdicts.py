@@ -21,7 +21,11 @@ FALSE_SHARE = 0.05
 """Of the layers called faster or slower this share is expected to be called so falsely."""
 
 LEAST_ROUNDS = 3
-_METRIC_OF = {"prefill": "ttft_ns", "prefill_chunk": "ttft_ns", "decode": "tpot_ns", "verify": "tpot_ns", "forward": "e2e_ns"}
+_METRIC_OF = {
+    **dict.fromkeys(("encode", "prefill", "prefill_chunk"), "ttft_ns"),
+    **dict.fromkeys(("draft", "decode", "verify"), "tpot_ns"),
+    "forward": "e2e_ns",
+}
 
 ASSUMED_FLOOR = 0.01
 """Where no A/A trial was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from core.analysis.select import SET_ASIDE, counted, first_tokens, of_kind, tagged
+from core.analysis.token_gaps import gap_tags, tokens_given
 from core.session.run import Run
 from profilers.trace import Array, Tag
 
@@ -20,8 +21,8 @@ class Samples:
 
     ttft_ns: Array = field(default_factory=lambda: _NONE)  # request accepted → first token; tokenisation included
     prefill_ns: Array = field(default_factory=lambda: _NONE)  # the same without tokenisation
-    itl_ns: Array = field(default_factory=lambda: _NONE)  # gaps between tokens, pooled over requests
-    tpot_ns: Array = field(default_factory=lambda: _NONE)  # per request: mean of its gaps
+    itl_ns: Array = field(default_factory=lambda: _NONE)  # gaps between visible tokens, pooled over requests
+    tpot_ns: Array = field(default_factory=lambda: _NONE)  # per request: (E2E - TTFT) / (n - 1); not the mean gap where guessed
     e2e_ns: Array = field(default_factory=lambda: _NONE)  # per request: TTFT + (n - 1) · TPOT; encoders: the whole call
     prefill_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # input tokens · batch / TTFT
     prefill_only_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # input tokens · batch / (TTFT - tokenisation)
@@ -30,13 +31,14 @@ class Samples:
 
 
 def samples(run: Run) -> Samples:
-    """The samples of a run, live or finished. Only clean moments count (see ``select.counted``)."""
+    """The samples of a run, live or finished. Only clean gaps count (see ``select.counted``)."""
     requests = run.trace.requests
     # A live snapshot views requests before moments, so the newest moment may belong to a request that is not seen yet.
     known = run.trace.moments["request"] < len(requests["tags"])
     moments = {name: column[known] for name, column in run.trace.moments.items()}
     if not len(moments["tags"]):
         return Samples()
+    moments["tags"] = gap_tags(moments)
     if of_kind(moments, "forward").any():
         return _encoder(requests, moments, run.config.workload.batch)
     return _generation(requests, moments, run.config.workload.batch)
@@ -60,34 +62,33 @@ def request_times(run: Run) -> RequestTimes:
     requests = run.trace.requests
     count = len(requests["tags"])
     known = run.trace.moments["request"] < count
-    moments = {name: run.trace.moments[name][known] for name in ("request", "tags", "kind", "latency_ns", "duration_ns")}
+    columns = ("request", "tags", "kind", "latency_ns", "duration_ns", "accepted")
+    moments = {name: run.trace.moments[name][known] for name in columns}
+    moments["tags"] = gap_tags(moments)
     token = moments["latency_ns"] >= 0
     clean = tagged(moments, Tag.CLEAN) & ~tagged(moments, SET_ASIDE | Tag.TRACED)
     if of_kind(moments, "forward").any():
-        spent_ns = moments["duration_ns"] + np.maximum(requests["tokenize_ns"], 0)[moments["request"]]
-        latency = np.where(token, moments["latency_ns"], spent_ns)
         ttft = tpot = np.full(count, np.nan)
-        e2e = _means(moments["request"], latency, _calm(moments, clean, count), count)
+        e2e = _means(
+            moments["request"], _whole_calls(requests, moments), _calm(moments, clean & _last_calls(moments), count), count
+        )
     else:
         first = first_tokens(moments)
-        unclean = moments["request"][(moments["latency_ns"] < 0) & ~tagged(moments, Tag.CLEAN)]
-        whole = clean & first & ~np.isin(moments["request"], unclean)
-        ttft = _means(moments["request"], moments["latency_ns"], _calm(moments, whole, count), count)
-        later = _calm(moments, clean & token & ~first, count)
-        tpot = _means(moments["request"], moments["latency_ns"], later, count)
-        gaps = requests["output_tokens"] - 1
-        e2e = ttft + np.where(gaps > 0, gaps * tpot, 0)
+        ttft = _means(moments["request"], moments["latency_ns"], _calm(moments, clean & first, count), count)
+        tpot = _tpot(requests, moments, _calm(moments, clean & token & ~first, count))
+        more = requests["output_tokens"] - _begun(moments, count)
+        e2e = ttft + np.where(more > 0, (requests["output_tokens"] - 1) * tpot, 0)
     rows = np.flatnonzero(~tagged(requests, Tag.WARMUP | Tag.PROFILED))
-    ended = _whole(requests, moments["request"][token], rows)
+    ended = _whole(requests, moments, rows)
     return RequestTimes(*(np.where(ended, values[rows], np.nan) for values in (ttft, tpot, e2e)))
 
 
-def _whole(requests: Mapping[str, Array], token_of: Array, rows: Array) -> Array:
+def _whole(requests: Mapping[str, Array], moments: Mapping[str, Array], rows: Array) -> Array:
     """Which of the requests ran to their end (greedy requests are all of one length) and are all in the snapshot."""
     if not len(rows):
         return np.zeros(0, bool)
     tokens = requests["output_tokens"][rows]
-    seen = np.bincount(token_of, minlength=len(requests["tags"]))[rows]
+    seen = np.bincount(moments["request"], tokens_given(moments), minlength=len(requests["tags"]))[rows]
     return (requests["end_ns"][rows] >= 0) & (tokens == tokens.max()) & (seen == tokens)
 
 
@@ -106,22 +107,39 @@ def _means(group: Array, values: Array, where: Array, count: int) -> Array:
     return np.divide(sums, n, out=np.full(count, np.nan), where=n > 0)
 
 
+def _tpot(requests: Mapping[str, Array], moments: Mapping[str, Array], later: Array) -> Array:
+    """(E2E - TTFT) / (n - 1) of each request from its gaps ``later`` than the first, of which some may be left out.
+
+    The mean time of a token in these gaps, times the tokens that came after the first gap, over n - 1. A first gap may end in
+    several tokens, where guesses were right; then these two numbers differ. NaN where no gap is left.
+    """
+    request, count = moments["request"], len(requests["tags"])
+    tokens = np.bincount(request[later], tokens_given(moments)[later], minlength=count)
+    sums = np.bincount(request[later], moments["latency_ns"][later], minlength=count)
+    each = np.divide(sums, tokens, out=np.full(count, np.nan), where=tokens > 0)
+    begun, produced = _begun(moments, count), requests["output_tokens"]
+    usable = (produced > 1) & (produced > begun)  # 0 while the request is running
+    return each * np.divide(produced - begun, produced - 1, out=np.ones(count), where=usable)
+
+
+def _begun(moments: Mapping[str, Array], count: int) -> Array:
+    """Tokens that became visible together as the first of each request."""
+    first = first_tokens(moments)
+    return np.bincount(moments["request"][first], tokens_given(moments)[first], minlength=count)
+
+
 def _generation(requests: Mapping[str, Array], moments: Mapping[str, Array], batch: int) -> Samples:
     latency, request = moments["latency_ns"], moments["request"]
     first = first_tokens(moments)
     later = counted(moments, (latency >= 0) & ~first)
-    # The first token of a chunked prefill is clean only if the chunks before it, which gave no token, were.
-    traced_chunks = request[(latency < 0) & ~tagged(moments, Tag.CLEAN)]
-    chosen = counted(moments, first & ~np.isin(request, traced_chunks))
-
-    gaps = np.bincount(request[later], minlength=len(requests["tags"]))
-    sums = np.bincount(request[later], weights=latency[later], minlength=len(requests["tags"]))
-    tpot = np.divide(sums, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
+    chosen = counted(moments, first)
+    tpot = _tpot(requests, moments, later)
 
     ttft, at = latency[chosen].astype(np.float64), request[chosen]
     prefill = ttft - np.maximum(requests["tokenize_ns"][at], 0)
     produced = requests["output_tokens"][at]
-    e2e = ttft + np.where(produced > 1, (produced - 1) * tpot[at], 0)
+    more = produced > _begun(moments, len(requests["tags"]))[at]
+    e2e = ttft + np.where(more, (produced - 1) * tpot[at], 0)
     e2e = e2e[(requests["end_ns"][at] >= 0) & ~np.isnan(e2e)]
     tpot = tpot[~np.isnan(tpot)]
     input_tokens = requests["input_tokens"][at] * batch
@@ -138,12 +156,22 @@ def _generation(requests: Mapping[str, Array], moments: Mapping[str, Array], bat
 
 
 def _encoder(requests: Mapping[str, Array], moments: Mapping[str, Array], batch: int) -> Samples:
-    chosen = counted(moments, of_kind(moments, "forward"))
+    chosen = counted(moments, of_kind(moments, "forward") & _last_calls(moments))
     at = moments["request"][chosen]
-    without = moments["duration_ns"][chosen] + np.maximum(requests["tokenize_ns"][at], 0)
-    latency = moments["latency_ns"][chosen]
-    e2e = np.where(latency >= 0, latency, without).astype(np.float64)
+    e2e = _whole_calls(requests, moments)[chosen].astype(np.float64)
     return Samples(e2e_ns=e2e, input_tokens_per_s=_per_second(requests["input_tokens"][at] * batch, e2e))
+
+
+def _last_calls(moments: Mapping[str, Array]) -> Array:
+    """Which forwards end their request: those with a latency; a long text takes several. All, where none has one."""
+    ended = np.isin(moments["request"], moments["request"][moments["latency_ns"] >= 0])
+    return (moments["latency_ns"] >= 0) | ~ended
+
+
+def _whole_calls(requests: Mapping[str, Array], moments: Mapping[str, Array]) -> Array:
+    """The whole request's time at each forward: its latency; where it has none its duration with the tokenisation."""
+    spent_ns = moments["duration_ns"] + np.maximum(requests["tokenize_ns"], 0)[moments["request"]]
+    return np.where(moments["latency_ns"] >= 0, moments["latency_ns"], spent_ns)
 
 
 def _per_second(tokens: Array, time_ns: Array) -> Array:

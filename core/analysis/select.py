@@ -59,9 +59,14 @@ def kinds_present(moments: Mapping[str, Array]) -> tuple[str, ...]:
 
 
 def main_kind(moments: Mapping[str, Array]) -> str:
-    """The kind that the run is about: decode for generation, forward for encoders, else the one that is there most."""
+    """The kind that the run is about, else the one that is there most.
+
+    For generation decode, or verify where that is as frequent (tokens are guessed); for encoders forward.
+    """
     present = np.bincount(moments["kind"], minlength=len(KINDS))
-    for kind in ("decode", "forward"):
-        if present[KINDS.index(kind)]:
-            return kind
+    decode, verify = present[KINDS.index("decode")], present[KINDS.index("verify")]
+    if decode or verify:
+        return "verify" if verify >= decode else "decode"
+    if present[KINDS.index("forward")]:
+        return "forward"
     return KINDS[int(present.argmax())] if present.any() else "decode"

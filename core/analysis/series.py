@@ -10,6 +10,7 @@ from core.analysis.counts import measured_sums, per_moment
 from core.analysis.layers import LayerTable, layer_rows, scale, stage_sums
 from core.analysis.outline import Piece, counted_rows, outline
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
+from core.analysis.token_gaps import before_token
 from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, machine, memory
 from core.session.run import Run
 from profilers.trace import KINDS, STAGES, Array, Tag
@@ -244,8 +245,5 @@ def _outside(run: Run, kind: str) -> tuple[float, float]:
     begins = first_tokens(moments)[chosen]
     tokenize = np.where(begins, np.maximum(requests["tokenize_ns"][moments["request"][chosen]], 0), 0)
     outside = beside[chosen] - tokenize
-    if begins.any():
-        chunks = (moments["latency_ns"] < 0) & (moments["request"] < len(requests["tags"]))
-        spent = np.bincount(moments["request"][chunks], moments["duration_ns"][chunks], minlength=len(requests["tags"]))
-        outside = outside - np.where(begins, spent[moments["request"][chosen]], 0)
+    outside = outside - before_token(moments, "duration_ns")[chosen]  # drafts, chunks, an encoder
     return float(np.median(tokenize)), max(0.0, float(np.median(outside)))

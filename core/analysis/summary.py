@@ -9,12 +9,13 @@ import numpy as np
 
 from core.analysis.counts import COUNTS, per_token
 from core.analysis.energy import energy
-from core.analysis.facts import model_json, outputs_json, passes_json, requests_json, target_json, trial_json
+from core.analysis.facts import model_json, outputs_json, passes_json, quality_json, requests_json, target_json, trial_json
 from core.analysis.gaps import unavailable_json
 from core.analysis.operators import slowdown
 from core.analysis.samples import Samples, samples
 from core.analysis.select import counted, kinds_present, of_kind, tagged
 from core.analysis.series import layer_rows, stages
+from core.analysis.speculation import speculation
 from core.analysis.statistics import Spread, median_ratio, spread
 from core.session.run import Run
 from profilers.trace import Tag
@@ -68,6 +69,8 @@ def summarize(run: Run, intervals: bool = True) -> Json:
         "memory": memory_json(run),
         "phases": dict(facts.phase_peak_bytes),
         "energy": joules,
+        "speculation": speculation_json(run),
+        "quality": quality_json(run),
         "kernels": slowdown(run),
         "stages": stage_rows,
         "layers": layers,
@@ -163,6 +166,12 @@ def energy_json(run: Run) -> Json | None:
     return None if found is None else asdict(found)
 
 
+def speculation_json(run: Run) -> Json | None:
+    """What guessing tokens brought; None where none are guessed. Shares from 0 to 1."""
+    found = speculation(run)
+    return None if found is None else {**asdict(found), "by_position": list(found.by_position)}
+
+
 def stages_json(run: Run) -> list[Json]:
     """Time by stage and kind; the shares of a kind add up to 1. Kinds without counted traced moments have no rows."""
     rows = []
@@ -177,8 +186,12 @@ def stages_json(run: Run) -> list[Json]:
 
 
 def layers_json(run: Run) -> list[Json]:
-    """The layer table; ``calls``, ``total_ns`` and ``self_ns`` are per moment, ``share`` is own time over the moment's."""
+    """The layer table; ``calls``, ``total_ns`` and ``self_ns`` are per moment, ``share`` is own time over the moment's.
+
+    ``sqnr_db`` is the layer's signal-to-noise ratio against the model without passes; null: not measured, or equal bit for bit.
+    """
     table = layer_rows(run)
+    drift = run.facts.quality.layer_sqnr_db if run.facts.quality is not None else {}
     return [
         {
             "path": table.path[i],
@@ -192,6 +205,7 @@ def layers_json(run: Run) -> list[Json]:
             "scaled_to": table.scaled_to[i],
             **{name: _whole(getattr(table, name)[i]) for name in COUNTS},
             "ipc": table.ipc[i],
+            "sqnr_db": drift.get(table.path[i]),
         }
         for i in range(len(table))
     ]

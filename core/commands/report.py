@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from core import units
 from core.commands.output import table
+from core.commands.quality_report import cost
+from core.commands.section import Section
 from core.models.base import generates
+from profilers.trace import KINDS
 
 Json = dict[str, Any]
 
@@ -17,21 +19,11 @@ _RATES = (("Prefill", "prefill_tokens_per_s"), ("Decode", "decode_tokens_per_s")
 _TEXT_CHARACTERS = 300
 
 
-@dataclass(frozen=True)
-class Section:
-    """One table with its title; ``note`` is a sentence under it."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
-
-
 def sections(summary: Json) -> list[Section]:
     """The tables of one run; those with nothing to say are left out."""
     found = [_about(summary), _metrics(summary), _per_token(summary)]
     found += [_observer(summary), _noise(summary["noise"]), _memory(summary), *_stages(summary)]
-    found += [_passes(summary), _output(summary), _missing(summary)]
+    found += [_passes(summary), _speculation(summary), cost(summary), _output(summary), _missing(summary)]
     return [section for section in found if section.rows]
 
 
@@ -161,7 +153,7 @@ def _noise(noise: Json) -> Section:
 def _observer(summary: Json) -> Section:
     effect = summary["observer_effect"]
     rows = []
-    for kind in ("prefill", "decode", "forward"):
+    for kind in KINDS:
         ratio = effect.get(kind)
         if ratio is not None:
             bounds = f"{units.signed_percent(ratio['low'])} … {units.signed_percent(ratio['high'])}"
@@ -202,8 +194,33 @@ def _stages(summary: Json) -> list[Section]:
 
 
 def _passes(summary: Json) -> Section:
-    rows = [(one["id"], one["summary"], _short(", ".join(one["kernels"]), 120) or units.DASH) for one in summary["passes"]]
-    return Section("Passes", ("", "changed", "kernels that ran"), rows)
+    rows = [
+        (one["id"], one["summary"], _expected(one), _short(", ".join(one["kernels"]), 120) or units.DASH)
+        for one in summary["passes"]
+    ]
+    notes = [f"{one['id']}: {' '.join((*one['notes'], one['prediction'])).strip()}" for one in summary["passes"]]
+    told = [note for note in notes if not note.endswith(": ")]
+    return Section("Passes", ("", "changed", "expected", "kernels that ran"), rows, "\n  ".join(told))
+
+
+def _expected(one: Json) -> str:
+    return ", ".join(f"{kind} {units.ratio(gain)}" for kind, gain in one["predicted"].items()) or units.DASH
+
+
+def _speculation(summary: Json) -> Section:
+    found = summary["speculation"]
+    if found is None:
+        return Section("Guessed tokens", (), [])
+    if not found["drafted"]:
+        return Section("Guessed tokens", ("",), [("nothing was found to guess from",)])
+    rows = [
+        ("right", f"{units.percent(found['accepted_share'])} of {found['drafted']}"),
+        ("tokens per check", units.number(found["tokens_per_verify"])),
+        ("right by position", ", ".join(units.percent(share) for share in found["by_position"])),
+    ]
+    if found["draft_share"] is not None:
+        rows.append(("time spent drafting", units.percent(found["draft_share"])))
+    return Section("Guessed tokens", ("", ""), rows)
 
 
 def _output(summary: Json) -> Section:

@@ -2,6 +2,9 @@
 
 ``generate`` (or an encoder's call) is the real one; only the model's ``forward`` is framed, on the instance. All bookkeeping
 of a moment happens when the next one is about to open, with the clock stopped, and so does everything that the gate lets in.
+
+What lies between two visible tokens is a *gap*: one moment as a rule, several where tokens are guessed first (``draft``), where
+a prompt is read in chunks, or where an encoder comes before the decoder. A gap is traced as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.engine.calls import Call, cache_bytes, read
 from core.engine.gate import Gate
+from core.engine.guessing import Guessing
+from core.engine.turns import ALWAYS, NEVER, Turns
 from core.engine.watch import Clock, Watch
 from core.models.base import generates
 from core.passes.base import Subject
@@ -22,11 +28,7 @@ from core.progress import Progress
 from profilers.trace import KINDS, NOT_MEASURED, Recorder, Tag
 from profilers.tripwire import Tripwire
 
-# Clean and traced moments take turns C T T C, so that a drift over the run falls on both alike. First forwards come once a
-# request, so there are few of them: they simply alternate, which leaves more clean ones of three or five.
-TRACED_TURNS = (False, True, True, False)
-FIRST_TRACED_TURNS = (False, True)
-NEVER, ALWAYS = (False,), (True,)
+__all__ = ["ALWAYS", "NEVER", "SETTLING_MOMENTS", "Frame", "Moments"]
 
 # Painting that took more than this share of a moment while the clock ran makes it ``perturbed``.
 PERTURBED_SHARE = 0.005
@@ -55,10 +57,11 @@ class _Moment:
     start_ns: int
     duration_ns: int
     paused_ns: int
-    tokens: int
-    context: int
-    cache: Any
+    call: Call
     clock: Clock | None
+    cache: Any = None
+    drafted: int = NOT_MEASURED
+    accepted: int = NOT_MEASURED
 
 
 @dataclass
@@ -68,11 +71,16 @@ class _Request:
     row: int
     tags: Tag
     visible_ns: int
-    turns: tuple[bool, ...] | None  # which moments are traced; None: by their kind
+    turns: tuple[bool, ...] | None  # which gaps are traced; None: by their kind
     paused_ns: int = 0  # since then
     token_ns: int = NOT_MEASURED  # a token that became visible since the last moment was closed
     step: int = 0
+    traced: bool | None = None  # the gap under way; None: nothing of it has begun
+    counting: bool = True  # the gap under way, if traced, is with the processor's counters
+    prefilled: bool = False
+    input_tokens: int = 0
     tokens_seen: int = 0
+    length: int = 0  # of the sequences so far; 0: none was seen
     latency_ns: int = 0  # of its tokens so far, together
     sequences: Any = None  # prompt and tokens so far, [batch, length]
 
@@ -91,8 +99,8 @@ class Moments:
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
         frames: modules besides the model whose forwards are moments too (an encoder, a draft model).
         pass_on: called before each moment, with the clock stopped; other sides of a trial may have theirs there.
-        pause_steps: steps of a request before which a pause may come (None: any, and between requests). Where it leaves out the
-            first and the last two, the few first forwards of a run are never settling.
+        pause_steps: numbers of a request's tokens before which a pause may come (None: any, and between requests). Where it
+            leaves out the first and the last two, the few first forwards of a run are never settling.
     """
 
     def __init__(
@@ -126,7 +134,8 @@ class Moments:
         self._pause_steps = pause_steps
         self._request: _Request | None = None
         self._moment: _Moment | None = None
-        self._turns = dict.fromkeys(range(len(KINDS)), 0)
+        self._guessing = Guessing(subject)
+        self._turns = Turns(whole_requests=self._guessing.wanted)
         self._clock_on: Clock | None = None
         self._collected = False
         self._settling = 0
@@ -136,11 +145,12 @@ class Moments:
     # -- requests ---------------------------------------------------------------------------------------------------------
 
     def begin(self, tags: Tag, input_tokens: int, turns: tuple[bool, ...] | None = None) -> None:
-        """A request is accepted: the clock runs from here. ``turns``: which of its moments are traced (None: by their kind)."""
+        """A request is accepted: the clock runs from here. ``turns``: which of its gaps are traced (None: they take turns)."""
         if self._pause_steps is None:
             self._pause_if_wanted()
         if tags & Tag.WARMUP == 0 and self._request is not None and self._request.tags & Tag.WARMUP:
-            self._turns = dict.fromkeys(self._turns, 0)  # the first measured prefill is a clean one
+            self._turns.start_over()
+        turns = turns or self._turns.of_request()
         row = self._recorder.requests.append(
             tags=int(tags),
             start_ns=self._recorder.now_ns(),
@@ -157,21 +167,32 @@ class Moments:
     def tokenized(self, duration_ns: int, input_tokens: int) -> None:
         """Tokenising, the first part of the request, took this long."""
         assert self._request is not None
+        self._request.input_tokens = input_tokens
         self._recorder.requests.set(self._request.row, tokenize_ns=duration_ns, input_tokens=input_tokens)
 
     def token_visible(self, sequences: Any = None) -> None:
-        """The result of the moment just run can be seen now: a token, or an encoder's output."""
-        request = self._request
+        """The result of the moment just run can be seen now: a token, several of them, or an encoder's output.
+
+        ``sequences``: prompt and tokens so far, [batch, length]. Only where tokens are guessed is their growth looked at.
+        """
+        request, moment = self._request, self._moment
         assert request is not None
         request.token_ns = time.perf_counter_ns()
         request.sequences = sequences
-        request.tokens_seen += 1
+        grown = 1
+        if self._guessing.wanted and sequences is not None and moment is not None:
+            length = int(sequences.shape[1])
+            before = request.length or moment.call.context + moment.call.width - moment.drafted
+            grown, request.length = max(1, length - before), length
+            moment.accepted = min(grown - 1, moment.drafted)
+        request.tokens_seen += grown
 
     def end(self) -> None:
         """The request is over (or was cut short): close its last moment."""
         request = self._request
         assert request is not None
         self._close()
+        self._guessing.give_up()
         self._gate.clock_runs = False
         self._recorder.requests.set(
             request.row, end_ns=request.visible_ns - self._recorder.origin_ns, output_tokens=request.tokens_seen
@@ -214,13 +235,14 @@ class Moments:
         subject, watch = self._subject, self._watch
         synchronize, begin, end = watch.synchronize, watch.begin, watch.end
         decodes = frame.kind is None
+        ours = any(module is frame.module for module in subject.model.modules())
 
         @functools.wraps(plain)
         def framed(*args: Any, **kwargs: Any) -> Any:
             entered = time.perf_counter_ns()
-            tokens, width, context = _shape(args, kwargs)
-            compiled = decodes and subject.decode_forward is not None and width == 1 and context > 0
-            moment = self._open(entered, frame, (tokens, width, context), compiled=compiled)
+            given = read(args, kwargs)
+            compiled = decodes and subject.is_compiled(given.width, given.context)
+            moment = self._open(entered, frame.kind, given, compiled=compiled, ours=ours)
             call = self._compiled_call(moment) if compiled else plain
             begin()
             start = time.perf_counter_ns()
@@ -232,7 +254,8 @@ class Moments:
             self.compiling = False
             moment.start_ns = start
             moment.paused_ns = start - entered
-            moment.cache = getattr(output, "past_key_values", None)
+            cache = getattr(output, "past_key_values", None)
+            moment.cache = kwargs.get("cache") if cache is None else cache
             self._moment = moment
             return output
 
@@ -240,26 +263,33 @@ class Moments:
         framed.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         return framed
 
-    def _open(self, entered_ns: int, frame: Frame, shape: tuple[int, int, int], *, compiled: bool) -> _Moment:
-        """The clock is stopped from ``entered_ns`` until this returns. ``shape``: see ``_shape``."""
-        tokens, width, context = shape
+    def _open(self, entered_ns: int, kind: str | None, call: Call, *, compiled: bool, ours: bool) -> _Moment:
+        """The clock is stopped from ``entered_ns`` until this returns. ``ours``: a part of the model, whose layers are timed.
+
+        ``kind`` None: told from the call.
+        """
         request = self._request
         assert request is not None
         self._close()
         if self._pass_on is not None:
             self._set_clock(None)
             self._pass_on()
-        if self._pause_steps is None or request.step in self._pause_steps:
+        if self._pause_steps is None or request.tokens_seen in self._pause_steps:
             self._pause_if_wanted()
-        kind = self._kind(request, width) if frame.kind is None else KINDS.index(frame.kind)
-        clock = self._clock_for(request, kind, compiled=compiled)
+        drafted = NOT_MEASURED
+        if kind is None and self._guessing.drafting:
+            kind = "draft"
+        elif kind is None:
+            drafted = self._guessing.drafted(call, request.input_tokens, first=request.tokens_seen == 0)
+            kind = self._kind(request, drafted)
+        clock = self._clock_for(request, compiled=compiled, ours=ours)
         self._set_clock(clock)
         self._tripwire.armed = not compiled
         self._progress.check()  # after both: a cancel before this line is seen here, one after it finds the wire in place
         tags = request.tags
         if not tags & Tag.PROFILED:
             tags |= Tag.CLEAN if clock is None else Tag.TRACED
-        if request.step > 0:
+        if request.tokens_seen > 0:
             tags &= ~Tag.COLD
         if self._settling:
             self._settling -= 1
@@ -268,18 +298,19 @@ class Moments:
         self._compiled_before_ns = self._compile_spent()
         self._gate.take_disturbance()
         self._gate.clock_runs = True
-        return _Moment(kind, request.step, tags, 0, 0, 0, tokens, context, None, clock)
+        return _Moment(KINDS.index(kind), request.step, tags, 0, 0, 0, call, clock, drafted=drafted)
 
-    def _clock_for(self, request: _Request, kind: int, *, compiled: bool) -> Clock | None:
-        """The instrument that times the layers of this moment, None for a clean one."""
+    def _clock_for(self, request: _Request, *, compiled: bool, ours: bool) -> Clock | None:
+        """The instrument that times the layers of this moment, None for a clean one (always, for a model that only drafts)."""
         if request.tags & Tag.PROFILED:
+            if not ours:
+                return None
             return self._watch.graph_kernels if compiled else self._watch.kernels
-        turns = request.turns or (FIRST_TRACED_TURNS if request.step == 0 else TRACED_TURNS)
-        turn = self._turns[kind]
-        self._turns[kind] += 1
-        if not turns[turn % len(turns)]:
+        if request.traced is None:
+            request.traced, request.counting = self._turns.of_gap(request.turns, first=request.tokens_seen == 0)
+        if not request.traced or not ours:
             return None
-        return self._watch.layers(compiled=compiled, counting=request.step == 0 or turn % 2 == 1)
+        return self._watch.layers(compiled=compiled, counting=request.counting)
 
     def _compiled_call(self, moment: _Moment) -> Callable[..., Any]:
         subject = self._subject
@@ -291,12 +322,13 @@ class Moments:
             self.compiling = True
         return call
 
-    def _kind(self, request: _Request, width: int) -> int:
+    def _kind(self, request: _Request, drafted: int) -> str:
         if not generates(self._subject.task):
-            return KINDS.index("forward")
+            return "forward"
         if request.tokens_seen == 0:
-            return KINDS.index("prefill" if request.step == 0 else "prefill_chunk")
-        return KINDS.index("decode" if width == 1 else "verify")
+            read_before, request.prefilled = request.prefilled, True
+            return "prefill_chunk" if read_before else "prefill"
+        return "verify" if drafted > 0 else "decode"
 
     def _close(self) -> None:
         """Record the moment that was measured last, if there is one that is not recorded yet."""
@@ -312,6 +344,7 @@ class Moments:
         if request.token_ns != NOT_MEASURED:
             latency_ns = request.token_ns - request.visible_ns - request.paused_ns
             request.visible_ns, request.token_ns, request.paused_ns = request.token_ns, NOT_MEASURED, 0
+            request.traced = None  # the next gap has its own turn
             request.latency_ns += latency_ns
         columns = self._watch.columns()
         if disturbed_ns > PERTURBED_SHARE * moment.duration_ns or self._watch.perturbed(columns, moment.duration_ns):
@@ -334,9 +367,11 @@ class Moments:
             duration_ns=moment.duration_ns,
             latency_ns=latency_ns,
             paused_ns=moment.paused_ns,
-            tokens=moment.tokens,
-            context=moment.context,
+            tokens=moment.call.tokens,
+            context=moment.call.context,
             kv_bytes=cache_bytes(moment.cache),
+            drafted=moment.drafted,
+            accepted=moment.accepted,
             **columns,
         )
 
@@ -367,28 +402,3 @@ class Moments:
     def _on_collection(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start" and info["generation"] == 2:  # the young generations take microseconds
             self._collected = True
-
-
-def cache_bytes(cache: Any) -> int:
-    """Bytes of a transformers KV cache's tensors (a static cache: all it has set aside), -1 where there is none."""
-    layers = getattr(cache, "layers", None)
-    if not layers:
-        return NOT_MEASURED
-    total = 0
-    for layer in layers:
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        if keys is not None and values is not None:
-            total += keys.nbytes + values.nbytes
-    return total
-
-
-def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, int]:
-    """New positions in all, per sequence, and positions already cached, of a call of a transformers model."""
-    inputs = kwargs.get("input_ids")
-    if inputs is None:
-        inputs = kwargs.get("inputs_embeds")
-    if inputs is None:
-        inputs = args[0]
-    cache = kwargs.get("past_key_values")
-    context = int(cache.get_seq_length()) if cache is not None else 0
-    return inputs.shape[0] * inputs.shape[1], inputs.shape[1], context

@@ -1,4 +1,7 @@
-"""Text generation: the model's own ``generate``, greedy and of fixed length, one moment per forward."""
+"""Text generation: the model's own ``generate``, greedy and of fixed length, one moment per forward.
+
+Also where tokens are guessed: transformers cuts off what a last check gives beyond the fixed length.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class Continuing:
         return made
 
     def frames(self, subject: Subject) -> tuple[Frame, ...]:
-        return ()
+        return tuple(Frame(draft, "draft") for draft in subject.drafts)
 
     def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
         from transformers import StoppingCriteriaList

@@ -1,0 +1,224 @@
+"""Speed against quality: a point per run, which runs may stand in one picture, and which no other run beats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from core.analysis.samples import samples
+from core.analysis.select import counted, kinds_present, of_kind
+from core.analysis.statistics import spread
+from core.models.base import TASKS
+from core.session.run import Figure, Quality, Run
+
+COSTS: Mapping[str, tuple[str, str]] = {
+    "kld": ("KLD to the unoptimized model", "nats"),
+    "cosine": ("cosine distance to the unoptimized model", ""),
+    "disagreement": ("answers that differ from the unoptimized model", "share"),
+    "tokens": ("tokens that differ from the unoptimized model", "share"),
+}
+"""What a cost is by its kind, and its unit; 0 is equal to the unoptimized model in all of them."""
+
+_FIGURES = {
+    "kld": ("kld_mean", False),
+    "cosine": ("cosine_mean", True),
+    "disagreement": ("same_top", True),
+    "tokens": ("token_agreement", True),
+}
+_SHOWN = ("finished", "cancelled", "interrupted")
+NO_QUALITY = "its quality cost was not measured"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What must be alike for two runs to stand in one picture. ``threads`` is None where a pass sets them."""
+
+    model: str = ""
+    workload: str = ""
+    target: str = ""
+    machine: str = ""
+    versions: str = ""
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run. ``speed`` is in ``speed_unit`` ("tok/s" decoded, or "inputs/s"), ``low`` and ``high`` its 95 % interval.
+
+    ``cost`` is of ``cost_kind`` (one of ``COSTS``) with its standard error; 0 is no cost, None not measured. ``apart`` says why
+    the run may not be held against the others (""): such runs, and those without a cost, are never on the front.
+    """
+
+    run_id: int
+    name: str
+    passes: tuple[str, ...]  # titles; none: the unoptimized model
+    speed: float
+    low: float | None
+    high: float | None
+    cost: float | None
+    cost_error: float | None
+    cost_kind: str
+    on_front: bool = False
+    speed_unit: str = "tok/s"
+    apart: str = ""
+    model: str = ""  # for people
+    created: str = ""
+    task: str = ""
+    measured_on: str = ""  # text and baseline of the cost
+    setting: Setting = Setting()
+
+    @property
+    def baseline(self) -> bool:
+        """Whether this is the unoptimized model."""
+        return not self.passes
+
+
+def points(runs: Sequence[Run], reference: int | None = None) -> list[Point]:
+    """A point for each run whose speed was measured, in the order of ``runs``; see ``placed`` for ``reference``."""
+    return placed([found for run in runs if (found := point(run)) is not None], reference)
+
+
+def point(run: Run) -> Point | None:
+    """The run's speed and cost by itself; None where its speed was not measured, or while it is running."""
+    facts, config = run.facts, run.config
+    if facts.status not in _SHOWN:
+        return None
+    found, unit = samples(run), "tok/s"
+    speeds = found.decode_tokens_per_s
+    if not len(speeds):
+        positive = found.e2e_ns[found.e2e_ns > 0]
+        speeds, unit = 1e9 * config.workload.batch / positive, "inputs/s"
+    measured = spread(speeds)
+    if measured.median is None:
+        return None
+    passes = tuple(report.title for report in facts.passes) or tuple(choice.id for choice in config.passes)
+    cost, error, kind = cost_of(facts.quality) if passes else (0.0, None, "")
+    quality = facts.quality
+    return Point(
+        run_id=run.id,
+        name=run.name or f"run {run.id}",
+        passes=passes,
+        speed=measured.median,
+        low=measured.low,
+        high=measured.high,
+        cost=cost,
+        cost_error=error,
+        cost_kind=kind,
+        speed_unit=unit,
+        model=facts.model.name if facts.model else config.model.spec,
+        created=run.created,
+        task=facts.model.task if facts.model else "",
+        measured_on=f"{quality.text}, against {quality.baseline}" if quality is not None and passes else "",
+        setting=setting(run),
+    )
+
+
+def placed(found: Sequence[Point], reference: int | None = None) -> list[Point]:
+    """The points with the one kind of cost that they share, those apart marked, and the Pareto front among the rest.
+
+    Args:
+        found: points of ``point``, in any order.
+        reference: id of the run that the others must be comparable with; None (or unknown): the last one of the largest group
+            that is comparable and has costs.
+    """
+    if not found:
+        return []
+    with_cost = [one for one in found if one.cost is not None and one.passes]
+    chosen = next((one for one in found if one.run_id == reference), None) or _typical(with_cost or found)
+    alike = [one for one in with_cost if not difference(chosen.setting, one.setting)]
+    kinds = Counter(one.cost_kind for one in alike if one.cost_kind)
+    kind = chosen.cost_kind or (kinds.most_common(1)[0][0] if kinds else _usual_kind(chosen.task))
+    texts = [one.measured_on for one in alike if one.measured_on and one.cost_kind == kind]
+    text = chosen.measured_on or (texts[-1] if texts else "")
+    marked = [_marked(one, chosen, kind, text) for one in found]
+    best = _front([one for one in marked if one.cost is not None and not one.apart])
+    return [replace(one, on_front=one.run_id in best) for one in marked]
+
+
+def setting(run: Run) -> Setting:
+    """What the run's speed and cost depend on besides its passes."""
+    model, facts, environment = run.config.model, run.facts, run.facts.environment
+    work = run.config.workload
+    asked = (work.prompt_tokens or work.prompt, work.new_tokens, work.batch, work.seed, work.question)
+    shown = (work.image or work.image_size, work.audio or work.audio_seconds)
+    sets_threads = any(choice.id == "threads" for choice in run.config.passes)
+    return Setting(
+        model=f"{model.spec} {model.dtype} {model.seed}",
+        workload=repr((asked, shown)),
+        target=run.config.target.id,
+        machine=f"{environment.get('cpu_model')} {facts.target.name if facts.target else ''}",
+        versions=f"{environment.get('torch')} {environment.get('transformers')}",
+        threads=None if sets_threads else facts.threads,
+    )
+
+
+def difference(a: Setting, b: Setting) -> str:
+    """Why two settings are not one: "another model", or ""."""
+    for item in fields(Setting):
+        ours, theirs = getattr(a, item.name), getattr(b, item.name)
+        if ours != theirs and not (item.name == "threads" and None in (ours, theirs)):
+            return f"other {item.name}" if item.name in ("threads", "versions") else f"another {item.name}"
+    return ""
+
+
+def gains(ours: Mapping[str, float], plain: Mapping[str, float]) -> dict[str, float]:
+    """By kind of moment how many times as fast ``ours`` is as ``plain``, both of ``forward_medians``; without intervals."""
+    return {kind: plain[kind] / ours[kind] for kind in ours if kind in plain and ours[kind] > 0}
+
+
+def forward_medians(run: Run) -> dict[str, float]:
+    """Median duration of a clean forward, ns, by kind of moment; kinds without one are left out."""
+    moments = run.trace.moments
+    found = {}
+    for kind in kinds_present(moments):
+        chosen = counted(moments, of_kind(moments, kind))
+        if chosen.any():
+            found[kind] = float(np.median(moments["duration_ns"][chosen]))
+    return found
+
+
+def cost_of(quality: Quality | None) -> tuple[float | None, float | None, str]:
+    """Cost, standard error and kind. Equal tokens cost nothing, whatever kind the other runs have."""
+    if quality is None:
+        return None, None, ""
+    for kind, (name, inverted) in _FIGURES.items():
+        figure: Figure | None = quality.figures.get(name)
+        if figure is not None:
+            return max(0.0, 1 - figure.value if inverted else figure.value), figure.error, kind
+    return (0.0, None, "") if quality.lossless else (None, None, "")
+
+
+def _typical(found: Sequence[Point]) -> Point:
+    """The last of those that most others are comparable with."""
+    alike = [sum(not difference(one.setting, other.setting) for other in found) for one in found]
+    return next(one for one, count in zip(reversed(found), reversed(alike), strict=True) if count == max(alike))
+
+
+def _usual_kind(task: str) -> str:
+    if task not in TASKS or TASKS[task].generates:
+        return "kld"
+    return "cosine" if task == "embedding" else "disagreement"
+
+
+def _marked(one: Point, chosen: Point, kind: str, text: str) -> Point:
+    apart = difference(chosen.setting, one.setting)
+    if not apart and one.cost_kind not in ("", kind):
+        apart = "its quality was measured otherwise"
+    elif not apart and one.measured_on and text and one.measured_on != text and one.cost_kind:
+        apart = f"its quality was measured on {one.measured_on}"
+    elif not apart and one.speed_unit != chosen.speed_unit:
+        apart = f"its speed is in {one.speed_unit}"
+    return replace(one, apart=apart, cost_kind=one.cost_kind or kind)
+
+
+def _front(candidates: Sequence[Point]) -> set[int]:
+    """Runs that no other beats: each is faster than all that cost as much or less."""
+    best, kept = 0.0, set()
+    for one in sorted(candidates, key=lambda one: (one.cost or 0.0, -one.speed)):
+        if one.speed > best:
+            best = one.speed
+            kept.add(one.run_id)
+    return kept
