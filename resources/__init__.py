@@ -25,3 +25,12 @@ def path(name: str) -> str:
 def fonts() -> list[bytes]:
     """The bundled fonts."""
     return [data(f"fonts/{name}") for name in FONTS]
+
+
+def passages() -> list[str]:
+    """The text that quality is measured on where the user gives none, piece by piece: about 3,500 tokens, our own words.
+
+    Prose, dialogue, code, a table, instructions and questions in several languages, in an order in which kinds alternate.
+    """
+    pieces = sorted(files(__name__).joinpath("text").iterdir(), key=lambda piece: piece.name)
+    return [piece.read_text(encoding="utf-8").strip() for piece in pieces if piece.name.endswith(".txt")]

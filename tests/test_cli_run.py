@@ -35,7 +35,19 @@ WITHOUT_QT = (
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """One run in a process of its own, as a person would start it: JSON on stdout and a session file."""
     out = tmp_path_factory.mktemp("run") / "tiny.tickscope"
-    argv = ["run", "--model", TINY, *SMALL_RUN, "--pass", "layer_drop:layers=1", "--out", str(out), "--json"]
+    argv = [
+        "run",
+        "--model",
+        TINY,
+        *SMALL_RUN,
+        "--pass",
+        "layer_drop:layers=1",
+        "--quality",
+        "off",
+        "--out",
+        str(out),
+        "--json",
+    ]
     command = [sys.executable, "-c", WITHOUT_QT, *argv]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False), out
 

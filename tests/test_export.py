@@ -69,7 +69,7 @@ def test_csv_holds_every_moment_with_units_and_empty_cells(tmp_path):
     run = replace(RUN, trace=replace(RUN.trace, moments=moments))
     files = exporters.get("csv").write([run], tmp_path / "out.csv")
     assert sorted(file.name for file in files) == sorted(
-        f"out-{name}.csv" for name in ("moments", "requests", "layers", "stages", "memory", "counters", "operators")
+        f"out-{name}.csv" for name in ("moments", "requests", "layers", "stages", "memory", "counters", "operators", "quality")
     )
     head, rows = read_csv(tmp_path / "out-moments.csv")
     assert {"moment", "kind", "latency (ns)", "duration (ns)", "kv (bytes)", "clean", "traced", "perturbed"} <= set(head)

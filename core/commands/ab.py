@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.commands.configure import SIDES, trial_config
-from core.commands.switches import model_switches, observation_switches, target_switches, workload_switches
+from core.commands.switches import model_switches, observation_switches, quality_switches, target_switches, workload_switches
 from core.config import DTYPES, TrialConfig
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def arguments(one: argparse.ArgumentParser) -> None:
     model_switches(model)
     target_switches(model)
     workload_switches(one.add_argument_group("workload, of all sides"), NEW_TOKENS)
+    quality_switches(one.add_argument_group("quality cost, of each side with passes"))
     limits = one.add_argument_group("when to stop")
     rounds, seconds = TrialConfig.most_rounds, TrialConfig.most_seconds
     limits.add_argument(

@@ -7,7 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
-from core.commands.switches import count_or_auto, model_switches, observation_switches, target_switches, workload_switches
+from core.commands.switches import (
+    count_or_auto,
+    model_switches,
+    observation_switches,
+    quality_switches,
+    target_switches,
+    workload_switches,
+)
 from core.config import WorkloadConfig
 from core.errors import Refusal
 
@@ -107,6 +114,7 @@ def _run(one: argparse.ArgumentParser) -> None:
         metavar="N|auto",
         help="requests measured; auto: until the time is known to 1 %% (default)",
     )
+    quality_switches(one.add_argument_group("quality cost"))
     watch = one.add_argument_group("observation and results")
     observation_switches(watch)
     watch.add_argument("--name", default="", metavar="TEXT", help="what the run is called")

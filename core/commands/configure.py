@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.commands import workload_arguments
+from core.commands.switches import OFF, ON
+from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
 from core.errors import Refusal
 
 SIDES = "abcdefgh"
@@ -26,6 +28,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
             _workload(args, args.repeats),
             _profilers(args),
             args.name,
+            _quality(args, passes),
         )
     except Refusal:
         raise
@@ -61,12 +64,14 @@ def trial_config(args: argparse.Namespace) -> TrialConfig:
 
 def _side(args: argparse.Namespace, side: str, texts: Sequence[str]) -> RunConfig:
     dtype, threads = getattr(args, f"dtype_{side}"), getattr(args, f"threads_{side}")
+    passes = parse_passes(texts, f"--{side}")
     return RunConfig(
         _model(args, args.dtype if dtype is None else dtype),
-        parse_passes(texts, f"--{side}"),
+        passes,
         TargetConfig(args.target, args.threads if threads is None else threads),
         _workload(args, None),
         _profilers(args),
+        quality=_quality(args, passes),
     )
 
 
@@ -76,6 +81,7 @@ def _model(args: argparse.Namespace, dtype: str) -> ModelConfig:
 
 def _workload(args: argparse.Namespace, repeats: int | None) -> WorkloadConfig:
     return WorkloadConfig(
+        **workload_arguments.values(args),
         prompt=_prompt(args),
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,
@@ -92,8 +98,19 @@ def _profilers(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in args.profilers if name != "none"))
 
 
+def _quality(args: argparse.Namespace, passes: Sequence[PassConfig]) -> QualityConfig | None:
+    """On what quality is measured; None where it is switched off, or where there are no passes that could cost any."""
+    if args.quality == OFF:
+        if args.labels is not None:
+            raise Refusal("--labels is for the quality cost, which --quality off switches off; leave one of them out.")
+        return None
+    asked = QualityConfig(None if args.quality == ON else args.quality, args.labels, args.quality_tokens)
+    return asked if passes else None
+
+
 def check(config: RunConfig) -> None:
-    """Refuse what does not exist: a pass or its option, a target, an instrument, a kind of model."""
+    """Refuse what does not exist: a pass or its option, a target, an instrument, a kind of model, a file to measure on."""
+    from core.engine.material import read_material
     from core.models import catalog
     from core.passes import plan
     from core.targets.base import targets
@@ -110,6 +127,8 @@ def check(config: RunConfig) -> None:
     except ValueError as error:
         raise Refusal(str(error)) from error
     catalog.parse(config.model.spec)
+    if config.quality is not None:
+        read_material(config.quality)
 
 
 def parse_pass(text: str) -> PassConfig:

@@ -121,12 +121,14 @@ def comparison_text(a: Run, b: Run, found: Comparison) -> str:
 
 
 def _chart(args: argparse.Namespace, runs: list[Run]) -> list[Path]:
-    from core.export.figures import CHARTS, write_chart_csv, write_figure
+    from core.export.figures import CHARTS, SPEED_QUALITY, write_chart_csv, write_figure
 
-    if args.chart not in CHARTS:
-        raise Refusal(f"There is no chart {args.chart!r}; there is {', '.join(CHARTS)}.")
+    if args.chart not in (*CHARTS, SPEED_QUALITY):
+        raise Refusal(f"There is no chart {args.chart!r}; there is {', '.join((*CHARTS, SPEED_QUALITY))}.")
     if args.format not in ("png", "svg", "pdf", "csv"):
         raise Refusal(f"A chart cannot be written as {args.format}; give png, svg, pdf or csv.")
+    if args.chart == SPEED_QUALITY:
+        return [_speed_quality(args, runs)]
     written = []
     for run in runs:
         path = args.out if args.out.suffix else args.out.with_suffix(f".{args.format}")
@@ -138,6 +140,21 @@ def _chart(args: argparse.Namespace, runs: list[Run]) -> list[Path]:
             write_figure(args.chart, run, path, theme=args.theme)
         written.append(path)
     return written
+
+
+def _speed_quality(args: argparse.Namespace, runs: list[Run]) -> Path:
+    """The one chart of all runs."""
+    from core.analysis.speed_quality import points
+    from core.export.figures import write_speed_quality
+    from core.export.files import write_table
+    from core.export.speed_quality import point_table
+
+    path: Path = args.out if args.out.suffix else args.out.with_suffix(f".{args.format}")
+    if args.format == "csv":
+        write_table(point_table(points(runs)), path)
+    else:
+        write_speed_quality(points(runs), path, theme=args.theme)
+    return path
 
 
 def _listed(summaries: list[dict[str, Any]]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.config import DTYPES, ModelConfig, RunConfig, WorkloadConfig
+from core.commands import workload_arguments
+from core.config import DTYPES, ModelConfig, QualityConfig, RunConfig, WorkloadConfig
 
 AUTO = "auto"
+ON, OFF = "on", "off"
 
 
 def count_or_auto(text: str) -> int | None:
@@ -55,6 +57,7 @@ def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
         help="requests that never count; auto: until three in a row agree within 5 %% (default)",
     )
     group.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
+    workload_arguments.add(group)
 
 
 def observation_switches(group: argparse._ArgumentGroup) -> None:
@@ -69,4 +72,24 @@ def observation_switches(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="JSON instead of the report, or into FILE beside it"
+    )
+
+
+def quality_switches(group: argparse._ArgumentGroup) -> None:
+    """On what the quality cost of passes is measured."""
+    tokens = QualityConfig.tokens
+    group.add_argument(
+        "--quality",
+        default=ON,
+        metavar="on|off|FILE",
+        help="what passes cost in quality, on the text that comes along or on a UTF-8 text FILE (default: on, where there "
+        "are passes)",
+    )
+    group.add_argument(
+        "--quality-tokens", type=int, default=tokens, metavar="N", help=f"tokens of the text that are read (default: {tokens})"
+    )
+    group.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="accuracy of a classifier too: CSV with the columns text (or image) and label, or JSONL with those keys",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,7 @@ def text(result: Json) -> str:
         f"{NAMES[number]}  {side['name']} ({side['status']})" + (f": {side['error']}" if side["error"] else "")
         for number, side in enumerate(result["sides"])
     ]
-    parts = ["\n".join(sides), _verdicts(result), _floors(result), _layers(result), _kernel_lines(result)]
+    parts = ["\n".join(sides), _verdicts(result), _quality(result), _floors(result), _layers(result), _kernel_lines(result)]
     rounds = result["trial"]["rounds"]
     parts.append(f"Ended after {rounds} {'round' if rounds == 1 else 'rounds'}: {result['stopped'] or 'cut short'}.")
     return "\n\n".join(part for part in parts if part)
@@ -119,6 +119,35 @@ def _verdicts(result: Json) -> str:
         return ""
     head = table(("", "time, ×", "95 %, whole trial", "verdict", "rounds", "floor"), rows)
     return head if result["trial"]["same"] else f"{head}\n" + "\n".join(why)
+
+
+_FIGURES = {
+    "kld_mean": "KLD",
+    "decode_kld_mean": "KLD decoding",
+    "same_top": "same top",
+    "token_agreement": "equal tokens",
+    "cosine_mean": "cosine",
+    "accuracy": "accuracy",
+    "accuracy_before": "accuracy before",
+}
+
+
+def _quality(result: Json) -> str:
+    """What each side's passes cost, against the model without them; a dash where there is none or it was not measured."""
+    found = [(side.get("quality") or {}).get("figures", {}) for side in result["sides"]]
+    shown = [name for name in _FIGURES if any(name in figures for figures in found)]
+    if not shown:
+        return ""
+    rows = [(NAMES[number], *(_figure(name, figures.get(name)) for name in shown)) for number, figures in enumerate(found)]
+    return "Quality cost against the unoptimized model\n" + table(("", *(_FIGURES[name] for name in shown)), rows, "  ")
+
+
+def _figure(name: str, figure: Mapping[str, Any] | None) -> str:
+    """``0.0123 ± 0.0004``, or a share in percent."""
+    if figure is None:
+        return units.DASH
+    form: Callable[[float], str] = units.number if "kld" in name or "cosine" in name else units.percent
+    return form(figure["value"]) + ("" if figure["error"] is None else f" ± {form(figure['error'])}")
 
 
 def _floors(result: Json) -> str:

@@ -6,11 +6,17 @@ import ctypes
 import gc
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psutil
 
 from core.config import ModelConfig, PassConfig, RunConfig
+from core.engine import layer_error
+from core.engine.baseline import Baseline, Part, baseline
+from core.engine.material import Material
+from core.engine.pristine import pristine
 from core.engine.workload import check_length
 from core.errors import Refusal
 from core.models import catalog
@@ -22,14 +28,28 @@ from core.targets.base import TargetFacts, targets
 
 
 @dataclass(frozen=True)
+class Standard:
+    """What a run's quality is measured against. ``baseline`` None: ``why`` says why there is none.
+
+    ``places`` are the paths of this model's modules before its passes, ``passes`` tells results against the baseline apart.
+    """
+
+    baseline: Baseline | None
+    why: str | None
+    places: Mapping[Any, str]
+    passes: object
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A subject ready to run: what was done to it and how long that took."""
+    """A subject ready to run: what was done to it and how long that took. ``standard`` None: quality was not asked for."""
 
     loaded: LoadedModel
     subject: Subject
     reports: tuple[PassReport, ...]
     apply_ns: int
     fresh: bool  # nothing has run on it since it was loaded or changed
+    standard: Standard | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,7 @@ class _Shape:
     threads: int
     max_length: int
     batch: int
+    material: Material | None  # what its quality is measured on
 
 
 class Holder:
@@ -53,6 +74,7 @@ class Holder:
         self.loaded: LoadedModel | None = None
         self._target = ""
         self._prepared: tuple[_Shape, Prepared] | None = None
+        self._baseline: tuple[object, Baseline] | None = None
 
     def load(self, config: ModelConfig, target_id: str, progress: Progress) -> ModelFacts:
         """Load a model, after what is loaded was let go; the pristine one of the same configuration stays.
@@ -60,20 +82,27 @@ class Holder:
         Raises:
             Refusal: it cannot be loaded, or will not fit (``can_override``) and ``config.force`` is not set.
         """
-        if self.loaded and (self.loaded.config, self._target) == (config, target_id) and not self._weights_changed():
+        again = self.loaded is not None and (self.loaded.config, self._target) == (config, target_id)
+        if self.loaded is not None and again and not self._weights_changed():
             return self.loaded.facts
         facts = catalog.describe(config)
         if not config.force:
             fit = catalog.fit(facts, config.dtype, psutil.virtual_memory().available + self._bytes_to_come_free())
             if not fit.fits:
                 raise Refusal(fit.sentence, can_override=True)
-        self.unload()
+        self._let_go() if again else self.unload()  # the same model's baseline stays
         self.loaded = catalog.load(config, targets.get(target_id).device, progress)
         self._target = target_id
         return self.loaded.facts
 
     def unload(self) -> None:
-        """Let the model go and give its memory back to the system."""
+        """Let the model go, and what is known of it, and give its memory back to the system."""
+        if self._baseline is not None:
+            self._baseline[1].close()
+            self._baseline = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._prepared is not None:
             for undo in reversed(self._prepared[1].subject.undo):
                 undo()
@@ -81,21 +110,32 @@ class Holder:
         self.loaded = None
         give_memory_back()
 
-    def prepare(self, config: RunConfig, target: TargetFacts, input_tokens: int, progress: Progress) -> Prepared:
-        """The model of ``config`` with exactly its passes; as little as possible is done anew."""
+    def prepare(
+        self, config: RunConfig, target: TargetFacts, input_tokens: int, progress: Progress, material: Material | None = None
+    ) -> Prepared:
+        """The model of ``config`` with exactly its passes; as little as possible is done anew.
+
+        ``material``: what quality is to be measured on, for which the model is first asked without its passes.
+        """
         assert self.loaded is not None
         threads = config.target.threads or target.threads or 1
-        length = check_length(self.loaded.facts, config.workload, input_tokens)
-        shape = _Shape(tuple(plan.order(config.passes)), threads, length, config.workload.batch)
+        in_windows = any(choice.id == "long_text" for choice in config.passes)
+        length = check_length(self.loaded.facts, config.workload, input_tokens, in_windows=in_windows)
+        shape = _Shape(tuple(plan.order(config.passes)), threads, length, config.workload.batch, material)
         if self._prepared is not None and self._prepared[0] == shape:
             return replace(self._prepared[1], fresh=False)
         self._undo(progress)
-        progress.report("Applying passes" if shape.passes else "Getting ready", None)
         import torch
 
         torch.set_num_threads(threads)
+        known = self._baseline
+        standard = self._standard(shape, progress)
+        untouched = self._baseline is known
+        progress.report("Applying passes" if shape.passes else "Getting ready", None)
         subject = Subject(self.loaded.model, self.loaded.facts.task, threads, length, config.workload.batch)
         subject.progress = progress
+        subject.tokenizer = self.loaded.tokenizer
+        subject.original = pristine(self.loaded, targets.get(target.id).device, progress)
         start = time.perf_counter_ns()
         # Known to the holder before the passes apply, so that a pass that fails half-way is undone too.
         self._prepared = (shape, Prepared(self.loaded, subject, (), 0, fresh=True))
@@ -105,9 +145,28 @@ class Holder:
             self._undo(Progress())
             raise
         give_memory_back()  # what passes replaced; else it would look as if the run held it
-        prepared = Prepared(self.loaded, subject, reports, time.perf_counter_ns() - start, fresh=True)
+        prepared = Prepared(self.loaded, subject, reports, time.perf_counter_ns() - start, untouched, standard)
         self._prepared = (shape, prepared)
         return prepared
+
+    def _standard(self, shape: _Shape, progress: Progress) -> Standard | None:
+        """What quality is measured against; the model is pristine."""
+        loaded, material = self.loaded, shape.material
+        assert loaded is not None
+        if material is None:
+            return None
+        room = (shape.max_length, shape.batch)
+        key = (loaded.config, self._target, material, room)
+        part = Part()
+        if self._baseline is None or self._baseline[0] != key:
+            if self._baseline is not None:
+                self._baseline[1].close()
+                self._baseline = None
+            with part:
+                self._baseline = (key, baseline(loaded, material, room, targets.get(self._target).device, progress))
+            give_memory_back()
+        found = self._baseline[1] if self._baseline is not None else None
+        return Standard(found, part.why, layer_error.places(loaded.model), shape)
 
     def _weights_changed(self) -> bool:
         return self._prepared is not None and any(passes.get(choice.id).changes_weights for choice in self._prepared[0].passes)
@@ -123,7 +182,7 @@ class Holder:
         if changed:
             assert self.loaded is not None
             config = self.loaded.config
-            self.unload()
+            self._let_go()
             self.loaded = catalog.load(config, targets.get(self._target).device, progress)
 
     def _bytes_to_come_free(self) -> int:

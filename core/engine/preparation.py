@@ -6,6 +6,7 @@ from core.config import RunConfig, TargetConfig
 from core.engine.forms.base import form_of
 from core.engine.gate import Gate
 from core.engine.holder import Holder, Prepared
+from core.engine.material import Material, check_material, read_material
 from core.engine.recording import Recording, TakingTurns
 from core.engine.workload import check_memory
 from core.errors import Refusal
@@ -28,17 +29,28 @@ def prepare(config: RunConfig, holder: Holder, progress: Progress) -> Prepared:
     """The model of ``config``, which ``holder`` has loaded, with its passes applied.
 
     Raises:
-        Refusal: a pass cannot be used here, or the workload fits neither the context nor the memory.
+        Refusal: a pass cannot be used here, the workload fits neither the context nor the memory, or quality cannot be measured
+            on what was named for it.
     """
     assert holder.loaded is not None
+    material = _material(config, holder)
     target = targets.get(config.target.id)
     facts = target.probe()
     plan.refuse_impossible(config.passes, holder.loaded.facts, facts)
     length = form_of(holder.loaded, config.workload, target.device).length()
-    prepared = holder.prepare(config, facts, length, progress)
+    prepared = holder.prepare(config, facts, length, progress, material)
     if target.device == "cpu" and not config.model.force:
         check_memory(prepared.subject.model, config.workload.batch, length, prepared.subject.max_length)
     return prepared
+
+
+def _material(config: RunConfig, holder: Holder) -> Material | None:
+    """What quality is measured on; None where it is not asked for, or where no pass could cost any."""
+    if config.quality is None or not config.passes or holder.loaded is None:
+        return None
+    material = read_material(config.quality)
+    check_material(material, holder.loaded)
+    return material
 
 
 def recording(

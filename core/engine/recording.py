@@ -19,6 +19,7 @@ from core.engine.forms.base import Form, form_of
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
 from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
+from core.engine.quality import cost_of
 from core.engine.requests import Requests
 from core.engine.watch import Watch, sampled, watch
 from core.errors import Cancelled
@@ -26,7 +27,7 @@ from core.models.base import generates
 from core.models.stages import layers_of
 from core.passes import kernels, plan
 from core.passes.base import Subject
-from core.passes.compile_decode import compile_ns
+from core.passes.compiling import compile_ns
 from core.passes.weights import held_bytes
 from core.progress import Progress
 from core.session.environment import environment
@@ -39,6 +40,8 @@ from profilers.tripwire import Tripwire
 
 FEW_STEPS = 8
 """Requests of fewer tokens have no room inside for pauses, which then come between them."""
+
+MEASURING_QUALITY = "measuring quality"
 
 PROFILED_TOKENS = 4
 """Tokens of the request under the operator profiler: a prefill and three decodes tell what a hundred would."""
@@ -105,8 +108,10 @@ class Recording:
         self._steps = config.workload.new_tokens if generates(prepared.subject.task) else 1
         self._measured: list[float] = []  # E2E of each measured request, ns
         self._measured_ns = 0
-        self._names_wanted = False
+        self._look_wanted = False
+        self._looking_at = "naming operators and kernels"
         self._measured_peak_bytes: int | None = None
+        self._measured_device_bytes: int | None = None
         self.facts = RunFacts(
             model=prepared.loaded.facts,
             target=target_facts,
@@ -153,6 +158,11 @@ class Recording:
     def on_stage(self) -> bool:
         """Whether requests can be made at present."""
         return self._stage is not None
+
+    @property
+    def looking_at(self) -> tuple[str, float | None]:
+        """What is done after the measured requests, and how much of it is."""
+        return self._looking_at, self._progress.fraction if self._looking_at == MEASURING_QUALITY else None
 
     @property
     def compiling(self) -> bool:
@@ -225,8 +235,9 @@ class Recording:
                 with self._stage_lock:
                     self._stage = _Stage(prepared, moments, requests, tripwire, seen, form)
                 yield
-            if self._names_wanted:  # out of the frame: this is no moment
+            if self._look_wanted:  # out of the frame: these are no moments
                 self._name_kernels(subject, form)
+                self._measure_quality(prepared)
         except BaseException as failure:
             what_failed(failure, subject.model)  # while the model is at hand: the sentence stays on the error
             raise
@@ -237,7 +248,8 @@ class Recording:
             seen.close()
             known = {**self.facts.instruments, **seen.facts()}
             compiled_ns = (self.facts.compile_ns or 0) + moments.compiled_ns
-            self.facts = replace(self.facts, instruments=known, compile_ns=compiled_ns or None)
+            reports = plan.with_notes(self.facts.passes, subject.afterwards)
+            self.facts = replace(self.facts, instruments=known, compile_ns=compiled_ns or None, passes=reports)
             if subject.untickable and seen.clock is not None:
                 self._trouble("layers of decode", subject.untickable)
             for missing in seen.unavailable:
@@ -289,10 +301,11 @@ class Recording:
         """Name operators and kernels; after all measured requests, because the profiler's first use slows what follows."""
         stage = self._stage
         assert stage is not None
+        # the memory of the profiler and of measuring quality is not the run's
+        self._measured_peak_bytes, self._measured_device_bytes = self._peak_bytes(), self._target.peak_bytes()
         if stage.watch.kernels is not None:
-            self._measured_peak_bytes = self._peak_bytes()  # the profiler's own memory is not the model's
             self.request(Tag.PROFILED, None, PROFILED_TOKENS)
-        self._names_wanted = bool(self.config.passes)
+        self._look_wanted = bool(self.config.passes)
 
     def _name_kernels(self, subject: Subject, form: Form) -> None:
         inputs = form.inputs()
@@ -302,6 +315,18 @@ class Recording:
         with kernels.as_run(subject):
             ran = kernels.kernels_by_layer(subject, lambda: form.probe(subject, inputs))
         self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, ran, subject.changed_by))
+
+    def _measure_quality(self, prepared: Prepared) -> None:
+        """What the passes cost. Whatever goes wrong here, also a cancel, what was measured stands."""
+        if prepared.standard is None:
+            return
+        self._looking_at = MEASURING_QUALITY
+        self.rest(resting=True)
+        lossless = all(plan.get(choice.id).lossless for choice in self.config.passes)
+        quality, why = cost_of(prepared, self._target.device, self._progress, lossless=lossless)
+        self.facts = replace(self.facts, quality=quality)
+        if why is not None:
+            self._trouble("quality", why)
 
     def _plan(self) -> None:
         """How many moments there will be in all, as far as that is known."""
@@ -325,18 +350,26 @@ class Recording:
                 self._trouble(what, why)
         if "layer_clock" not in self.config.profilers:
             self._trouble("layers", "the layer clock was switched off for this run")
+        if self.config.quality is not None and self.config.passes:
+            self._say_about_quality()
         self.facts = replace(
             self.facts,
             status=status,
             error=error,
             rss_peak_bytes=peak,
-            device_peak_bytes=self._target.peak_bytes(),
+            device_peak_bytes=self._measured_device_bytes or self._target.peak_bytes(),
             paused_ns=int(trace.moments["paused_ns"].sum()),
             cold_start_ns=self._cold_start_ns(),
             instruments=known,
             phase_peak_bytes=peaks,
             competitors=tuple(known.get("noise", {}).get("competitors", ())),
         )
+
+    def _say_about_quality(self) -> None:
+        if not self._fresh:
+            self._trouble("cold start", "the model had been used before, as the quality cost needs it; switch quality off")
+        if self.facts.quality is None and all(item.what != "quality" for item in self.facts.unavailable):
+            self._trouble("quality", "the run ended before it was measured")
 
     def _peak_bytes(self) -> int | None:
         """Peak resident memory so far: the kernel's own mark, or the largest sample."""
@@ -356,9 +389,10 @@ class Recording:
     def _cold_start_ns(self) -> int | None:
         """Load, apply and first token of a model that nothing had run on; None where it had been used before."""
         moments = self.recorder.moments.view()
-        if not self._fresh or not len(moments["latency_ns"]) or moments["latency_ns"][0] < 0:
+        first = moments["latency_ns"][(moments["request"] == 0) & (moments["latency_ns"] >= 0)]
+        if not self._fresh or not len(first):
             return None
-        return (self.facts.load_ns or 0) + (self.facts.apply_ns or 0) + int(moments["latency_ns"][0])
+        return (self.facts.load_ns or 0) + (self.facts.apply_ns or 0) + int(first[0])
 
 
 def _merged(probes: Mapping[str, Any], readings: Mapping[str, Any]) -> dict[str, Any]:

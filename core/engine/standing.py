@@ -22,7 +22,7 @@ def run_status(state: str, recording: Recording) -> Status:
     if warming:
         text = f"warm-up {requests}" + (f" of {workload.warmup}" if workload.warmup is not None else "")
     elif recording.facts.stopped is not None:
-        return Status(state, "naming operators and kernels")
+        return Status(state, *recording.looking_at)
     else:
         text = f"repeat {measured + 1}" + (f" of {workload.repeats}" if workload.repeats is not None else "")
     done, planned = recorder.moments.count, recording.facts.planned_moments

@@ -8,26 +8,40 @@ import psutil
 
 from core.config import WorkloadConfig
 from core.errors import Refusal
-from core.models.base import ModelFacts, generates
+from core.models.base import TASKS, ModelFacts, generates
 from core.units import size
 
 # Memory that must stay free for everything else; an overcommitting kernel kills the process instead of refusing memory.
 RESERVE_BYTES = 512 << 20
 
 
+# Tokens that tell a decoder that listens what to do (begin, language, task, no times), before the first one it writes.
+SPEECH_PROMPT = 4
+
+
 def text_config(model: Any) -> Any:
-    """The config that speaks of the language part of a transformers model."""
-    config = model.config
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
+    """The config that speaks of the language part of a transformers model; None for a module without a config."""
+    config = getattr(model, "config", None)
+    return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
 
 
-def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int) -> int:
-    """Longest sequence of a request, in tokens; ``Refusal`` where the model's context is shorter."""
+def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int, *, in_windows: bool = False) -> int:
+    """Longest sequence of a request, in positions; ``Refusal`` where the model's context is shorter.
+
+    An encoder-decoder has a sequence on either side, and the longer one counts; one that listens writes its own only.
+    """
+    modality = TASKS[facts.task].modality if facts.task in TASKS else "text"
+    if modality in ("image", "tensors") or facts.task == "speech-ctc":
+        return input_tokens
     new_tokens = workload.new_tokens if generates(facts.task) else 0
     length = input_tokens + new_tokens
+    asked = f"{input_tokens} prompt and {new_tokens} new tokens" if new_tokens else f"{input_tokens} tokens"
+    if facts.task == "speech":
+        length, asked = new_tokens + SPEECH_PROMPT, f"{new_tokens} new tokens and {SPEECH_PROMPT} before them"
+    elif facts.task == "seq2seq":
+        length = max(input_tokens, new_tokens + 1)
     limit = facts.context_length
-    if limit is not None and length > limit:
-        asked = f"{input_tokens} prompt and {new_tokens} new tokens" if new_tokens else f"{input_tokens} tokens"
+    if limit is not None and length > limit and not in_windows:
         raise Refusal(
             f"{facts.name} has room for {limit} tokens, but {asked} were asked for; shorten the prompt or ask for less."
         )
@@ -39,30 +53,38 @@ def request_bytes(model: Any, batch: int, input_tokens: int, length: int) -> int
 
     KV cache: 2 · layers · KV heads · head size · batch · length. Activations of the prefill: the residual stream, and the MLP's
     two inner tensors, each batch · tokens wide. Logits: batch · vocabulary in float32, twice (sampling copies them).
+    What a config does not say, or says layer by layer, counts nothing: a least amount stays one.
     """
     config = text_config(model)
     item = next((parameter.element_size() for parameter in model.parameters()), 4)
-    hidden = int(getattr(config, "hidden_size", 0))
-    heads = int(getattr(config, "num_attention_heads", 1) or 1)
-    kv_heads = int(getattr(config, "num_key_value_heads", heads) or heads)
-    head_size = int(getattr(config, "head_dim", 0) or hidden // heads)
-    inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
-    layers = int(getattr(config, "num_hidden_layers", 0))
-    cache = 2 * layers * kv_heads * head_size * batch * length * item
+    hidden = _number(config, "hidden_size")
+    heads = _number(config, "num_attention_heads") or 1
+    kv_heads = _number(config, "num_key_value_heads") or heads
+    head_size = _number(config, "head_dim") or hidden // heads
+    inner = _number(config, "intermediate_size") or 4 * hidden
+    layers = _number(config, "num_hidden_layers")
+    generates_text = bool(getattr(model, "can_generate", lambda: False)())
+    cache = 2 * layers * kv_heads * head_size * batch * length * item if generates_text else 0
     activations = batch * input_tokens * (4 * hidden + 2 * inner) * item
-    logits = 2 * batch * int(getattr(config, "vocab_size", 0)) * 4
+    logits = 2 * batch * _number(config, "vocab_size") * 4 if generates_text else 0
     return cache + activations + logits
+
+
+def _number(config: Any, name: str) -> int:
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) else 0
 
 
 def check_memory(model: Any, batch: int, input_tokens: int, length: int) -> None:
     """``Refusal`` where a request cannot fit into the memory that is free now (CPU targets)."""
-    needed = request_bytes(model, batch, input_tokens, length)
+    refuse_size(request_bytes(model, batch, input_tokens, length), f"A batch of {batch} × {length} tokens")
+
+
+def refuse_size(needed_bytes: int, what: str) -> None:
+    """``Refusal`` where ``what`` needs more memory than is free now: before it is made, for then it may be too late."""
     free = psutil.virtual_memory().available
-    if needed > free - RESERVE_BYTES:
-        raise Refusal(
-            f"A batch of {batch} × {length} tokens needs about {size(needed)}, but {size(free)} is free; "
-            "make the batch, the prompt or the number of new tokens smaller."
-        )
+    if needed_bytes > free - RESERVE_BYTES:
+        raise Refusal(f"{what} needs about {size(needed_bytes)}, but {size(free)} is free; ask for less at once.")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Exports a run's tables as CSV files: moments, layers, requests, operators, counter samples and what each chart shows."""
+"""Exports a run's tables as CSV files: moments, layers, requests, operators, counters, quality and what each chart shows."""
 
 from __future__ import annotations
 
@@ -45,6 +45,22 @@ def counters_table(run: Run) -> Table:
     }
 
 
+def quality_table(run: Run) -> Table:
+    """One row per figure of the quality cost, then one per layer with its signal-to-noise ratio; no rows: not measured.
+
+    An empty cell is a layer whose output is equal bit for bit, or a figure that has no standard error.
+    """
+    quality = run.facts.quality
+    figures = dict(quality.figures) if quality is not None else {}
+    layers = dict(quality.layer_sqnr_db) if quality is not None else {}
+    return {
+        "figure": [*figures, *("layer_sqnr_db" for _ in layers)],
+        "layer": [*("" for _ in figures), *layers],
+        "value": [*(figure.value for figure in figures.values()), *layers.values()],
+        "standard_error": [*(figure.error for figure in figures.values()), *(None for _ in layers)],
+    }
+
+
 TABLES: Mapping[str, Callable[[Run], Table]] = {
     "moments": moments_table,
     "requests": requests_table,
@@ -53,6 +69,7 @@ TABLES: Mapping[str, Callable[[Run], Table]] = {
     "memory": lambda run: memory(run).table(),
     "counters": counters_table,
     "operators": operator_columns,
+    "quality": quality_table,
 }
 
 

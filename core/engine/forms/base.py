@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from core.config import WorkloadConfig
 from core.engine.moments import Frame, Moments
@@ -24,9 +24,21 @@ class Inputs:
     of anything (a workload given as a number of tokens).
     """
 
-    tensors: dict[str, torch.Tensor]
+    tensors: dict[str, Any]
     length: int
     tokenize_ns: int | None
+
+
+class Maker(Protocol):
+    """Makes the inputs of a form's requests: of text, of an image or of sound, or made up."""
+
+    def length(self) -> int:
+        """As ``Form.length``."""
+        ...
+
+    def inputs(self) -> Inputs:
+        """As ``Form.inputs``."""
+        ...
 
 
 class Form(Protocol):

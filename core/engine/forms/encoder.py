@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs, form_kinds
+from core.engine.forms.labels import likeliest, probabilities
+from core.engine.forms.once import Once
 from core.engine.forms.prompt import Prompt
-from core.engine.moments import Frame, Moments
+from core.engine.forms.windows import call_in_windows
 from core.models.base import LoadedModel
 from core.passes.base import Subject
-from profilers.trace import Output
 
 if TYPE_CHECKING:
     import torch
@@ -23,38 +24,17 @@ class TextEncoder:
     id = "encoder"
     tasks: ClassVar[tuple[str, ...]] = ("embedding", "classification")
 
-    def make(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> Encoding:
-        return Encoding(loaded, workload, device)
+    def make(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> Once:
+        config = getattr(loaded.model, "config", None)
+        classifies = loaded.facts.task == "classification"
 
+        def read(output: Any, inputs: Inputs) -> torch.Tensor:
+            return read_output(output, inputs, config)
 
-class Encoding:
-    """Asks an encoder for the mean-pooled embedding, or a classifier for its probabilities."""
+        def tell(values: torch.Tensor, inputs: Inputs) -> str | None:
+            return likeliest(values, config) if classifies else None
 
-    def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
-        self._prompt = Prompt(loaded, workload, device)
-
-    def length(self) -> int:
-        return self._prompt.length()
-
-    def inputs(self) -> Inputs:
-        return self._prompt.inputs()
-
-    def frames(self, subject: Subject) -> tuple[Frame, ...]:
-        return ()
-
-    def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
-        result = encode(subject, inputs)
-        moments.token_visible()
-        return result
-
-    def probe(self, subject: Subject, inputs: Inputs) -> None:
-        encode(subject, inputs)
-
-    def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
-        return Output(row, (), None, "forward", tuple(float(value) for value in result[0].float().tolist()))
-
-    def text(self, sequences: torch.Tensor) -> str | None:
-        return None
+        return Once(Prompt(loaded, workload, device), read, tell)
 
 
 def encode(subject: Subject, inputs: Inputs) -> torch.Tensor:
@@ -62,12 +42,19 @@ def encode(subject: Subject, inputs: Inputs) -> torch.Tensor:
     import torch
 
     with torch.no_grad():
-        output = subject.model(**inputs.tensors)
-        logits = getattr(output, "logits", None)
-        if logits is not None:
-            probabilities: torch.Tensor = logits.softmax(-1)
-            return probabilities
-        hidden = output.last_hidden_state
-        mask = inputs.tensors["attention_mask"][..., None].to(hidden.dtype)
-        pooled: torch.Tensor = (hidden * mask).sum(1) / mask.sum(1)
-        return pooled
+        return read_output(call_in_windows(subject, inputs.tensors), inputs, getattr(subject.model, "config", None))
+
+
+def read_output(output: Any, inputs: Inputs, config: Any = None) -> torch.Tensor:
+    """Of the output of an encoder: see ``encode``."""
+    logits = getattr(output, "logits", None)
+    if logits is not None:
+        return probabilities(logits, config)
+    hidden = output.last_hidden_state
+    mask = inputs.tensors.get("attention_mask")
+    if mask is None:  # some tokenizers give none: nothing is padded
+        unweighted: torch.Tensor = hidden.mean(1)
+        return unweighted
+    weights = mask[..., None].to(hidden.dtype)
+    pooled: torch.Tensor = (hidden * weights).sum(1) / weights.sum(1)
+    return pooled

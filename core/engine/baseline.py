@@ -1,0 +1,250 @@
+"""Baseline: what a model says before any pass changes it, kept until a run's quality is measured against it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from core.engine import answers, forced, layer_error
+from core.engine.failure import what_failed
+from core.engine.material import Labelled, Material, class_of, first_token, name_of, token_ids
+from core.engine.workload import check_memory, is_out_of_memory, text_config
+from core.errors import Refusal
+from core.models.base import LoadedModel, ModelFacts
+from core.progress import Progress
+from core.session.run import Quality
+
+if TYPE_CHECKING:
+    import torch
+
+MEASURING = "Measuring the unoptimized model"
+
+FEW = 4
+"""Tokens of the first look at layers, which tells how many there is room for."""
+
+
+@dataclass(eq=False)
+class Baseline:
+    """What the unoptimized model said. The tensors are in a temporary file, so that a run's memory is not theirs.
+
+    ``length`` and ``batch`` are those of the workload, for which the decoding path was laid out. ``results`` are quality costs
+    already measured against it, by whatever tells the passes apart.
+    """
+
+    described: str
+    text: str
+    task: str
+    exact: bool  # in float32, where two ways to the same sum differ by rounding of 1e-7
+    length: int
+    batch: int
+    took_ns: int = 0
+    examples: list[answers.Example] = field(default_factory=list)
+    windows: forced.Windows | None = None
+    tokens: list[list[int]] = field(default_factory=list)  # greedy ones
+    margins: list[list[float]] = field(default_factory=list)  # by which log-probability each was the best
+    labelled: list[tuple[Labelled, int]] = field(default_factory=list)
+    hits: list[bool] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    results: list[tuple[object, Quality]] = field(default_factory=list)
+    layer_positions: int = 0  # tokens of the window on which layers are compared
+    _file: Path | None = None
+
+    def result(self, passes: object) -> Quality | None:
+        """What was measured of the same passes already."""
+        return next((quality for known, quality in self.results if known == passes), None)
+
+    def keep(self, tensors: Mapping[str, Any]) -> None:
+        """Write the tensors to the file."""
+        import torch
+
+        handle, name = tempfile.mkstemp(prefix="tickscope-", suffix=".baseline")
+        self._file = Path(name)
+        weakref.finalize(self, self._file.unlink, missing_ok=True)  # also where the program ends without closing it
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(tensors), file)
+
+    def read(self) -> dict[str, Any]:
+        """The tensors that were kept."""
+        import torch
+
+        assert self._file is not None
+        tensors: dict[str, Any] = torch.load(self._file, weights_only=True)
+        return tensors
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._file = None
+
+
+class Part:
+    """A part of the measurement that may fail by itself: ``why`` then says how, and what comes after it goes on.
+
+    Whatever a model's or another engine's code raises is meant, which no list of errors could name. A cancel goes through, and
+    so does running out of memory, but for the outermost part, which measures the whole.
+    """
+
+    def __init__(self, title: str = "", notes: list[str] | None = None) -> None:
+        self._title = title
+        self._notes = notes
+        self.why: str | None = None
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        no_memory = is_out_of_memory(error)
+        if no_memory and self._notes is not None:
+            return False
+        plain = isinstance(error, (Refusal, ValueError)) or type(error) is RuntimeError
+        why = (str(error).strip().splitlines() or [""])[0].rstrip(".") if plain else what_failed(error)
+        self.why = "memory ran out while it was measured" if no_memory else why
+        if self._notes is not None:
+            self._notes.append(f"Not measured: {self._title} ({self.why}).")
+        return True
+
+
+# -- collecting it --------------------------------------------------------------------------------------------------------
+
+
+def baseline(loaded: LoadedModel, material: Material, room: tuple[int, int], device: str, progress: Progress) -> Baseline:
+    """What the model says before any pass, on the text and the labelled examples.
+
+    Args:
+        loaded: the model, to which nothing was done.
+        material: what it is measured on.
+        room: longest sequence and batch of the workload, which prepared caches and compiled steps are made for.
+        device: where the model is.
+        progress: told how far it is; may cancel between two layers.
+
+    Raises:
+        Refusal: there is no memory for it.
+    """
+    start = time.perf_counter_ns()
+    facts = loaded.facts
+    found = Baseline(described(facts), name_of(loaded, material), facts.task, facts.dtype == "float32", *room)
+    try:
+        with forced.interruptible(loaded.model, progress.check):
+            tensors = (
+                _language(loaded, material, found, progress) if _continues(loaded) else _other(loaded, material, found, device)
+            )
+            progress.report(MEASURING, 0.8)
+            if material.labelled:
+                found.labelled = [(one, class_of(one, loaded)) for one in material.labelled]
+                found.hits = answers.hits(loaded.model, loaded, found.labelled, device, progress)
+                if material.labels_left:
+                    found.notes.append(f"Of {material.labels_name} the first {len(found.labelled)} examples were used.")
+            with Part("the layers' error", found.notes):
+                tensors["layers"] = _layers(loaded.model, found)
+        found.keep(tensors)
+    except BaseException:
+        found.close()
+        raise
+    found.took_ns = time.perf_counter_ns() - start
+    return found
+
+
+def described(facts: ModelFacts) -> str:
+    """What "unoptimized" is: a file with 4-bit weights is no float32 original, whatever it is loaded as."""
+    stored = facts.stored_as
+    if stored.startswith("random"):
+        return f"{facts.dtype}, {stored}"
+    return f"{facts.dtype} as loaded from {stored}" if stored and stored != facts.dtype else facts.dtype
+
+
+def _continues(loaded: LoadedModel) -> bool:
+    return loaded.facts.task == "text-generation"
+
+
+def _language(loaded: LoadedModel, material: Material, found: Baseline, progress: Progress) -> dict[str, Any]:
+    import torch
+
+    model = loaded.model
+    vocabulary = int(getattr(text_config(model), "vocab_size", 0)) or 1000
+    room = forced.room_of(model, loaded.facts.context_length, found.length, found.batch)
+    laid = forced.windows(token_ids(loaded, material), first_token(loaded), material.tokens, room, vocabulary)
+    found.windows = laid
+    check_memory(model, 1, laid.bulk.shape[1], laid.bulk.shape[1])
+    bulk = []
+    for number, row in enumerate(laid.bulk):
+        progress.report(MEASURING, 0.4 * number / len(laid.bulk))
+        bulk.append(forced.kept(forced.bulk_logits(model, row, laid.scored), laid.targets.numel()))
+    tensors: dict[str, Any] = {"bulk": torch.stack(bulk)}
+    if laid.decode is not None:
+        progress.report(MEASURING, 0.4)
+        tensors["decode"] = torch.cat(list(_decoded_before(model, laid, found.exact)))
+        progress.report(MEASURING, 0.6)
+        _continue_freely(model, laid, found)
+    return tensors
+
+
+def _decoded_before(model: Any, laid: forced.Windows, exact: bool) -> Iterator[torch.Tensor]:
+    """Logits [rows, positions, vocabulary] along the windows of the decoding path.
+
+    In float32 a text read in one go gives the same to some 1e-6, in a tenth of the time. In fewer bits the rounding of the two
+    ways differs by more than some passes do, so there the unoptimized model decodes too.
+    """
+    assert laid.decode is not None
+    for batch in laid.decode.split(laid.batch):
+        if exact:
+            for row in batch:
+                logits = forced.bulk_logits(model, row[:-1], laid.new_tokens - 1)
+                yield forced.kept(logits, laid.decode.numel())[None]
+        else:
+            yield forced.kept(forced.decoded_logits(model, batch, laid.prompt, {}), laid.decode.numel())
+
+
+def _continue_freely(model: Any, laid: forced.Windows, found: Baseline) -> None:
+    """The greedy tokens of the unoptimized model, and how clear each choice was."""
+    import torch
+
+    prompts = laid.greedy
+    assert prompts is not None
+    found.tokens = forced.greedy(model, prompts, min(forced.GREEDY, laid.new_tokens), {})
+    whole = torch.cat([prompts, torch.tensor(found.tokens)], dim=1)
+    for row in whole:
+        logits = forced.bulk_logits(model, row[:-1], len(found.tokens[0]))
+        best = logits.float().topk(2, dim=-1).values
+        found.margins.append((best[:, 0] - best[:, 1]).tolist())
+
+
+def _other(loaded: LoadedModel, material: Material, found: Baseline, device: str) -> dict[str, Any]:
+    model, task = loaded.model, loaded.facts.task
+    for example in answers.examples(loaded, material, device):
+        tokens = answers.written(model, example, {}) if answers.is_encoder_decoder(model) else None
+        found.examples.append(replace(example, written=tokens))
+    said = [answers.answer(model, example, task) for example in found.examples]
+    return {
+        "kinds": [one.kind for one in said],
+        "values": [one.values for one in said],
+        "targets": [one.targets for one in said],
+    }
+
+
+def _layers(model: torch.nn.Module, found: Baseline) -> dict[str, torch.Tensor]:
+    """Outputs of all layers for the first window or example, of as many positions as there is room for."""
+    found.layer_positions = FEW
+    few = layer_error.outputs(model, call_of(model, found))
+    held = sum(tensor.nbytes for tensor in few.values())
+    if found.windows is None:
+        return few if held <= layer_error.MOST_BYTES else {}
+    found.layer_positions = max(FEW, min(layer_error.POSITIONS, layer_error.MOST_BYTES * FEW // max(1, held)))
+    return layer_error.outputs(model, call_of(model, found))
+
+
+def call_of(model: Any, found: Baseline) -> Callable[[], object]:
+    """One call of the model for layer errors: on a part of the first window, or on the first example."""
+    windows = found.windows
+    if windows is not None:
+        return lambda: forced.bulk_logits(model, windows.bulk[0][: found.layer_positions], 1)
+    return lambda: answers.answer(model, found.examples[0], found.task)

@@ -1,0 +1,132 @@
+"""Ceilings: what this machine can read, multiply and call at most, measured with torch alone in under a second and a half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter_ns
+from typing import Any
+
+from core.analysis.roofline import Ceilings
+
+MIB = 1 << 20
+READ_BYTES = (MIB // 2, 2 * MIB, 8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * MIB)
+"""From what fits a core's own cache to what fits no shared one (on most machines): 2 to 10 ms for the largest."""
+READ_NS = 30_000_000  # for each size
+SIDES = (256, 512, 1024)
+PRODUCT_NS = 30_000_000  # the largest square product that is expected to take less
+MOST_CALLS = 20
+CALLS = 40
+
+
+def ceilings() -> Ceilings:
+    """Those of this process with the threads that torch has now; measured once for each number of threads."""
+    import torch
+
+    return _measured(torch.get_num_threads())
+
+
+@lru_cache(maxsize=8)
+def _measured(threads: int) -> Ceilings:
+    import torch
+
+    with torch.no_grad():
+        return Ceilings(threads, _reads(), _products(), _operator_ns())
+
+
+def _reads() -> tuple[tuple[int, float], ...]:
+    """Bytes per second by size: a sum, which reads all and writes nothing."""
+    import torch
+
+    buffer = torch.ones(READ_BYTES[-1] // 4)  # ones: untouched zero pages would all be one page
+    found = []
+    for size in READ_BYTES:
+        part = buffer[: size // 4]
+        found.append((size, 1e9 * size / _best_ns(lambda part=part: part.sum(), READ_NS)))  # type: ignore[misc]
+    return tuple(found)
+
+
+def _products() -> dict[str, float]:
+    """Operations per second of square products as linear layers call them, by type; types without a product are left out."""
+    found: dict[str, float] = {}
+    for name in ("float32", "bfloat16", "float16", "int8"):
+        least = 0.0
+        for side in SIDES:
+            if least and least * (side / 256) ** 3 > PRODUCT_NS:
+                break
+            call = _product(name, side)
+            try:
+                call()  # the first makes what later ones use again
+            except (RuntimeError, NotImplementedError):
+                break  # this torch or processor has no such product
+            taken = _best_ns(call, PRODUCT_NS // 2)
+            least = least or taken
+            found[name] = max(found.get(name, 0.0), 2e9 * side**3 / taken)
+    return found
+
+
+def _product(name: str, side: int) -> Callable[[], Any]:
+    import torch
+
+    if name == "int8":
+        inside = torch.ones(side, side, dtype=torch.uint8)
+        weight = torch.ones(side, side, dtype=torch.int8).t()
+        return lambda: torch._int_mm(inside, weight)
+    one = torch.ones(side, side, dtype=getattr(torch, name))
+    return lambda: torch.nn.functional.linear(one, one)
+
+
+def _operator_ns() -> float:
+    """From one small operator to the next in a module such as models are made of: norm, halves turned, gate, residual."""
+    import torch
+
+    class Small(torch.nn.Module):
+        """Sixteen operators, as ``operators_of`` counts them."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+            heads = normed.view(1, 1, 4, 16).transpose(1, 2)
+            turned = torch.cat((-heads[..., 8:], heads[..., :8]), -1)
+            mixed = heads * turned + turned
+            return torch.nn.functional.silu(mixed).transpose(1, 2).reshape(1, 1, 64) + x
+
+    small, x = Small(), torch.ones(1, 1, 64)
+    count = operators_of(lambda: small(x))
+
+    def several() -> None:
+        for _ in range(CALLS):
+            small(x)
+
+    return _best_ns(several, PRODUCT_NS) / (CALLS * count)
+
+
+def operators_of(call: Callable[[], object]) -> int:
+    """How many of torch's operators one call runs, views included."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counter(TorchDispatchMode):
+        """Counts and passes on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Counter() as counter:
+        call()
+    return counter.count
+
+
+def _best_ns(call: Callable[[], object], budget_ns: int) -> float:
+    """The shortest of the calls that fit the budget: what disturbs a call only ever makes it longer."""
+    best, spent, calls = float("inf"), 0, 0
+    while spent < budget_ns and calls < MOST_CALLS:
+        start = perf_counter_ns()
+        call()
+        taken = perf_counter_ns() - start
+        best, spent, calls = min(best, taken), spent + taken, calls + 1
+    return best

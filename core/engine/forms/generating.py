@@ -1,0 +1,112 @@
+"""Models that give token after token from inputs of their own: translators, and those that look or listen first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from core.engine.forms.base import Inputs, Maker
+from core.engine.moments import Frame, Moments
+from core.passes.base import Subject
+from profilers.trace import Output
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Generating:
+    """Asks by the model's own ``generate``, greedy and of fixed length.
+
+    Args:
+        maker: makes the inputs.
+        tokenizer: reads what comes out; None: it is not read.
+        arguments: of ``generate``, beside the inputs.
+        start: where in the sequences the new tokens begin; None: with the first one that becomes visible.
+        encodes: the model has an encoder, whose forward is a moment of its own.
+    """
+
+    def __init__(
+        self, maker: Maker, tokenizer: Any | None, arguments: Mapping[str, Any], *, start: int | None, encodes: bool
+    ) -> None:
+        self.arguments = dict(arguments)
+        self._maker = maker
+        self._tokenizer = tokenizer
+        self._given_start = start
+        self._start = start or 0
+        self._encodes = encodes
+
+    def length(self) -> int:
+        return self._maker.length()
+
+    def inputs(self) -> Inputs:
+        return self._maker.inputs()
+
+    def frames(self, subject: Subject) -> tuple[Frame, ...]:
+        encoder = subject.model.get_encoder() if self._encodes else None
+        return () if encoder is None or encoder is subject.model else (Frame(encoder, "encode"),)
+
+    def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
+        def visible(sequences: torch.Tensor) -> None:
+            if not shown and self._given_start is None:
+                self._start = sequences.shape[1] - 1
+            shown[:] = [sequences]
+            moments.token_visible(sequences)
+
+        shown: list[torch.Tensor] = []
+        result = self._generate(subject, inputs, new_tokens, visible)
+        # Whisper's generate gives its result without the tokens that say what to do; what was seen has them like all others.
+        return shown[0] if shown else result
+
+    def probe(self, subject: Subject, inputs: Inputs) -> None:
+        self._generate(subject, inputs, 2, lambda sequences: None)
+
+    def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
+        ids = tuple(result[0, self._start :].tolist())
+        return Output(row, ids, self.text(result), "length" if finished else "cancelled")
+
+    def text(self, sequences: torch.Tensor) -> str | None:
+        if self._tokenizer is None:
+            return None
+        return str(self._tokenizer.decode(sequences[0, self._start :].tolist(), skip_special_tokens=True))
+
+    def _generate(self, subject: Subject, inputs: Inputs, new_tokens: int, visible: Any) -> torch.Tensor:
+        from transformers import StoppingCriteriaList
+
+        with _silence():
+            result: torch.Tensor = subject.model.generate(
+                **inputs.tensors,
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                do_sample=False,
+                num_beams=1,
+                stopping_criteria=StoppingCriteriaList([_watching(visible)]),
+                **{**self.arguments, **subject.generation},
+            )
+        return result
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Whisper's generate warns in every request of settings that it makes itself."""
+    from transformers.utils import logging as library_logging
+
+    verbosity = library_logging.get_verbosity()
+    library_logging.set_verbosity(library_logging.ERROR)
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(verbosity)
+
+
+def _watching(visible: Any) -> Any:
+    """A stopping criterion that never stops and passes the sequences on at each step."""
+    import torch
+    from transformers import StoppingCriteria
+
+    class Watching(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_kwargs: Any) -> torch.Tensor:
+            visible(input_ids)
+            return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+    return Watching()

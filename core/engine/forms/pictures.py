@@ -1,0 +1,62 @@
+"""Images: a file, with every way in which reading it fails as a sentence, or a made-up one of the size that a model wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import Refusal
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_PIXELS = 100_000_000
+"""A larger file is refused before it is unpacked: 100 million pixels take 300 MB, and any model makes them small anyway."""
+
+USUAL_SIDE = 224
+
+
+def read_image(path: str) -> Any:
+    """The image in a file, as RGB; ``Refusal`` if there is none, or one that cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise Refusal(f"There is no image file {file}; check the path.")
+    if not file.is_file():
+        raise Refusal(f"{file} is not an image file; give a PNG or JPEG file.")
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise Refusal(f"{file.name} has {width} × {height} pixels, too many to unpack; make it smaller.")
+            return image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise Refusal(f"{file.name} is not an image that can be read; give a PNG or JPEG file.") from error
+    except Image.DecompressionBombError as error:
+        raise Refusal(f"{file.name} has too many pixels to unpack; make it smaller.") from error
+    except Refusal:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise for damaged files
+        raise Refusal(f"{file.name} is cut off or damaged ({error}); save or copy it again.") from error
+
+
+def sides(value: Any) -> int | None:
+    """One side of a size that configs write as a number, a pair, or a mapping; None where there is none."""
+    if isinstance(value, dict):
+        value = value.get("height") or value.get("shortest_edge")
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def side_of(config: Any, asked: int | None) -> int:
+    """Pixels a side of a made-up image: as asked, or what the model is made for."""
+    return asked or sides(getattr(config, "image_size", None)) or USUAL_SIDE
+
+
+def made_up(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Random numbers about as spread as a prepared image's or sound's: the same ones for the same seed."""
+    import torch
+
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
