@@ -247,8 +247,9 @@ class MainWindow(QMainWindow):
             run = self.program.live()
             self.switch_view(VIEWS.index("Live" if run is not None and len(run.trace.moments["kind"]) else "Layers"))
         if notice.kind in ENDS:
-            run = self.program.live()
-            self.sidebar.show_reports(run.facts.passes if run is not None else ())
+            run, trial = self.program.live(), self.program.trial
+            in_trial = trial is not None and notice.kind.startswith("trial")
+            self.sidebar.show_outcome(trial.runs if trial is not None and in_trial else [run] if run is not None else [])
         if notice.kind in (*STARTS, *ENDS, "session_changed", "imported"):
             self._show_store()
         self._make_room()

@@ -29,6 +29,7 @@ class StatusBar(QFrame):
         super().__init__(parent)
         self.setObjectName("statusBar")
         self.setFixedHeight(32)
+        self._held = 0  # pixels that the text has taken since this began
         self._process = psutil.Process()
         self._total_bytes = psutil.virtual_memory().total
         self.state = _label("statusState")
@@ -66,13 +67,15 @@ class StatusBar(QFrame):
     def show_status(self, status: Status, model_name: str = "") -> None:
         """``model_name`` is what stands there while nothing is going on."""
         busy = status.state not in ("idle", "ready")
-        self.state.setText(f"● {TITLES[status.state]}")
+        self.state.setText(f"● {TITLES.get(status.state, status.state.capitalize())}")
         kind = "busy" if busy else "quiet"
         if self.state.property("state") != kind:
             self.state.setProperty("state", kind)
             self.state.style().unpolish(self.state)
             self.state.style().polish(self.state)
-        self._set_text(status.text if busy else model_name or "no model is loaded")
+        if not busy:
+            self._held = 0
+        self._set_text(status.text if busy else model_name or "no model is loaded", hold=busy)
         self.progress.setVisible(busy)
         self.left.setVisible(busy)
         # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
@@ -87,10 +90,21 @@ class StatusBar(QFrame):
         """Read the process's memory (about 30 µs)."""
         self.memory.setText(f"{units.size(self._process.memory_info().rss)} of {units.size(self._total_bytes)}")
 
-    def _set_text(self, text: str) -> None:
+    def _set_text(self, text: str, *, hold: bool) -> None:
+        """While something is going on the field only grows, so that the bar beside it keeps its place."""
         metrics = self.text.fontMetrics()
-        self.text.setText(metrics.elidedText(text, Qt.TextElideMode.ElideRight, MOST_PIXELS))
+        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, self._room())
+        self._held = max(self._held, metrics.horizontalAdvance(shown) + 2) if hold else 0
+        self.text.setMinimumWidth(min(max(60, self._held), self._room() + 2))
+        self.text.setText(shown)
         self.text.setToolTip(text)
+
+    def _room(self) -> int:
+        """How wide the text may be beside everything else in the bar."""
+        beside = (self.state, self.memory, self.cores, self.log)
+        fixed = self.progress.width() + self.left.minimumWidth() + 7 * 14 + 24
+        taken = fixed + sum(widget.sizeHint().width() for widget in beside)
+        return max(120, min(MOST_PIXELS, self.width() - taken))
 
 
 def _left(status: Status) -> str:

@@ -24,6 +24,7 @@ _DARK_SERIES = {
     "purple": "#c58af9",
     "pink": "#e86a8a",
     "grey": "#8f9bb0",
+    "sand": "#f5ee9e",
 }
 _LIGHT_SERIES = {
     "blue": "#1769d1",
@@ -32,7 +33,21 @@ _LIGHT_SERIES = {
     "purple": "#7c3fc4",
     "pink": "#b8325a",
     "grey": "#7a889c",
+    "sand": "#5b4300",
 }
+
+
+def _by_kind(series: dict[str, str]) -> dict[str, str]:
+    """The colour of each kind of ``profilers.trace.KINDS``; charts give them marks of their own, too."""
+    return {
+        "prefill": series["orange"],
+        "prefill_chunk": series["orange"],
+        "decode": series["blue"],
+        "verify": series["purple"],
+        "forward": series["blue"],
+        "encode": series["green"],
+        "draft": series["sand"],
+    }
 
 
 def _by_stage(series: dict[str, str]) -> dict[str, str]:
@@ -45,6 +60,7 @@ def _by_stage(series: dict[str, str]) -> dict[str, str]:
         "norm": series["purple"],
         "head": series["orange"],
         "sample": series["pink"],
+        "transfer": series["sand"],
         "other": series["grey"],
     }
 
@@ -71,6 +87,7 @@ class Palette:
     on_bad: str
     series: tuple[str, ...]  # for curves without a meaning of their own, in order
     stages: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     memory: dict[str, str] = field(default_factory=dict)  # other, framework, weights, kv_cache, activations
 
 
@@ -93,6 +110,7 @@ DARK = Palette(
     on_bad="#ffffff",
     series=tuple(_DARK_SERIES.values()),
     stages=_by_stage(_DARK_SERIES),
+    kinds=_by_kind(_DARK_SERIES),
     memory={"other": "#717b8d", "framework": "#57606f", "weights": "#4080c8", "kv_cache": "#359881", "activations": "#bb833a"},
 )
 LIGHT = Palette(
@@ -114,6 +132,7 @@ LIGHT = Palette(
     on_bad="#ffffff",
     series=tuple(_LIGHT_SERIES.values()),
     stages=_by_stage(_LIGHT_SERIES),
+    kinds=_by_kind(_LIGHT_SERIES),
     memory={"other": "#9ba6b5", "framework": "#7d899a", "weights": "#518fdd", "kv_cache": "#48a38e", "activations": "#ca9240"},
 )
 

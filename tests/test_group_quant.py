@@ -118,3 +118,23 @@ def test_a_compiler_that_fails_is_one_sentence(tmp_path: Path) -> None:
 def test_without_a_compiler_the_pass_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert native.available() == "needs a C++ compiler (no-such-compiler is not installed)"
+
+
+def test_an_owner_that_casts_to_the_weights_type_still_runs() -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(d_model=32, d_ff=64, d_kv=8, num_heads=4, num_layers=2, vocab_size=64, decoder_start_token_id=0)
+    model = T5ForConditionalGeneration(config).eval().requires_grad_(requires_grad=False)
+    exact = model(input_ids=IDS, decoder_input_ids=IDS).logits
+    plan.apply_all(subject(model, "seq2seq"), [PassConfig("group_quant")])
+    assert sqnr_db(exact, model(input_ids=IDS, decoder_input_ids=IDS).logits) > 25
+
+
+def test_the_kernel_refuses_what_it_cannot_read() -> None:
+    layer = group_quant.grouped_linear(torch.nn.Linear(32, 16), 8)
+    packed = (layer.packed, layer.scale, layer.shift)
+    with pytest.raises(RuntimeError, match="float32"):
+        torch.ops.tickscope.grouped_linear(torch.zeros(1, 32, dtype=torch.uint8), *packed, 16, 8)
+    with pytest.raises(RuntimeError, match="size"):
+        torch.ops.tickscope.grouped_linear(torch.zeros(1, 64), *packed, 16, 8)

@@ -139,11 +139,11 @@ def test_noise_tile_agrees_with_the_tags(qtbot, state, run):
 def test_tiles_fit_and_their_labels_are_never_cut(qtbot, state, counted, width, rows):
     view = show(shown(qtbot, LiveView(state), (width, 790)), counted)
     tiles = view.tiles.tiles
-    assert len(tiles) == 9
+    assert len(tiles) == 10
     qtbot.waitUntil(lambda: len({one.y() for one in tiles}) == rows, timeout=3000)
     for one in tiles:
-        assert one.label.sizeHint().width() <= one.width() - 17, one.objectName()
-        assert one.value.sizeHint().width() + one.unit.sizeHint().width() <= one.width() - 17, one.objectName()
+        assert one.label.sizeHint().width() <= one.width() - 13, one.objectName()
+        assert one.value.sizeHint().width() + one.unit.sizeHint().width() <= one.width() - 13, one.objectName()
         assert one.geometry().right() <= view.tiles.width()
 
 

@@ -10,7 +10,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QCheckBox, QComboBox, QSpinBox
 
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
 from core.models.base import Listing
 from core.passes import plan
@@ -18,6 +18,7 @@ from core.passes.base import PassReport, passes
 from core.targets.base import TargetFacts
 from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.options_form import OptionsForm
+from gui.setup.pass_rows import GROUP
 from gui.setup.sidebar import Choices, Sidebar
 from gui.setup.switch_list import ID, LINE, SwitchDelegate
 from gui.setup.target_picker import TargetPicker
@@ -127,9 +128,10 @@ def test_it_yields_what_is_set(sidebar):
         spin.setValue(value)
     assert sidebar.run_config() == RunConfig(
         ModelConfig("hub:org/name@v1", "bfloat16", trust_remote_code=True),
-        (PassConfig("layer_drop", {"layers": "auto"}),),
+        (PassConfig("layer_drop", sidebar.forms["layer_drop"].values()),),
         TargetConfig("cpu", 2),
         WorkloadConfig("Hello", 12, 9, 3, 4, 0),
+        quality=QualityConfig(),
     )
 
 
@@ -263,24 +265,28 @@ def test_browsing_fills_the_path(sidebar):
 
 
 def test_a_conflicting_pass_is_greyed_and_says_why(sidebar):
-    sidebar.passes.item_of("bfloat16").setCheckState(Qt.CheckState.Checked)
+    sidebar.passes.item_of("int8_weight_only").setCheckState(Qt.CheckState.Checked)
+    clause = f"conflicts with {passes.get('int8_weight_only').title}"
     refused = sidebar.passes.item_of("int8_dynamic")
     assert not refused.flags() & Qt.ItemFlag.ItemIsEnabled
-    assert "conflicts with bfloat16" in refused.toolTip()
-    assert "conflicts with bfloat16" in refused.data(Qt.ItemDataRole.AccessibleDescriptionRole)
-    assert "conflicts with bfloat16" in refused.data(LINE)
+    assert clause in refused.toolTip()
+    assert clause in refused.data(Qt.ItemDataRole.AccessibleDescriptionRole)
+    assert clause in refused.data(LINE)
     refused.setCheckState(Qt.CheckState.Checked)
-    assert sidebar.passes.chosen() == ("bfloat16",)
-    sidebar.passes.item_of("bfloat16").setCheckState(Qt.CheckState.Unchecked)
+    assert sidebar.passes.chosen() == ("int8_weight_only",)
+    sidebar.passes.item_of("int8_weight_only").setCheckState(Qt.CheckState.Unchecked)
     assert refused.flags() & Qt.ItemFlag.ItemIsEnabled
     assert refused.data(LINE) == passes.get("int8_dynamic").summary
 
 
 def test_passes_stand_in_phase_order_whatever_the_clicks(sidebar):
-    rows = [sidebar.passes.item(row).data(ID) for row in range(sidebar.passes.count())]
-    assert set(rows) == {one.id for one in passes}
+    items = [sidebar.passes.item(row) for row in range(sidebar.passes.count())]
+    rows = [item.data(ID) for item in items if item.data(ID)]
+    assert sorted(rows) == sorted(one.id for one in passes)
     phases = [passes.get(pass_id).phase for pass_id in rows]
     assert phases == sorted(phases)
+    headings = [item.text() for item in items if item.data(GROUP)]
+    assert headings == list(dict.fromkeys(phase.title for phase in phases))
 
 
 def test_the_switch_is_flipped_by_mouse_and_keyboard(sidebar):

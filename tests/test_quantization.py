@@ -365,7 +365,7 @@ def test_int4_head_is_int8_unless_told_otherwise() -> None:
     assert "14 layers → int4 (groups of 32), the head → int8" in report.summary
     model = llama()
     apply(model, "int4_weight_only", head="int4")
-    assert model.lm_head.weight.dtype == torch.uint8
+    assert model.lm_head.packed.dtype == torch.uint8
 
 
 def test_int4_takes_the_largest_group_that_fits() -> None:

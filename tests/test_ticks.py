@@ -7,6 +7,7 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from core.config import PassConfig
 from core.models.stages import layers_of
-from core.passes import compile_decode, plan
+from core.passes import compiling, plan
 from core.passes.base import Subject
 from core.passes.kernels import as_run
 from profilers import tick_op
@@ -54,7 +55,9 @@ def tokens(model: torch.nn.Module, ids: torch.Tensor = IDS, count: int = 6, **ar
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured graphs run as they are: everything but inductor's own seconds."""
+    monkeypatch.setattr("torch._inductor.standalone_compile", lambda graph, _inputs, dynamic_shapes: graph.forward)
     monkeypatch.setattr("torch._inductor.compile", lambda graph, _inputs, options=None: graph.forward)
+    monkeypatch.setattr("core.passes.graphs.StepGraph._keep", lambda *_: None)
 
 
 class Alternating:
@@ -131,20 +134,21 @@ LLAMA_PIECES = ("model.embed_tokens", "model.rotary_emb", "model.layers.0", "mod
 # -- both graphs, by inductor ---------------------------------------------------------------------------------------------
 
 
-def test_ticks_are_in_the_traced_graph_and_not_in_the_clean_one() -> None:
+def test_ticks_are_in_the_traced_graph_and_not_in_the_clean_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path))  # no graph is on disk yet
     model = llama()
     expected = tokens(model)
     subject = compiled(model)
-    events, before_ns = len(compile_decode._frames()), compile_decode.compile_ns() or 0
+    events, before_ns = len(compiling._frames()), compiling.compile_ns() or 0
     turns = Alternating(subject)
     assert turns.tokens() == expected
-    assert len(compile_decode._frames()) == events + 2  # one graph each, no breaks (those are errors)
-    spent_ns = compile_decode.compile_ns()
+    assert len(compiling._frames()) == events + 2  # one graph each, no breaks (those are errors)
+    spent_ns = compiling.compile_ns()
     assert spent_ns is not None
     assert spent_ns - before_ns > 1e8
     for _ in range(3):
         assert turns.tokens() == expected
-    assert (len(compile_decode._frames()), compile_decode.compile_ns()) == (events + 2, spent_ns)
+    assert (len(compiling._frames()), compiling.compile_ns()) == (events + 2, spent_ns)
     turns.check_counts(11)
     assert subject.ticks is not None
     assert subject.ticks.expected == 11  # blocks share theirs: 3, and 2 for each of embedding, positions, norm and head
@@ -206,18 +210,18 @@ class Steps(Alternating):
 
 @pytest.mark.usefixtures("quick")
 def test_models_of_one_class_do_not_share_graphs() -> None:
-    events = len(compile_decode._frames())
+    events = len(compiling._frames())
     turns = [Steps(compiled(Toy(blocks, seed))) for blocks, seed in ((2, 0), (2, 1), (3, 0))]
     for _ in range(3):
         for one in turns:
             one.check_outputs()
-    assert len(compile_decode._frames()) == events + 6
+    assert len(compiling._frames()) == events + 6
     assert not torch.equal(turns[0].wanted()[0], turns[1].wanted()[0])
     for undo in turns[1].subject.undo:
         undo()
     turns[0].check_outputs()
     turns[2].check_outputs()
-    assert len(compile_decode._frames()) == events + 6  # undoing one dropped nothing of the others
+    assert len(compiling._frames()) == events + 6  # undoing one dropped nothing of the others
     turns[0].check_counts(3 + 2 + 2)
     turns[2].check_counts(4 + 2 + 2)
 
@@ -226,11 +230,11 @@ def test_models_of_one_class_do_not_share_graphs() -> None:
 def test_what_is_put_on_the_model_does_not_reach_its_graphs() -> None:
     turns = Steps(compiled(Toy(2, 0)))
     turns.check_outputs()
-    events, wanted = len(compile_decode._frames()), turns.wanted()
+    events, wanted = len(compiling._frames()), turns.wanted()
     for module in turns.subject.model.modules():  # as the layer clock, labels and the tripwire do
         module.__dict__["forward"] = lambda *_: pytest.fail("a compiled moment ran Python of the model")
     assert all(torch.equal(one, other) for one, other in zip(turns.outputs(), wanted, strict=True))
-    assert len(compile_decode._frames()) == events
+    assert len(compiling._frames()) == events
 
 
 @pytest.mark.usefixtures("quick")
@@ -251,10 +255,10 @@ def test_undo_lets_model_and_graphs_go() -> None:
 @pytest.mark.usefixtures("quick")
 def test_another_batch_is_another_graph_with_the_same_ticks() -> None:
     turns = Steps(compiled(Toy(2, 0)))
-    events = len(compile_decode._frames())
+    events = len(compiling._frames())
     for batch in (2, 1, 2, 1):
         turns.check_outputs(batch)
-    assert len(compile_decode._frames()) == events + 4
+    assert len(compiling._frames()) == events + 4
     turns.check_counts(7)
 
 
@@ -431,7 +435,7 @@ def test_a_graph_that_ticks_would_break_runs_without_them(monkeypatch: pytest.Mo
     monkeypatch.setattr(tick_op, "_tensor", torch.compiler.disable(tick_op._tensor))
     turns = Steps(compiled(Toy(2, 0)))
     turns.check_outputs()
-    sentence = "This model's decode step is not one graph with the clock's ticks in it."
+    sentence = "This model is not one graph with the clock's ticks in it."
     assert turns.subject.untickable == sentence
     assert {heard for _, heard, _ in turns.moments} == {0}
     assert {said for _, _, said in turns.moments[2:]} == {sentence}

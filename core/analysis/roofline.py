@@ -255,8 +255,8 @@ def _really(before: State, after: State, step: Step, predicted: float) -> str:
     least = units.number(new.macs / new.least_ns)
     return (
         f"But tried with {rows}, {layers} ran {units.ratio(old.taken_ns / new.taken_ns)} as fast as before, where bytes and"
-        f" operations say {units.ratio(old.least_ns / new.least_ns)}: {rates} multiplications a nanosecond, of {least} that they"
-        f" would allow; expect about {units.ratio(expected)} for the {step.kind}, not {units.ratio(predicted)}."
+        f" operations say {units.ratio(old.least_ns / new.least_ns)}: {rates} multiplications a nanosecond, of {least} that"
+        f" they would allow; expect about {units.ratio(expected)} for the {step.kind}, not {units.ratio(predicted)}."
     )
 
 
@@ -285,8 +285,8 @@ def compiled_gain(state: State, step: Step) -> tuple[dict[str, float], str]:
     slower = step_ns(state.work, step, state.ceilings, {timed.form: timed.factor})
     rest = step_ns(Work(state.work.products, 0), step, state.ceilings, {timed.form: timed.factor})
     return found, (
-        f"{sentence} But tried alone, layers take {units.number(timed.factor)} times as long as bytes and operations say: if the"
-        f" graph keeps their kernels, expect about {units.ratio(slower / rest)}."
+        f"{sentence} But tried alone, layers take {units.number(timed.factor)} times as long as bytes and operations say: if"
+        f" the graph keeps their kernels, expect about {units.ratio(slower / rest)}."
     )
 
 

@@ -170,7 +170,9 @@ def _last_calls(moments: Mapping[str, Array]) -> Array:
 
 def _whole_calls(requests: Mapping[str, Array], moments: Mapping[str, Array]) -> Array:
     """The whole request's time at each forward: its latency; where it has none its duration with the tokenisation."""
-    spent_ns = moments["duration_ns"] + np.maximum(requests["tokenize_ns"], 0)[moments["request"]]
+    spent_ns = moments["duration_ns"].astype("i8")
+    asked = moments["request"] >= 0  # an imported trace has no requests
+    spent_ns[asked] += np.maximum(requests["tokenize_ns"], 0)[moments["request"][asked]]
     return np.where(moments["latency_ns"] >= 0, moments["latency_ns"], spent_ns)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from core.analysis import series
+from core.analysis.speed_quality import Point, points
 from core.errors import Refusal
 from core.export import drawing
 from core.export.files import names, replacing, write_table
 from core.export.latency import draw_latency
 from core.export.look import Frame
+from core.export.speed_quality import draw_speed_quality, point_table
 from core.session.run import Run
 
 _DRAW: Mapping[str, Callable[[Run, str], Frame]] = {
@@ -23,6 +25,10 @@ _DRAW: Mapping[str, Callable[[Run, str], Frame]] = {
     "machine": drawing.draw_machine,
 }
 CHARTS = tuple(_DRAW)
+SPEED_QUALITY = "speed-quality"
+"""The one chart of many runs: written beside those of each run where there are at least two to draw."""
+
+LEAST_POINTS = 2
 FORMATS = ("png", "svg", "pdf")
 
 # No dates: the same run gives the same file (but for random ids in SVG).
@@ -40,6 +46,8 @@ def check() -> str | None:
 
 def figure(name: str, run: Run, theme: str = "light") -> Any:
     """The matplotlib ``Figure`` of chart ``name`` (one of ``CHARTS``) in a theme ("light", "dark"). Any thread may call it."""
+    if name == SPEED_QUALITY:
+        return draw_speed_quality(points([run]), theme).figure
     if name not in _DRAW:
         raise ValueError(f"There is no chart {name!r}; there is {', '.join(CHARTS)}.")
     return _DRAW[name](run, theme).figure
@@ -47,13 +55,22 @@ def figure(name: str, run: Run, theme: str = "light") -> Any:
 
 def write_figure(name: str, run: Run, path: Path, theme: str = "light") -> None:
     """Save chart ``name`` in the format of ``path``'s suffix (.png, .svg, .pdf); ``Refusal`` if that cannot be."""
+    _save(lambda: figure(name, run, theme), path)
+
+
+def write_speed_quality(drawn: Sequence[Point], path: Path, theme: str = "light") -> None:
+    """Save the chart of many runs in the format of ``path``'s suffix; errors as ``write_figure``."""
+    _save(lambda: draw_speed_quality(drawn, theme).figure, path)
+
+
+def _save(draw: Callable[[], Any], path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise Refusal(f"{path.name} has no picture format; let the name end in .png, .svg or .pdf.")
     reason = check()
     if reason:
         raise Refusal(f"{path.name} cannot be drawn: {reason}.")
-    drawn = figure(name, run, theme)
+    drawn = draw()
     with replacing(path) as unfinished:
         drawn.savefig(unfinished, format=kind, facecolor=drawn.get_facecolor(), metadata=_METADATA[kind])
 
@@ -65,6 +82,8 @@ def write_chart_csv(name: str, run: Run, path: Path) -> None:
 
 def chart_table(name: str, run: Run) -> Mapping[str, Sequence[Any]]:
     """What chart ``name`` shows, as columns. The machine's tracks have their own times, so they come one after another."""
+    if name == SPEED_QUALITY:
+        return point_table(points([run]))
     if name not in _DRAW:
         raise ValueError(f"There is no chart {name!r}; there is {', '.join(CHARTS)}.")
     if name == "machine":
@@ -83,4 +102,10 @@ def write_all(runs: Sequence[Run], path: Path, kind: str, theme: str = "light") 
     files = names(path, f".{kind}", CHARTS, runs)
     for (index, name), file in files.items():
         write_figure(name, runs[index], file, theme)
-    return list(files.values())
+    written = list(files.values())
+    drawn = points(runs)
+    if sum(one.cost is not None for one in drawn) >= LEAST_POINTS:
+        (file,) = names(path, f".{kind}", (SPEED_QUALITY,), runs[:1]).values()
+        write_speed_quality(drawn, file, theme)
+        written.append(file)
+    return written

@@ -34,15 +34,17 @@ class Look:
 
 
 def _look(card: str, grid: str, text: str, muted: str, series: tuple[str, ...], memory: tuple[str, ...]) -> Look:
-    blue, green, orange, purple, pink, grey = series
+    blue, green, orange, purple, pink, grey, sand = series
     return Look(
         card=card,
         grid=grid,
         text=text,
         muted=muted,
-        kinds={"prefill": orange, "prefill_chunk": orange, "decode": blue, "verify": purple, "forward": blue},
+        kinds={"prefill": orange, "prefill_chunk": orange, "decode": blue, "forward": blue}
+        | {"verify": purple, "encode": green, "draft": sand},
         series=series,
-        stages={"attention": blue, "mlp": green, "head": orange, "norm": purple, "sample": pink} | dict.fromkeys(_SMALL, grey),
+        stages={"attention": blue, "mlp": green, "head": orange, "norm": purple, "sample": pink, "transfer": sand}
+        | dict.fromkeys(_SMALL, grey),
         memory=dict(zip(("other", "framework", "weights", "kv_cache", "activations"), memory, strict=True)),
         perturbed=pink,
     )
@@ -56,7 +58,7 @@ LOOKS = {
         "#2b313b",
         "#e6e9ee",
         "#98a2b3",
-        ("#4ea1ff", "#3fc1a0", "#f2a541", "#c58af9", "#e86a8a", "#8f9bb0"),
+        ("#4ea1ff", "#3fc1a0", "#f2a541", "#c58af9", "#e86a8a", "#8f9bb0", "#f5ee9e"),
         ("#717b8d", "#57606f", "#4080c8", "#359881", "#bb833a"),
     ),
     "light": _look(
@@ -64,7 +66,7 @@ LOOKS = {
         "#dde2ea",
         "#1b2430",
         "#5d6b80",
-        ("#1769d1", "#0b8468", "#b86e00", "#7c3fc4", "#b8325a", "#7a889c"),
+        ("#1769d1", "#0b8468", "#b86e00", "#7c3fc4", "#b8325a", "#7a889c", "#5b4300"),
         ("#9ba6b5", "#7d899a", "#518fdd", "#48a38e", "#ca9240"),
     ),
 }
@@ -158,6 +160,11 @@ class Frame:
 
 def frame(title: str, run: Run, theme: str, height_in: float = 4.6) -> Frame:
     """An empty figure with title, run and provenance; ``ValueError`` for a theme that does not exist."""
+    return framed(title, subtitle(run), provenance(run), theme, height_in)
+
+
+def framed(title: str, below: str, made_by: str, theme: str, height_in: float = 4.6) -> Frame:
+    """As ``frame``, for a figure that is not of one run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -168,8 +175,8 @@ def frame(title: str, run: Run, theme: str, height_in: float = 4.6) -> Frame:
     FigureCanvasAgg(figure)  # no pyplot: nothing global, and any thread may draw
     made = Frame(figure, look, WIDTH_IN, height_in)
     made.text(MARGIN_IN, 0.45, title, size=12.5, weight="SemiBold")
-    made.text(MARGIN_IN, 0.67, subtitle(run), color=look.muted)
-    made.text(WIDTH_IN - MARGIN_IN, height_in - 0.2, provenance(run), size=6.5, color=look.muted, ha="right")
+    made.text(MARGIN_IN, 0.67, below, color=look.muted)
+    made.text(WIDTH_IN - MARGIN_IN, height_in - 0.2, made_by, size=6.5, color=look.muted, ha="right")
     return made
 
 

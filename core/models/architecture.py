@@ -1,4 +1,8 @@
-"""Models of a named architecture with random weights, sized by options: ``arch:gpt2?n_layer=4&n_embd=96&n_head=4``."""
+"""Models of a named architecture with random weights, sized by options: ``arch:gpt2?n_layer=4&n_embd=96&n_head=4``.
+
+The option ``task`` chooses the head (``arch:bert?task=question-answering``), and a name with a dot belongs to a part of the
+config (``arch:llava?text_config.num_hidden_layers=4``).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -14,20 +19,26 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.models import known, loading
+from core.models import experts, known, loading
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
-from core.models.files import CONTEXT_KEYS
+from core.models.files import CONTEXT_KEYS, blocks, first_number, text_part
 from core.models.memory import ITEM_BYTES, fit
 from core.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
+TASK = "task"
+"""The option that is not the config's own."""
+
 SUGGESTED = {
     "gpt2": "GPT-2 124M, random weights",
     "bert": "BERT base 110M, random weights",
     "llama?hidden_size=576&intermediate_size=1536&num_hidden_layers=30&num_attention_heads=9&num_key_value_heads=3"
     "&vocab_size=49152": "Llama of SmolLM2-135M's shape, random weights",
+    "t5": "T5 small 61M, random weights",
+    "vit": "ViT base 86M, random weights",
+    "whisper": "Whisper of the tiny one's shape, random weights",
 }
 
 
@@ -46,31 +57,76 @@ def parse_spec(rest: str) -> tuple[str, dict[str, str]]:
 
 def make_config(model_type: str, options: Mapping[str, str]) -> Any:
     """The transformers config; every option must be a field of it and of its type. ``Refusal`` otherwise."""
-    from transformers import AutoConfig, PreTrainedConfig
+    from transformers import AutoConfig
 
     standard = AutoConfig.for_model(model_type)
-    fields = standard.to_dict()
-    values = {}
+    values: dict[str, Any] = {}
     for key, text in options.items():
-        real = standard.attribute_map.get(key, key)
-        if real not in fields or real in ("model_type", "architectures", "transformers_version"):
-            common = PreTrainedConfig().to_dict()
-            own = [name for name in fields if name not in common]
-            hints = difflib.get_close_matches(key, [*own, *standard.attribute_map], 4, 0.4) or own[:6]
-            raise Refusal(f"{model_type} has no option {key!r}; give one that it has, such as {', '.join(hints)}.")
-        values[key] = _typed(model_type, key, text, fields[real])
-    size = values.get("vocab_size", fields.get("vocab_size"))
-    if isinstance(size, int):
-        # The standard special tokens of a 50,000 token vocabulary do not exist in a small one.
-        values |= {
-            key: None for key in ("bos_token_id", "eos_token_id", "pad_token_id") if _beyond(fields.get(key), size, key, values)
-        }
-    with loading.refusing(f"arch:{model_type} with these options"):
-        return AutoConfig.for_model(model_type, **values)
+        if key == TASK:
+            continue
+        if key == "num_labels":
+            values[key] = _typed(model_type, key, text, 2)
+            if options.get(TASK) == "question-answering" and values[key] != 2:
+                raise Refusal(
+                    "Question answering has two labels, the first and the last token of the answer; leave num_labels out."
+                )
+            continue
+        part, _, inner = key.rpartition(".")
+        if not part:
+            values[key] = _value(model_type, key, text, standard)
+            continue
+        owner = getattr(standard, part, None)
+        if owner is None or not hasattr(owner, "attribute_map"):
+            parts = [name for name, value in vars(standard).items() if hasattr(value, "attribute_map")]
+            has = f"its parts are {', '.join(parts)}" if parts else "its config has no parts"
+            raise Refusal(f"{model_type} has no part {part!r} that {inner} could be an option of; {has}.")
+        within = values.setdefault(part, {"model_type": owner.model_type})
+        within[inner] = _value(owner.model_type, inner, text, owner)
+    with loading.refusing(f"arch:{model_type} with these options"), loading.quiet(Progress(), ""):
+        config = AutoConfig.for_model(model_type, **deepcopy(values))  # configs take what they are given apart
+        return AutoConfig.for_model(model_type, **(values | _tokens_within(config, values)))
 
 
-def _beyond(token: Any, size: int, key: str, values: Mapping[str, Any]) -> bool:
-    return key not in values and isinstance(token, int) and token >= size
+def _value(model_type: str, key: str, text: str, standard: Any) -> Any:
+    """``text`` as the value of the option ``key`` of the config ``standard``; ``Refusal`` if it has none or not such a one."""
+    from transformers import PreTrainedConfig
+
+    fields = standard.to_dict()
+    real = standard.attribute_map.get(key, key)
+    if real not in fields or real in ("model_type", "architectures", "transformers_version"):
+        common = PreTrainedConfig().to_dict()
+        own = [name for name in fields if name not in common]
+        hints = difflib.get_close_matches(key, [*own, *standard.attribute_map], 4, 0.4) or own[:6]
+        raise Refusal(f"{model_type} has no option {key!r}; give one that it has, such as {', '.join(hints)}.")
+    return _typed(model_type, key, text, fields[real])
+
+
+def _tokens_within(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The standard special tokens of a 50,000 token vocabulary do not exist in a small one: what is set instead.
+
+    Ends and beginnings are left out, tokens that stand for an image or a sound become the last ones, lists lose what is beyond.
+    """
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    if not isinstance(size, int):
+        return {}
+    instead: dict[str, Any] = {}
+    last = size
+    for key, value in config.to_dict().items():
+        if key in given or "token" not in key:
+            continue
+        if isinstance(value, list) and all(isinstance(token, int) for token in value):
+            if any(token >= size for token in value):
+                instead[key] = [token for token in value if token < size] or None
+        elif not isinstance(value, int) or value < size:
+            continue
+        elif key in ("bos_token_id", "eos_token_id", "pad_token_id", "forced_eos_token_id", "forced_bos_token_id"):
+            instead[key] = None
+        elif key == "decoder_start_token_id":
+            instead[key] = 0
+        elif key.endswith(("_token_id", "_token_index")):
+            last -= 1
+            instead[key] = max(last, 0)
+    return instead
 
 
 def _typed(model_type: str, key: str, text: str, standard: Any) -> Any:
@@ -103,11 +159,11 @@ def exact_facts(config: ModelConfig, rest: str) -> ModelFacts:
 
     model_type, options = parse_spec(rest)
     settings = make_config(model_type, options)
-    task, _ = known.task_of(model_type, None, is_decoder=bool(getattr(settings, "is_decoder", False)))
+    task, architecture = task_of(model_type, options, is_decoder=bool(getattr(settings, "is_decoder", False)))
     with torch.device("meta"):
-        model = _build(settings, task, config, rest)
+        model = _build(settings, task, architecture, config, rest)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    text = settings.get_text_config()
+    values = loading.common_names(settings)
     weight_bytes = parameters * ITEM_BYTES[config.dtype]
     return ModelFacts(
         spec=config.spec,
@@ -115,23 +171,30 @@ def exact_facts(config: ModelConfig, rest: str) -> ModelFacts:
         architecture=type(model).__name__,
         task=task,
         parameters=parameters,
-        layers=getattr(text, "num_hidden_layers", None),
+        layers=blocks(values),
         dtype=config.dtype,
         weight_bytes=weight_bytes,
         file_bytes=None,
-        context_length=next((getattr(text, key) for key in CONTEXT_KEYS if isinstance(getattr(text, key, None), int)), None),
+        context_length=first_number(text_part(values), CONTEXT_KEYS),
         has_tokenizer=False,
         stored_as="random weights",
         load_bytes=weight_bytes,
+        active_parameters=experts.active_of(model, text_part(values)),
     )
 
 
-def _build(settings: Any, task: str, config: ModelConfig, rest: str) -> torch.nn.Module:
+def task_of(model_type: str, options: Mapping[str, str], *, is_decoder: bool) -> tuple[str, str]:
+    """Task and class for an architecture, by its option ``task`` or else by what it is mostly used for."""
+    return known.task_of(model_type, None, is_decoder=is_decoder, task=options.get(TASK))
+
+
+def _build(settings: Any, task: str, architecture: str, config: ModelConfig, rest: str) -> torch.nn.Module:
     import torch
     import transformers
 
     with loading.refusing(f"arch:{rest}"):
-        return getattr(transformers, loading.AUTO_CLASSES[task]).from_config(settings, dtype=getattr(torch, config.dtype))
+        auto = getattr(transformers, loading.auto_class(task, architecture))
+        return auto.from_config(settings, dtype=getattr(torch, config.dtype))
 
 
 def _name(model_type: str, options: Mapping[str, str]) -> str:
@@ -158,7 +221,7 @@ class Architecture:
 
     id = "arch"
     title = "Architecture with random weights"
-    hint = "TYPE or TYPE?key=value&key=value"
+    hint = "TYPE or TYPE?key=value&key=value (task=… chooses the head)"
 
     def listed(self) -> list[Listing]:
         """A few of moderate size; any other that transformers has works too."""
@@ -169,7 +232,7 @@ class Architecture:
         if libraries_are_here():
             return exact_facts(config, rest)
         model_type, options = parse_spec(rest)
-        task, architecture = known.task_of(model_type, None, is_decoder=options.get("is_decoder", "").lower() in ("true", "1"))
+        task, architecture = task_of(model_type, options, is_decoder=options.get("is_decoder", "").lower() in ("true", "1"))
         return ModelFacts(
             spec=config.spec,
             name=_name(model_type, options),
@@ -206,5 +269,5 @@ class Architecture:
             _checking(progress),
         ):
             torch.manual_seed(config.seed)
-            model = _build(make_config(model_type, options), facts.task, config, rest)
+            model = _build(make_config(model_type, options), facts.task, sketch.architecture, config, rest)
         return loading.finish(model.to(device), None, config, facts, watch)

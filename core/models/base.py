@@ -33,6 +33,7 @@ TASKS: Mapping[str, Task] = {
     "image-classification": Task("Image classification", modality="image"),
     "image-text": Task("Image and text to text", generates=True, modality="image-text"),
     "speech": Task("Speech to text", generates=True, modality="speech"),
+    "speech-ctc": Task("Speech to text at once", modality="speech"),
     "module": Task("Python module", modality="tensors"),
 }
 """Every task by its id, as in ``ModelFacts.task``."""
@@ -60,6 +61,7 @@ class ModelFacts:
     has_tokenizer: bool
     stored_as: str = ""  # how the file holds the weights, e.g. "GGUF Q4_1", "safetensors float32", "random weights"
     load_bytes: int | None = None  # most memory that loading takes, for the fit check
+    active_parameters: int | None = None  # that work on one token of a mixture of experts; None: all of them, or not known
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,12 @@ class Listing:
 
 @dataclass
 class LoadedModel:
-    """A model in memory, exactly as its source gives it until passes change it. Owned by the worker thread."""
+    """A model in memory, exactly as its source gives it until passes change it. Owned by the worker thread.
+
+    ``processor`` makes inputs of images or sound (transformers' image processor, feature extractor or both with a tokenizer);
+    where there is none, ``no_processor`` may say why. ``example`` are the inputs that a Python entry gave with its module, by
+    the names of its forward.
+    """
 
     model: torch.nn.Module
     tokenizer: Any | None
@@ -83,6 +90,9 @@ class LoadedModel:
     load_ns: int
     rss_before_bytes: int
     rss_after_bytes: int
+    processor: Any | None = None
+    no_processor: str = ""
+    example: Mapping[str, Any] | None = None
 
 
 class Source(Protocol):

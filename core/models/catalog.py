@@ -13,7 +13,7 @@ from core.progress import Progress
 
 __all__ = ["Fit", "describe", "fit", "listings", "load", "parse"]
 
-KINDS = "package:NAME, a folder, a .gguf file, hub:ORG/NAME or arch:TYPE"
+KINDS = "package:NAME, a folder, a .gguf file, hub:ORG/NAME, arch:TYPE or py:FILE.py:FUNCTION"
 _PREFIX = re.compile(r"^([a-z][a-z_]+):(.*)$", re.DOTALL)  # two letters at least: C:\models is a path
 _ORDER = ("package", "hub", "arch")
 
@@ -23,7 +23,7 @@ def parse(spec: str) -> tuple[Source, str]:
     known = {source.id: source for source in sources}
     spec = spec.strip()
     prefixed = _PREFIX.match(spec)
-    if prefixed and not Path(spec).exists():
+    if prefixed and not _is_there(spec):
         kind, rest = prefixed.groups()
         if kind not in known:
             raise Refusal(f"There is no kind of model {kind!r} (in {spec}); give {KINDS}.")
@@ -35,9 +35,17 @@ def parse(spec: str) -> tuple[Source, str]:
         return known["gguf"], spec
     if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
         raise Refusal(f"{spec} is one file of a model; give its folder, {path.parent}.")
-    if path.exists() or "/" in spec or "\\" in spec or spec.startswith(("~", ".")):
+    if _is_there(path) or "/" in spec or "\\" in spec or spec.startswith(("~", ".")):
         return known["folder"], spec
     raise Refusal(f"There is no model {spec!r} here; give {KINDS}.")
+
+
+def _is_there(path: str | Path) -> bool:
+    """Whether there is such a file or folder; a spec with many options is too long even to ask."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
 
 
 def describe(config: ModelConfig) -> ModelFacts:

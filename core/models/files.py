@@ -13,10 +13,20 @@ from typing import Any
 
 from core import units
 from core.errors import Refusal
+from core.models.experts import EXPERT_TENSOR
 
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
+CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+    "max_target_positions",  # of a decoder that listens
+)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 UNLIMITED = 1_000_000
 """A tokenizer that knows no limit writes 10^30 as its longest text; no model here has a longer context than this."""
 
@@ -34,6 +44,7 @@ class Weights:
     file_bytes: int
     stored_as: str
     largest_tensor_bytes: int = 0
+    expert_parameters: int = 0
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -78,6 +89,15 @@ def first_number(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
     return next((config[key] for key in keys if isinstance(config.get(key), int)), None)
 
 
+def blocks(config: Mapping[str, Any]) -> int | None:
+    """Transformer blocks of the text model; of an encoder-decoder those of both halves."""
+    part = text_part(config)
+    halves = [first_number(part, keys) for keys in (("encoder_layers", "num_layers"), ("decoder_layers", "num_decoder_layers"))]
+    if part.get("is_encoder_decoder") and halves[0]:
+        return halves[0] + (halves[1] or halves[0])
+    return first_number(part, LAYER_KEYS)
+
+
 def context_length(folder: Path, config: Mapping[str, Any]) -> int | None:
     """Longest input in tokens. Where the tokenizer's limit is lower it counts: RoBERTa's positions include its padding."""
     length = first_number(text_part(config), CONTEXT_KEYS)
@@ -86,6 +106,11 @@ def context_length(folder: Path, config: Mapping[str, Any]) -> int | None:
     if length and isinstance(limit, int) and 0 < limit < UNLIMITED:
         return min(length, limit)
     return length
+
+
+def has_processor(folder: Path) -> bool:
+    """Whether the folder says how images or sound become inputs."""
+    return any((folder / name).is_file() for name in PROCESSOR_FILES)
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -171,15 +196,16 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _measure(files: list[Path]) -> Weights:
-    parameters, largest = 0, 0
+    parameters, largest, experts = 0, 0, 0
     elements: Counter[str] = Counter()
     for path in files:
-        for dtype, shape, tensor_bytes in read_safetensors(path).values():
+        for name, (dtype, shape, tensor_bytes) in read_safetensors(path).items():
             if dtype in ("I64", "I32", "BOOL"):  # position ids and masks, not weights
                 continue
             parameters += prod(shape)
+            experts += prod(shape) if EXPERT_TENSOR.search(name) else 0
             elements[dtype] += prod(shape)
             largest = max(largest, tensor_bytes)
     common = elements.most_common(1)[0][0] if elements else ""
     stored_as = f"safetensors {_DTYPE_NAMES.get(common, common)}".strip()
-    return Weights(tuple(files), False, parameters, sum(path.stat().st_size for path in files), stored_as, largest)
+    return Weights(tuple(files), False, parameters, sum(path.stat().st_size for path in files), stored_as, largest, experts)

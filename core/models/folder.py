@@ -7,9 +7,9 @@ from typing import Any
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.models import known, loading
+from core.models import experts, known, loading
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
-from core.models.files import LAYER_KEYS, context_length, find_weights, first_number, has_tokenizer, read_config, text_part
+from core.models.files import blocks, context_length, find_weights, has_tokenizer, read_config, text_part
 from core.models.memory import ITEM_BYTES
 from core.progress import Progress
 
@@ -33,7 +33,7 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
         architecture=architecture,
         task=task,
         parameters=parameters,
-        layers=first_number(text_part(settings), LAYER_KEYS),
+        layers=blocks(settings),
         dtype=config.dtype,
         weight_bytes=weight_bytes,
         file_bytes=weights.file_bytes,
@@ -42,6 +42,7 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
         stored_as=weights.stored_as,
         # safetensors are mapped and converted tensor by tensor; a pickle is wholly in memory beside the model.
         load_bytes=weight_bytes + (weights.file_bytes if weights.pickled else weights.largest_tensor_bytes),
+        active_parameters=experts.active(parameters, weights.expert_parameters, text_part(settings)),
     )
 
 

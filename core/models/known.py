@@ -16,15 +16,39 @@ from typing import Any
 
 from core.errors import Refusal
 
-_MODULES = {
-    "CONFIG": "auto_mappings",
-    "MODEL": "modeling_auto",
-    "MODEL_FOR_CAUSAL_LM": "modeling_auto",
-    "MODEL_FOR_MASKED_LM": "modeling_auto",
-    "MODEL_FOR_TEXT_ENCODING": "modeling_auto",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION": "modeling_auto",
-    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM": "modeling_auto",
+TABLES: Mapping[str, str] = {
+    "text-generation": "MODEL_FOR_CAUSAL_LM",
+    "embedding": "MODEL",
+    "classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION",
+    "token-classification": "MODEL_FOR_TOKEN_CLASSIFICATION",
+    "question-answering": "MODEL_FOR_QUESTION_ANSWERING",
+    "seq2seq": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM",
+    "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION",
+    "image-text": "MODEL_FOR_IMAGE_TEXT_TO_TEXT",
+    "speech": "MODEL_FOR_SPEECH_SEQ_2_SEQ",
+    "speech-ctc": "MODEL_FOR_CTC",
 }
+"""The table of transformers that names the class of each task's models."""
+
+_OTHERS = ("CONFIG", "MODEL_FOR_MASKED_LM", "MODEL_FOR_TEXT_ENCODING", "MODEL_FOR_MULTIMODAL_LM")
+_MODULES = {"CONFIG": "auto_mappings", **dict.fromkeys((*TABLES.values(), *_OTHERS[1:]), "modeling_auto")}
+
+_HEADS = {
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForQuestionAnsweringSimple": "question-answering",
+    "ForImageClassification": "image-classification",
+    "ForCTC": "speech-ctc",
+}
+"""Tasks by the ending of a class name."""
+
+_SPEECH = {"whisper", "moonshine", "speech_to_text"}
+"""Of the speech models those that are asked with sound alone; the others want words or a target language beside it."""
+
+_NO_TEXT_TO_TEXT = {"audioflamingo3", "musicflamingo", "encoder-decoder"}
+_NO_IMAGE_TO_TEXT = {"pi0", "evolla", "udop", "diffusion_gemma", "pp_formulanet", "pix2struct", "vision-encoder-decoder"}
+"""Models that transformers lists under a task but that want more or other inputs than ours for it."""
 
 
 def classes(table: str) -> Mapping[str, str]:
@@ -38,35 +62,94 @@ def is_known(model_type: str) -> bool:
     return model_type in classes("CONFIG")
 
 
-def task_of(model_type: str, architecture: str | None, *, is_decoder: bool = False) -> tuple[str, str]:
+def tasks_of(model_type: str) -> dict[str, str]:
+    """Every task that models of this architecture can be given, with the class for it."""
+    found = {task: classes(table)[model_type] for task, table in TABLES.items() if model_type in classes(table)}
+    if model_type in _no_text_to_text():
+        found.pop("seq2seq", None)
+    if model_type in _NO_IMAGE_TO_TEXT:
+        found.pop("image-text", None)
+    if model_type not in _SPEECH:
+        found.pop("speech", None)
+    if "speech" in found or found.get("text-generation") == found.get("image-text"):
+        found.pop("text-generation", None)  # a decoder that is nothing without its other half
+    encoder = classes("MODEL_FOR_TEXT_ENCODING").get(model_type)
+    if encoder is not None:
+        found["embedding"] = encoder
+    elif not _encodes_text(model_type, found):
+        found.pop("embedding", None)
+    return found
+
+
+def _encodes_text(model_type: str, found: Mapping[str, str]) -> bool:
+    """Whether the bare model, without any head, takes text and nothing else."""
+    if any(task in found for task in ("seq2seq", "speech", "image-text")):
+        return False
+    heads = ("MODEL_FOR_MASKED_LM", TABLES["text-generation"], TABLES["classification"])
+    return any(model_type in classes(table) for table in heads)
+
+
+def task_of(model_type: str, architecture: str | None, *, is_decoder: bool = False, task: str | None = None) -> tuple[str, str]:
     """Task and the class that will be loaded for it.
 
     Args:
         model_type: transformers' name of the architecture, e.g. ``llama``.
         architecture: the class that wrote the weights if known, e.g. ``LlamaForCausalLM``.
         is_decoder: an encoder architecture set up to generate (``is_decoder`` of its config).
+        task: the one that is wanted, where the weights do not decide.
 
     Raises:
-        Refusal: it reads no text, or is an encoder-decoder.
+        Refusal: nothing here can be asked of such a model, or not ``task``.
     """
-    causal, masked = classes("MODEL_FOR_CAUSAL_LM"), classes("MODEL_FOR_MASKED_LM")
-    classifiers = classes("MODEL_FOR_SEQUENCE_CLASSIFICATION")
+    can = tasks_of(model_type)
+    if task is not None:
+        if task not in can:
+            what = ", ".join(can) or "none of the tasks here"
+            raise Refusal(f"{model_type} cannot be given the task {task!r}; give one that it has: {what}.")
+        return task, can[task]
     named = architecture or ""
-    if named.endswith("ForSequenceClassification"):
-        return "classification", named
-    if model_type in classes("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM"):
-        raise Refusal(
-            f"{named or model_type} is an encoder-decoder, which cannot be run yet; "
-            "choose a text generator, an encoder or a classifier."
-        )
-    generates = named == causal.get(model_type) or named.endswith(("ForCausalLM", "LMHeadModel"))
-    if generates or (not named and model_type in causal and (is_decoder or model_type not in masked)):
-        return "text-generation", named or causal[model_type]
-    if any(model_type in table for table in (masked, causal, classifiers, classes("MODEL_FOR_TEXT_ENCODING"))):
-        return "embedding", classes("MODEL").get(model_type, named)
-    if not is_known(model_type) and named:  # its own code, which the caller has decided to trust
-        return "embedding", named
-    raise Refusal(f"{named or model_type} does not read text alone; choose a text generator, a text encoder or a classifier.")
+    found = _named_task(model_type, named, can) if named else _usual_task(model_type, can, is_decoder=is_decoder)
+    if found == "embedding" and named != classes("MODEL_FOR_TEXT_ENCODING").get(model_type):
+        return found, classes("MODEL").get(model_type, named)  # a masked-LM checkpoint is loaded without its head
+    if found is not None:
+        return found, named or can[found]
+    raise Refusal(
+        f"{named or model_type} is of a kind that cannot be run; choose a model that generates or encodes text, "
+        "classifies text, tokens or images, answers questions, translates, or reads images or speech."
+    )
+
+
+def _named_task(model_type: str, named: str, can: Mapping[str, str]) -> str | None:
+    """The task of a model whose class is known."""
+    head = next((task for ending, task in _HEADS.items() if named.endswith(ending)), None)
+    if head is not None:
+        return head
+    for task in ("speech", "image-text", "seq2seq"):
+        if task in can and (named == can[task] or named.endswith("ForConditionalGeneration")):
+            return task
+    if named == classes(TABLES["text-generation"]).get(model_type) or named.endswith(("ForCausalLM", "LMHeadModel")):
+        return "text-generation"
+    if named == classes("MODEL_FOR_TEXT_ENCODING").get(model_type):
+        return "embedding"
+    if not is_known(model_type):  # its own code, which the caller has decided to trust
+        return "embedding"
+    return "embedding" if _encodes_text(model_type, can) else None
+
+
+def _usual_task(model_type: str, can: Mapping[str, str], *, is_decoder: bool) -> str | None:
+    """What an architecture is mostly used for."""
+    for task in ("speech", "image-text", "seq2seq"):
+        if task in can:
+            return task
+    if "text-generation" in can and (is_decoder or model_type not in classes("MODEL_FOR_MASKED_LM")):
+        return "text-generation"
+    return next((task for task in ("embedding", "image-classification", "speech-ctc") if task in can), None)
+
+
+def _no_text_to_text() -> set[str]:
+    """Encoder-decoders that want sound or images: all that are also in the tables for those."""
+    others = ("MODEL_FOR_SPEECH_SEQ_2_SEQ", "MODEL_FOR_IMAGE_TEXT_TO_TEXT", "MODEL_FOR_MULTIMODAL_LM")
+    return _NO_TEXT_TO_TEXT.union(*(classes(table) for table in others))
 
 
 @cache
@@ -82,7 +165,10 @@ def _tables(module: str) -> dict[str, dict[str, str]]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Call):
             name = node.targets[0].id
             if any(name == f"{table}_MAPPING_NAMES" for table in _MODULES):
-                tables[name] = _plain(ast.literal_eval(node.value.args[0]))
+                rows = node.value.args[0]
+                if isinstance(rows, ast.List):  # one table begins with the rows of another, which are not a literal
+                    rows.elts = [row for row in rows.elts if not isinstance(row, ast.Starred)]
+                tables[name] = _plain(ast.literal_eval(rows))
     return tables
 
 

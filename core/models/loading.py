@@ -15,8 +15,19 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.models.base import LoadedModel, ModelFacts
-from core.models.files import CONTEXT_KEYS, UNLIMITED, find_weights, has_tokenizer
+from core.models.base import TASKS, LoadedModel, ModelFacts
+from core.models.experts import active_of
+from core.models.files import (
+    CONTEXT_KEYS,
+    UNLIMITED,
+    blocks,
+    find_weights,
+    first_number,
+    has_processor,
+    has_tokenizer,
+    text_part,
+)
+from core.models.known import classes
 from core.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,7 +37,29 @@ AUTO_CLASSES = {
     "text-generation": "AutoModelForCausalLM",
     "embedding": "AutoModel",
     "classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+    "image-classification": "AutoModelForImageClassification",
+    "image-text": "AutoModelForImageTextToText",
+    "speech": "AutoModelForSpeechSeq2Seq",
+    "speech-ctc": "AutoModelForCTC",
 }
+
+_PROCESSORS = {"image": "AutoImageProcessor", "image-text": "AutoProcessor", "speech": "AutoFeatureExtractor"}
+"""What makes inputs, by what a task is given."""
+
+
+def auto_class(task: str, architecture: str) -> str:
+    """The class of transformers through which a model of this task is loaded."""
+    # AutoModel gives an encoder-decoder whole where only its encoder was saved.
+    if task == "embedding" and architecture in _text_encoders():
+        return "AutoModelForTextEncoding"
+    return AUTO_CLASSES[task]
+
+
+def _text_encoders() -> set[str]:
+    return set(classes("MODEL_FOR_TEXT_ENCODING").values()) - set(classes("MODEL").values())
 
 
 class Bar:
@@ -77,7 +110,7 @@ def import_libraries(progress: Progress, task: str, architecture: str) -> None:
 
     assert torch
     with quiet(progress, "Importing torch and transformers"):
-        for name in (AUTO_CLASSES[task], "AutoTokenizer", architecture):
+        for name in (auto_class(task, architecture), "AutoTokenizer", architecture):
             getattr(transformers, name, None)  # transformers imports its modules when a name is first asked for
 
 
@@ -133,7 +166,7 @@ def load_checked(
     weights = find_weights(folder, allow_pickle=config.allow_pickle)
     progress.report("Loading weights", 0.0)
     with quiet(progress, "Loading weights"), refusing(facts.name):
-        model, report = getattr(transformers, AUTO_CLASSES[facts.task]).from_pretrained(
+        model, report = getattr(transformers, auto_class(facts.task, facts.architecture)).from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
             device_map=None if device == "cpu" else {"": device},
@@ -152,7 +185,11 @@ def load_checked(
     if device == "cpu" and weights.stored_as == f"safetensors {config.dtype}":  # converted ones are copies already
         _own_weights(model, progress)
     tokenizer = load_tokenizer(folder, config, progress) if has_tokenizer(folder) else None
-    return finish(model, tokenizer, config, facts, watch)
+    loaded = finish(model, tokenizer, config, facts, watch)
+    kind = _PROCESSORS.get(TASKS[facts.task].modality)
+    if kind is not None and has_processor(folder):
+        loaded.processor, loaded.no_processor = load_processor(folder, kind, config, progress)
+    return loaded
 
 
 def _own_weights(model: torch.nn.Module, progress: Progress) -> None:
@@ -185,12 +222,48 @@ def load_tokenizer(folder: Path, config: ModelConfig, progress: Progress) -> Any
             ) from error
 
 
+def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progress) -> tuple[Any | None, str]:
+    """The folder's processor, or None and why (a library that it needs is not here); ``Refusal`` if its files are damaged."""
+    import transformers
+
+    progress.report("Loading the processor")
+    with quiet(progress, "Loading the processor"):
+        try:
+            return getattr(transformers, kind).from_pretrained(
+                folder, trust_remote_code=config.trust_remote_code, local_files_only=True
+            ), ""
+        except ImportError as error:
+            return None, _first_line(error)
+        except Exception as error:  # it reads JSON, tokenizers and templates, each with errors of its own
+            raise Refusal(
+                f"The processor in {folder} cannot be read ({_first_line(error)}); restore its files, "
+                "or take them away to run workloads with made-up inputs."
+            ) from error
+
+
+def settings_of(model: torch.nn.Module) -> dict[str, Any]:
+    """The model's config as plain values by transformers' common names; empty where it has none."""
+    config = getattr(model, "config", None)
+    return common_names(config) if hasattr(config, "to_dict") else {}
+
+
+def common_names(config: Any) -> dict[str, Any]:
+    """A transformers config as plain values, its text part too, each also under the names that most architectures use."""
+    values: dict[str, Any] = config.to_dict()
+    text = config.get_text_config()
+    parts = [(values, config)] + ([] if text is config else [(values.setdefault("text_config", text.to_dict()), text)])
+    for part, owner in parts:
+        for name, own in owner.attribute_map.items():
+            part.setdefault(name, getattr(owner, own, None))
+    return values
+
+
 def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: ModelFacts, watch: Stopwatch) -> LoadedModel:
     """Make a model ready to run, and its facts those of what is in memory."""
     model.eval()
     model.requires_grad_(False)
-    text_config = model.config.get_text_config()
-    length = next((getattr(text_config, key) for key in CONTEXT_KEYS if isinstance(getattr(text_config, key, None), int)), None)
+    settings = settings_of(model)
+    length = first_number(text_part(settings), CONTEXT_KEYS)
     limit = getattr(tokenizer, "model_max_length", UNLIMITED)
     if length and 0 < limit < UNLIMITED:
         length = min(length, limit)
@@ -200,10 +273,11 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
         architecture=type(model).__name__,
         parameters=sum(p.numel() for p in parameters),
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
-        layers=getattr(text_config, "num_hidden_layers", facts.layers),
+        layers=blocks(settings) or facts.layers,
         context_length=length or facts.context_length,
         dtype=config.dtype,
         has_tokenizer=tokenizer is not None,
+        active_parameters=active_of(model, text_part(settings)),
     )
     return LoadedModel(
         model=model,

@@ -181,7 +181,9 @@ def _grouped_linear_class() -> Any:
             super().__init__()
             self.in_features, self.out_features, self.bits = linear.in_features, linear.out_features, bits
             values, scale, shift = quantize_groups(linear.weight, bits)
-            self.register_buffer("weight", lay_out(values, bits))
+            self.register_buffer("packed", lay_out(values, bits))
+            # some owners (T5's) cast what they give to the type of ``weight``
+            self.register_buffer("weight", linear.weight.new_empty(0), persistent=False)
             self.register_buffer("scale", side_by_side(scale))
             self.register_buffer("shift", side_by_side(shift) if bits == 4 else shift.new_empty(0))
             self.register_buffer("like", torch.empty(0, dtype=torch.bfloat16), persistent=False)
@@ -189,14 +191,16 @@ def _grouped_linear_class() -> Any:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             rows = x.reshape(-1, self.in_features)
-            packed = (self.weight, self.scale, self.shift)
+            packed = (self.packed, self.scale, self.shift)
+            if rows.dtype not in (torch.float32, torch.bfloat16):
+                rows = rows.float()
             if rows.shape[0] <= MOST_ROWS:
                 product = torch.ops.tickscope.grouped_linear(rows.contiguous(), *packed, self.out_features, self.bits)
             else:
                 size = (self.in_features, self.out_features, self.bits)
                 weight = torch.ops.tickscope.grouped_weight(*packed, self.like, *size)
-                product = torch.nn.functional.linear(rows.to(weight.dtype), weight).to(x.dtype)
-            product = product.view(*x.shape[:-1], self.out_features)
+                product = torch.nn.functional.linear(rows.to(weight.dtype), weight)
+            product = product.to(x.dtype).view(*x.shape[:-1], self.out_features)
             return product if self.bias is None else product + self.bias
 
         def extra_repr(self) -> str:

@@ -53,12 +53,13 @@ def _class() -> Any:
             super().__init__()
             self.in_features, self.out_features = linear.in_features, linear.out_features
             values, scale = float8_rows(linear.weight)
-            self.register_buffer("weight", values)
+            self.register_buffer("packed", values)
+            self.register_buffer("weight", linear.weight.new_empty(0), persistent=False)  # owners such as T5 cast to its type
             self.register_buffer("scale", scale)
             self.bias = linear.bias
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            product = torch.nn.functional.linear(x, as_bfloat16(self.weight).to(x.dtype)) * self.scale.to(x.dtype)
+            product = torch.nn.functional.linear(x, as_bfloat16(self.packed).to(x.dtype)) * self.scale.to(x.dtype)
             return product if self.bias is None else product + self.bias
 
         def extra_repr(self) -> str:

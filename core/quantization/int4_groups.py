@@ -152,7 +152,8 @@ def _class() -> Any:
             self.in_features, self.out_features, self.size = linear.in_features, linear.out_features, size
             values, scales = quantize_groups(linear.weight, size, search, check)
             packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(values, 1)
-            self.register_buffer("weight", packed)
+            self.register_buffer("packed", packed)
+            self.register_buffer("weight", linear.weight.new_empty(0), persistent=False)  # owners such as T5 cast to its type
             self.register_buffer("scales", scales)  # [groups, outputs, 2]: scale and zero
             self.bias = linear.bias
             self.in_blocks = _in_blocks(packed, values)
@@ -163,14 +164,14 @@ def _class() -> Any:
                 product = torch.nn.functional.linear(rows, self.dequantized())
             else:
                 kernel = torch.ops.aten._weight_int4pack_mm_for_cpu
-                product = kernel(rows.contiguous(), self.weight, self.size, self.scales)
+                product = kernel(rows.contiguous(), self.packed, self.size, self.scales)
             product = product.to(x.dtype).view(*x.shape[:-1], self.out_features)
             return product if self.bias is None else product + self.bias
 
         def dequantized(self) -> torch.Tensor:
             """The weight in bfloat16, [outputs, inputs]."""
             groups, blocks = self.in_features // self.size, self.out_features // BLOCK
-            whole = unpacked(self.weight, self.in_features).view(blocks, groups, self.size, BLOCK)
+            whole = unpacked(self.packed, self.in_features).view(blocks, groups, self.size, BLOCK)
             scale, zero = self.scales.view(groups, blocks, 1, BLOCK, 2).transpose(0, 1).unbind(-1)
             # in one piece each: with gaps between them this takes ten times as long
             exact = torch.addcmul(zero.contiguous(), whole.to(torch.bfloat16), scale.contiguous())

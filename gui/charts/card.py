@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QContextMenuEvent, QPixmap, QResizeEvent
@@ -15,6 +16,14 @@ from gui.charts.plot import Painted, PaintMeter, Plot
 from gui.theme import Palette
 
 START_HINT = "Load a model and press Run"
+
+
+class ChartFile(NamedTuple):
+    """What a chart can be saved as now: a name to suggest, and two ways to write it that any thread may go."""
+
+    name: str
+    write_image: Callable[[Path], None]
+    write_data: Callable[[Path], None]
 
 
 class Card(QFrame):
@@ -184,6 +193,24 @@ class Chart(Card):
         from core.export.figures import chart_table
 
         return chart_table(self.figure_name, run)
+
+    def file(self) -> ChartFile | None:
+        """What would be saved now; None while there is nothing to save."""
+        run, palette = self.run, self.palette_in_use
+        if run is None:
+            return None
+
+        def write_image(path: Path) -> None:
+            from core.export.figures import write_figure  # matplotlib is slow to import and rarely wanted
+
+            write_figure(self.figure_name, run, path, "light" if palette is None else palette.name)
+
+        def write_data(path: Path) -> None:
+            from core.export.files import write_table
+
+            write_table(self.table_of(run), path)
+
+        return ChartFile(f"{run.name or 'run'} {self.figure_name}", write_image, write_data)
 
     def picture(self) -> QPixmap:
         """The card as it looks now, without its menu button."""

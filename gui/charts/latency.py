@@ -19,7 +19,9 @@ from gui.charts.plot import Plot
 from gui.theme import Palette
 from profilers.trace import KINDS
 
-PREFILL_KINDS = (KINDS.index("prefill"), KINDS.index("prefill_chunk"))
+PREFILL_KINDS = (KINDS.index("prefill"), KINDS.index("prefill_chunk"), KINDS.index("encode"))  # once a request, and long
+SPECIAL_KINDS = ("prefill", "prefill_chunk", "verify", "encode", "draft")
+"""Kinds with marks of their own; a chunk has those of a prefill, every other kind those of "clean" and "traced"."""
 HEADROOM = 1.06  # the strip above the limit in which outliers are marked
 
 
@@ -36,11 +38,22 @@ MARKS = {
     "traced": Mark("o", True, 5),
     "clean prefill": Mark("d", False, 9),
     "traced prefill": Mark("d", True, 9),
+    "clean verify": Mark("o", False, 6),
+    "traced verify": Mark("o", True, 6),
+    "clean encode": Mark("s", False, 8),
+    "traced encode": Mark("s", True, 8),
+    "clean draft": Mark("t", False, 6),
+    "traced draft": Mark("t", True, 6),
     "warm-up": Mark("o", False, 4),
     "perturbed": Mark("x", False, 7),
     "prefill above": Mark("d", False, 9),
     "outlier": Mark("t1", False, 8),
 }
+
+
+LEGEND = (("●", "clean", "clean"), ("○", "traced", "traced"), ("◆", "clean prefill", "prefill"))
+SEEN = {"verify": ("●", "verify"), "encode": ("■", "encode"), "draft": ("▼", "draft")}
+LAST = (("×", "perturbed", "perturbed"), ("●", "warm-up", "warm-up"))
 
 
 class LatencyChart(Chart):
@@ -110,16 +123,7 @@ class LatencyChart(Chart):
         return None
 
     def recolour(self, palette: Palette) -> None:
-        colours = {
-            "clean": palette.series[0],
-            "traced": palette.series[0],
-            "clean prefill": palette.series[2],
-            "traced prefill": palette.series[2],
-            "warm-up": palette.disabled,
-            "perturbed": palette.bad,
-            "prefill above": palette.series[2],
-            "outlier": palette.text,
-        }
+        colours = self._colours(palette)
         for name, item in self.dots.items():
             mark = MARKS[name]
             item.setPen(pg.mkPen(colours[name], width=1.4 if mark.symbol == "x" else 1))
@@ -129,6 +133,13 @@ class LatencyChart(Chart):
         self._ring.setBrush(pg.mkBrush(None))
         self._legend()
 
+    @staticmethod
+    def _colours(palette: Palette) -> dict[str, str]:
+        """The colour of each mark."""
+        named = {f"{how} {kind}": palette.kinds[kind] for kind in SPECIAL_KINDS for how in ("clean", "traced")}
+        plain = {"clean": palette.series[0], "traced": palette.series[0], "prefill above": palette.kinds["prefill"]}
+        return named | plain | {"warm-up": palette.disabled, "perturbed": palette.bad, "outlier": palette.text}
+
     def _legend(self) -> None:
         """What the marks mean, and what is not drawn: profiled moments are slower and would only squeeze the rest."""
         palette = self.palette_in_use
@@ -137,24 +148,23 @@ class LatencyChart(Chart):
         if self._imported:
             self.set_note("steps of an imported trace", "imported trace")
             return
-        entries = (
-            ("●", palette.series[0], "clean"),
-            ("○", palette.series[0], "traced"),
-            ("◆", palette.series[2], "prefill"),
-            ("×", palette.bad, "perturbed"),
-            ("●", palette.disabled, "warm-up"),
-        )
-        shown = [f'<span style="color:{colour}">{mark}</span>&nbsp;{name}' for mark, colour, name in entries]
+        colours = self._colours(palette)
+        kinds = {KINDS[number] for number in np.unique(self.series.kind)} if self.series is not None else set()
+        special = [(mark, f"clean {kind}", name) for kind, (mark, name) in SEEN.items() if kind in kinds]
+        entries = (*LEGEND, *special, *LAST)
+        shown = [f'<span style="color:{colours[key]}">{mark}</span>&nbsp;{name}' for mark, key, name in entries]
         out = [f"{self.profiled} profiled not drawn"] if self.profiled else []
-        choices = [[*shown, *out], [*shown[:3], *out], shown[:3], shown[:2]] if out else [shown, shown[:3], shown[:2]]
+        most = len(LEGEND) + len(special)
+        choices = [[*shown, *out], [*shown[:most], *out], shown[:most], shown[:3], shown[:2]]
         self.set_note(*("&nbsp; ".join(choice) for choice in choices))
 
     def _sort_into_groups(self, data: series.LatencySeries) -> None:
         """Each moment gets the number of its mark in ``MARKS``; later rules win."""
         names = list(MARKS)
-        prefill = np.isin(data.kind, PREFILL_KINDS)
         groups = np.where(data.traced, names.index("traced"), names.index("clean")).astype(np.int8)
-        groups[prefill] += names.index("clean prefill")
+        for kind in SPECIAL_KINDS:
+            base = "clean prefill" if kind == "prefill_chunk" else f"clean {kind}"
+            groups[data.kind == KINDS.index(kind)] += names.index(base)
         groups[data.perturbed] = names.index("perturbed")
         groups[data.warmup] = names.index("warm-up")
         self._groups = groups

@@ -17,6 +17,7 @@ from gui.charts.axis import nice_limit
 from gui.charts.card import Chart
 from gui.charts.plot import Plot
 from gui.theme import Palette
+from profilers.trace import KINDS as MOMENT_KINDS
 
 TITLES = {
     "other": "other",
@@ -26,7 +27,7 @@ TITLES = {
     "activations": "activations",
 }
 KINDS = tuple(TITLES)  # from the bottom up
-PHASES = {"load": "loading", "warmup": "warm-up", "prefill": "prefill", "decode": "decode", "forward": "forward"}
+PHASES = {"load": "loading", "warmup": "warm-up"} | {kind: kind.replace("_", " ") for kind in MOMENT_KINDS}
 MOST_POINTS = 600
 WIDE = 470
 MIB = 1 << 20

@@ -15,7 +15,6 @@ from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 from core.errors import Refusal
 
 if TYPE_CHECKING:
-    from core.session.run import Run
     from gui.charts.card import Chart
 
 PICTURES = "PNG picture (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
@@ -85,47 +84,37 @@ class ChartMenu(QMenu):
         return action
 
     def _allow(self) -> None:
-        has_data = self._chart.run is not None and not self._chart.explanation
+        has_data = self._chart.file() is not None and not self._chart.explanation
         for action in (self.save_image, self.save_data, self.copy_image, self.copy_data, self.reset_view):
             action.setEnabled(has_data)
 
     def _save_image(self) -> None:
-        self._save("Save image", "png", PICTURES, self._write_image)
+        file = self._chart.file()
+        if file is not None:
+            self._save("Save image", f"{file.name}.png", PICTURES, file.write_image)
 
     def _save_data(self) -> None:
-        self._save("Save data", "csv", DATA, self._write_data)
+        file = self._chart.file()
+        if file is not None:
+            self._save("Save data", f"{file.name}.csv", DATA, file.write_data)
 
-    def _save(self, title: str, suffix: str, filters: str, write: Callable[[Run, Path], None]) -> None:
-        run = self._chart.run
-        if run is None:
-            return
-        path = self.ask_path(self._chart, title, f"{run.name or 'run'} {self._chart.figure_name}.{suffix}", filters)
+    def _save(self, title: str, suggested: str, filters: str, write: Callable[[Path], None]) -> None:
+        path = self.ask_path(self._chart, title, suggested, filters)
         if path is None:
             return
-        writer = threading.Thread(target=self._work, args=(write, run, path), name="chart-file", daemon=True)
+        writer = threading.Thread(target=self._work, args=(write, path), name="chart-file", daemon=True)
         self._writers.append(writer)
         writer.start()
 
-    def _work(self, write: Callable[[Run, Path], None], run: Run, path: Path) -> None:
+    def _work(self, write: Callable[[Path], None], path: Path) -> None:
         start_ns = time.perf_counter_ns()
         try:
-            write(run, path)
+            write(path)
         except (OSError, Refusal, ValueError) as error:
             text = f"{path.name} could not be written: {error}"
         else:
             text = f"Saved {path.name}"
         self._results.put((text, time.perf_counter_ns() - start_ns))
-
-    def _write_image(self, run: Run, path: Path) -> None:
-        from core.export.figures import write_figure  # matplotlib is slow to import and rarely wanted
-
-        palette = self._chart.palette_in_use
-        write_figure(self._chart.figure_name, run, path, "light" if palette is None else palette.name)
-
-    def _write_data(self, run: Run, path: Path) -> None:
-        from core.export.files import write_table
-
-        write_table(self._chart.table_of(run), path)
 
     def _copy_image(self) -> None:
         QGuiApplication.clipboard().setPixmap(self._chart.picture())

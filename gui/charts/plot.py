@@ -170,6 +170,16 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         """Width of the free strip right of the plot, in pixels."""
         return float(self.getPlotItem().layout.columnMinimumWidth(2))
 
+    def name_axes(self, x_unit: str, y_unit: str) -> None:
+        """Other units on the axes, as where the quantity is chosen by the data."""
+        if self._x_unit.text() != x_unit:
+            self._x_unit.setText(x_unit)
+            self._place()
+        if self.left.unit != y_unit:
+            self.left.unit = y_unit
+            self.left.picture = None
+            self.left.update()
+
     def set_gutter(self, pixels: int) -> None:
         """Keep this much free right of the plot for labels."""
         layout = self.getPlotItem().layout

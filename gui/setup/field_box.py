@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QFrame, QLabel, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QDoubleSpinBox, QFrame, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 
 class FieldBox(QFrame):
@@ -77,3 +80,52 @@ class QuietSpinBox(QSpinBox):
             super().wheelEvent(event)
         else:
             event.ignore()
+
+
+class QuietComboBox(QComboBox):
+    """A chooser that leaves the wheel to the page it stands on until it is clicked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class FloatSpinBox(QDoubleSpinBox):
+    """A field for numbers of any size: as many decimals as they have, and steps that fit the number."""
+
+    def __init__(self, known: Sequence[float | None], optional: bool) -> None:
+        super().__init__()
+        self._optional = optional
+        self.setDecimals(max([3, *(_decimals(value) for value in known if value is not None)]))
+
+    def textFromValue(self, value: float) -> str:
+        if value and abs(value) < 1e-3:
+            return f"{value:.{self.decimals()}f}".rstrip("0")
+        return f"{value:.{self.decimals()}f}".rstrip("0").rstrip(".") or "0"
+
+    def stepBy(self, steps: int) -> None:
+        """A tenth of the number's power of ten; from "auto" to the least value and back."""
+        least, value = self.minimum() + self._optional, self.value()
+        if self._optional and value < least:
+            self.setValue(least if steps > 0 else self.minimum())
+            return
+        size = 10.0 ** math.floor(math.log10(abs(value)) - 1e-9) if value else 10.0 ** -min(2, self.decimals())
+        wanted = value + steps * max(size, 10.0 ** -self.decimals())
+        self.setValue(self.minimum() if self._optional and wanted < least and value <= least else max(wanted, least))
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+def _decimals(value: float) -> int:
+    """How many decimals a number needs, to two digits beyond its first."""
+    return 0 if not value else max(0, 2 - math.floor(math.log10(abs(value))))

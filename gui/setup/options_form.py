@@ -11,7 +11,7 @@ from typing import Any
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
-from gui.setup.field_box import narrow
+from gui.setup.field_box import FloatSpinBox, QuietComboBox, QuietSpinBox, narrow
 
 MOST = 1_000_000
 
@@ -64,31 +64,37 @@ class OptionsForm(QWidget):
         optional = type(None) in typing.get_args(hint)
         kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if _is_union(hint) else [hint]
         choices = metadata.get("choices") or (typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else None)
-        if choices:
-            combo = QComboBox()
-            narrow(combo)
-            for choice in choices:
-                combo.addItem(str(choice), choice)
-            combo.currentIndexChanged.connect(self.changed)
-            return combo
+        if choices or (optional and kinds == [bool]):
+            return self._combo(tuple(choices or (True, False)), optional)
         if kinds == [bool]:
             box = QCheckBox()
             box.toggled.connect(self.changed)
             return box
         if kinds in ([int], [float]):
-            return self._number(metadata, kinds == [int], optional)
+            return self._number(metadata, kinds == [int], optional, _default(field))
         line = QLineEdit()
+        line.setProperty("optional", optional)
+        if optional:
+            line.setPlaceholderText("auto")
         line.setProperty("as_tuple", typing.get_origin(kinds[0]) is tuple)
         line.textChanged.connect(self.changed)
         return line
 
-    def _number(self, metadata: Mapping[str, Any], whole: bool, optional: bool) -> QWidget:
+    def _combo(self, choices: tuple[Any, ...], optional: bool) -> QComboBox:
+        combo = QuietComboBox()
+        narrow(combo)
+        named = {True: "yes", False: "no"}
+        if optional and None not in choices:
+            combo.addItem("auto", None)
+        for choice in choices:
+            combo.addItem(named[choice] if isinstance(choice, bool) else "auto" if choice is None else str(choice), choice)
+        combo.currentIndexChanged.connect(self.changed)
+        return combo
+
+    def _number(self, metadata: Mapping[str, Any], whole: bool, optional: bool, default: Any) -> QWidget:
         """A spin box; where None is allowed it is one step below the least value and reads "auto"."""
-        spin = QSpinBox() if whole else QDoubleSpinBox()
         least, most = metadata.get("minimum", 0), metadata.get("maximum", MOST)
-        if isinstance(spin, QDoubleSpinBox):
-            spin.setDecimals(3)
-            spin.setSingleStep(0.1 if most is not MOST and most <= 10 else 1.0)
+        spin = QuietSpinBox() if whole else FloatSpinBox((default, least, most), optional)
         if optional:
             least -= 1
             spin.setSpecialValueText("auto")
@@ -115,9 +121,9 @@ def _read(editor: QWidget) -> Any:
     if isinstance(editor, QCheckBox):
         return editor.isChecked()
     if isinstance(editor, QSpinBox | QDoubleSpinBox):
-        return None if editor.property("optional") and editor.value() == editor.minimum() else editor.value()
+        return None if editor.property("optional") and editor.value() < editor.minimum() + 1 else editor.value()
     assert isinstance(editor, QLineEdit)
-    return editor.text()
+    return None if editor.property("optional") and not editor.text().strip() else editor.text()
 
 
 def _write(editor: QWidget, value: Any) -> None:

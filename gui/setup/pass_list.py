@@ -1,40 +1,274 @@
-"""The list of passes with a switch on each: what is refused is greyed and says why; what ran says what it changed."""
+"""The list of passes in groups that fold: what is refused is greyed and says why; what ran says what it changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
+from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseEvent, QResizeEvent
+from PySide6.QtWidgets import QListWidgetItem, QMenu, QWidget
 
 from core.passes.base import Pass, PassReport
-from gui.setup.switch_list import SwitchList
+from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
+from gui.setup.pass_words import details, install_command, short_reason, tooltip
+from gui.setup.switch_list import ID, LINE, SwitchList
+
+FEW = 8  # so many passes need no folding
+OPEN_AT_FIRST = ("Precision",)
+COPY, COPIED = "Copy command", "Copied"
 
 
 class PassList(SwitchList):
-    """One row per pass, in phase order."""
+    """One row per pass, in phase order, below a heading per ``Phase.title``.
+
+    Besides there is one place for a widget below a row (``open_below``), which moves with it.
+    """
+
+    filtered = Signal(int)  # how many rows a filter leaves
 
     def __init__(self, known: Iterable[Pass], parent: QWidget | None = None) -> None:
         super().__init__("passList", "Passes", parent)
-        self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title))}
-        self._reports: dict[str, str] = {}
-        for one in self._passes.values():
-            self.add(one.id, one.title)
+        self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title.lower()))}
+        self._reports: dict[str, PassReport] = {}
+        self._measured: Mapping[str, float] = {}
+        self._alone = False
+        self._copied = ""
+        self._filter = ""
+        self._headings: dict[str, QListWidgetItem] = {}
+        self._open = {one.phase.title for one in self._passes.values() if len(self._passes) <= FEW}
+        self._open |= set(OPEN_AT_FIRST)
+        self._below: QWidget | None = None
+        self._below_id = ""
+        self._pressed = False
+        self._waiting: Callable[[], None] | None = None
+        self.delegate = PassDelegate(self)
+        self.setItemDelegate(self.delegate)
+        self._slot = QListWidgetItem()
+        self._slot.setFlags(Qt.ItemFlag.NoItemFlags)
+        blocked = self.blockSignals(True)
+        for group in dict.fromkeys(one.phase.title for one in self._passes.values()):
+            self._add_heading(group)
+            for one in self._passes.values():
+                if one.phase.title == group:
+                    self.add(one.id, one.title)
+                    self.item(self.count() - 1).setData(BADGE, "lossless" if one.lossless else "")
+        self.addItem(self._slot)
+        self.blockSignals(blocked)
+        self.currentItemChanged.connect(self._on_current)
         self.describe()
+
+    # -- what is on show --------------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[QListWidgetItem]:
+        return [item for item in super().rows() if item.data(ID)]
+
+    def is_open(self, group: str) -> bool:
+        """Whether a group is unfolded; a filter unfolds all."""
+        return bool(self._filter) or group in self._open
+
+    def toggle(self, group: str) -> None:
+        """Fold or unfold a group."""
+        self._open ^= {group}
+        self._fold()
+
+    def set_filter(self, text: str) -> None:
+        """Leave only passes whose title, id, summary or group has this text."""
+        self._filter = text.strip().lower()
+        self._fold()
+        self.filtered.emit(sum(not item.isHidden() for item in self.rows()))
 
     def show_reasons(self, reasons: Mapping[str, str | None]) -> None:
         """Grey out what is refused. A pass that is on stays reachable, so that it can be switched off."""
         self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
         self.describe()
 
-    def show_reports(self, reports: Iterable[PassReport]) -> None:
-        """Say in each row what the pass changed in the run just made."""
-        self._reports = {report.id: report.summary for report in reports}
+    def show_reports(self, reports: Iterable[PassReport], measured: Mapping[str, float] | None = None) -> None:
+        """Say in each row what the pass changed in the run just made.
+
+        ``measured``: how many times as fast each kind of moment was as without passes, where that is known.
+        """
+        self._reports = {report.id: report for report in reports}
+        self._measured, self._alone = measured or {}, len(self._reports) == 1
         self.describe()
+
+    def details(self, pass_id: str) -> list[str]:
+        """What a run did with the pass, in lines; none if it was not in the last run."""
+        report = self._reports.get(pass_id)
+        return [] if report is None else details(report, self._measured, self._alone)
+
+    def copy_command(self, pass_id: str) -> None:
+        """Put the command that installs what the pass needs on the clipboard."""
+        command = install_command(self._reasons.get(pass_id, ""))
+        if command:
+            QGuiApplication.clipboard().setText(command)
+            self._copied = pass_id
+            self.describe()
+
+    def command_menu(self, pass_id: str = "") -> QMenu | None:
+        """A menu with the install command of one pass, or of all that lack a package; None if there is none to copy."""
+        wanted = [pass_id] if pass_id else list(self._passes)
+        missing = [one for one in wanted if install_command(self._reasons.get(one, ""))]
+        if not missing:
+            return None
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for one in missing:
+            text = "Copy install command" if pass_id else f"Copy install command of {self._passes[one].title}"
+            action = menu.addAction(text)
+            action.triggered.connect(lambda _=False, chosen=one: self.copy_command(chosen))
+        return menu
+
+    def open_below(self, pass_id: str, widget: QWidget | None) -> None:
+        """Show a widget right below a row; None: nothing. During a click it waits, or the row would slip from the mouse."""
+        if self._pressed:
+            self._waiting = lambda: self.open_below(pass_id, widget)
+            return
+        if self._below is not None and self._below is not widget:
+            self._below.hide()
+        if widget is not None and widget.parent() is not self.viewport():
+            widget.setParent(self.viewport())
+            widget.installEventFilter(self)
+        self._below, self._below_id = widget, pass_id if widget is not None else ""
+        if widget is not None:
+            blocked = self.blockSignals(True)
+            self.takeItem(self.row(self._slot))
+            self.insertItem(self.row(self.item_of(pass_id)) + 1, self._slot)
+            self.blockSignals(blocked)
+        self._fold()
+
+    # -- what SwitchList asks ---------------------------------------------------------------------------------------------
 
     def line(self, thing_id: str, on: bool) -> str:
         """What the pass changed if it ran, else what it is."""
-        return (self._reports.get(thing_id) if on else None) or self._passes[thing_id].summary
+        report = self._reports.get(thing_id) if on else None
+        return report.summary if report is not None else self._passes[thing_id].summary
 
     def forget(self, thing_id: str) -> None:
-        """Its report is of a run in which it was switched otherwise."""
+        """Its report is of a run in which it was switched otherwise; and what is on is to be seen."""
         self._reports.pop(thing_id, None)
+        if thing_id in self.chosen():
+            self._open.add(self._passes[thing_id].phase.title)
+
+    def describe(self) -> None:
+        super().describe()
+        blocked = self.blockSignals(True)
+        for item in self.rows():
+            pass_id = item.data(ID)
+            one, reason = self._passes[pass_id], self._reasons.get(pass_id, "")
+            on = item.checkState() == Qt.CheckState.Checked
+            command = install_command(reason)
+            item.setData(BUTTON, (COPIED if pass_id == self._copied else COPY) if command else "")
+            if command:
+                item.setData(LINE, short_reason(reason))
+            item.setToolTip(tooltip(one, reason, self.details(pass_id) if on else ()))
+            if one.lossless:
+                described = Qt.ItemDataRole.AccessibleDescriptionRole
+                item.setData(described, f"{item.data(described)}; lossless")
+        self.blockSignals(blocked)
+        self._fold()
+
+    # -- folding ----------------------------------------------------------------------------------------------------------
+
+    def _add_heading(self, group: str) -> None:
+        item = QListWidgetItem(group, self)
+        item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+        item.setData(GROUP, group)
+        self._headings[group] = item
+
+    def _matches(self, one: Pass) -> bool:
+        return self._filter in " ".join((one.title, one.id, one.summary, one.phase.title)).lower()
+
+    def _fold(self) -> None:
+        """Hide what is folded or filtered out, and say on the headings what is on below them."""
+        blocked = self.blockSignals(True)
+        chosen, items = self.chosen(), {item.data(ID): item for item in self.rows()}
+        for group, heading in self._headings.items():
+            inside = [one for one in self._passes.values() if one.phase.title == group and self._matches(one)]
+            on = [one.title for one in self._passes.values() if one.phase.title == group and one.id in chosen]
+            unfolded = self.is_open(group)
+            for one in self._passes.values():
+                if one.phase.title == group:
+                    items[one.id].setHidden(not unfolded or one not in inside)
+            heading.setHidden(not inside)
+            heading.setData(OPEN, unfolded)
+            heading.setData(BADGE, "on" if on else "")
+            said = f"{len(on)} on" if on and unfolded else ", ".join(on) or str(len(inside))
+            heading.setData(LINE, said)
+            heading.setToolTip(f"{'Fold' if unfolded else 'Unfold'} {group}" + (f": {', '.join(on)} on" if on else ""))
+            state = "unfolded" if unfolded else "folded"
+            heading.setData(Qt.ItemDataRole.AccessibleTextRole, f"{group}, {state}, {len(inside)} passes, {len(on)} on")
+        self._fit_slot()
+        self.blockSignals(blocked)
+        self.fit_height()
+        self._place_below()
+        self.viewport().update()
+
+    def _fit_slot(self) -> None:
+        widget = self._below
+        shown = widget is not None and not self.item_of(self._below_id).isHidden()
+        self._slot.setHidden(not shown)
+        if widget is not None and shown:
+            layout, width = widget.layout(), max(100, self.viewport().width())
+            wraps = layout is not None and layout.hasHeightForWidth()
+            height = layout.totalHeightForWidth(width) if layout is not None and wraps else widget.sizeHint().height()
+            self._slot.setData(Qt.ItemDataRole.SizeHintRole, QSize(width, height + 10))
+
+    def _place_below(self) -> None:
+        widget = self._below
+        if widget is None:
+            return
+        widget.setVisible(not self._slot.isHidden())
+        if not self._slot.isHidden():
+            self.doItemsLayout()
+            widget.setGeometry(self.visualItemRect(self._slot).adjusted(0, 4, 0, -6))
+
+    def _on_current(self, item: QListWidgetItem | None) -> None:
+        """What a script or an arrow key makes current is to be seen."""
+        if item is not None and item.data(ID) and item.isHidden() and not self._filter:
+            self._open.add(self._passes[item.data(ID)].phase.title)
+            self._fold()
+
+    # -- Qt ---------------------------------------------------------------------------------------------------------------
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self._below and event.type() == QEvent.Type.LayoutRequest:
+            before = self._slot.data(Qt.ItemDataRole.SizeHintRole)
+            self._fit_slot()
+            if self._slot.data(Qt.ItemDataRole.SizeHintRole) != before:
+                self.fit_height()
+                self._place_below()
+        return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if event.oldSize().width() != event.size().width():
+            self._fit_slot()
+        self._place_below()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._pressed = True
+        super().mousePressEvent(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        super().mouseReleaseEvent(event)
+        self._pressed = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        item = self.currentItem()
+        group = item.data(GROUP) if item is not None else None
+        wanted = {Qt.Key.Key_Left: False, Qt.Key.Key_Right: True}.get(Qt.Key(event.key()))
+        if group and wanted is not None:
+            if wanted != self.is_open(group):
+                self.toggle(group)
+            return
+        super().keyPressEvent(event)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        item = self.itemAt(self.viewport().mapFromGlobal(event.globalPos()))
+        by_mouse = event.reason() == QContextMenuEvent.Reason.Mouse
+        menu = self.command_menu(str(item.data(ID) or "") if by_mouse and item is not None else "")
+        if menu is not None:
+            menu.popup(event.globalPos() + QPoint(1, 1))

@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QLineEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.engine.notice import Status
 from core.errors import Refusal
-from core.models.base import ModelFacts, Source, generates
+from core.models.base import ModelFacts, Source
 from core.passes.base import Pass, PassReport
+from core.session.run import Run
 from core.targets.base import TargetFacts
+from gui.setup.baselines import Baselines
 from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.model_picker import Background, ModelKnowledge, ModelPicker
-from gui.setup.options_form import OptionsForm
-from gui.setup.pass_list import PassList
+from gui.setup.pass_list import FEW, PassList
+from gui.setup.pass_options import PassOptions
+from gui.setup.quality_form import QualityForm
 from gui.setup.switch_list import ID
 from gui.setup.target_picker import TargetPicker
 from gui.setup.workload_form import WorkloadForm
@@ -62,15 +65,22 @@ class Sidebar(QFrame):
         self.model = ModelPicker(choices.sources, choices.knowledge, background)
         self.target = TargetPicker(choices.targets)
         self.passes = PassList(choices.passes)
+        self.quality = QualityForm()
         self.workload = WorkloadForm()
         self.instruments = InstrumentSection(choices.instruments, background)
-        self.forms: dict[str, OptionsForm] = {}
+        self._baselines = Baselines()
+        self._options = PassOptions(choices.passes, self)
+        self.forms = self._options.forms
         self._build()
         self.passes.switched.connect(self._on_switched)
         self.passes.currentItemChanged.connect(self._on_current)
         self.target.changed.connect(self._on_changed)
         self.model.changed.connect(self._on_changed)
         self.model.described.connect(self._on_described)
+        self._options.changed.connect(self._on_changed)
+        self.pass_filter.textChanged.connect(self.passes.set_filter)
+        self.passes.filtered.connect(lambda count: self._no_match.setVisible(count == 0))
+        self.quality.changed.connect(self._on_changed)
         self.workload.changed.connect(self._on_changed)
         self.instruments.changed.connect(self._on_changed)
         self.show_status(Status(), None)
@@ -87,7 +97,8 @@ class Sidebar(QFrame):
         for title, note, widgets in (
             ("MODEL", None, (self.model,)),
             ("TARGET", None, (self.target,)),
-            ("PASSES", self._switched_on, (self.passes, self._build_options())),
+            ("PASSES", self._switched_on, (*self._build_filter(), self.passes)),
+            ("QUALITY", None, (self.quality,)),
             ("WORKLOAD", None, (self.workload,)),
         ):
             column.addLayout(_section(title, note))
@@ -108,25 +119,19 @@ class Sidebar(QFrame):
         outer.addWidget(scroll, 1)
         outer.addWidget(self._build_actions())
 
-    def _build_options(self) -> QWidget:
-        """The options of the pass that is selected in the list; hidden while it has none."""
-        self._options = QFrame()
-        self._options.setObjectName("passOptions")
-        self._options_title = QLabel()
-        self._options_title.setProperty("role", "fieldLabel")
-        inside = QVBoxLayout(self._options)
-        inside.setContentsMargins(10, 8, 10, 10)
-        inside.setSpacing(6)
-        inside.addWidget(self._options_title)
-        for known in self._choices.passes:
-            if known.options is not None:
-                form = OptionsForm(known.options)
-                form.hide()
-                form.changed.connect(self._on_changed)
-                inside.addWidget(form)
-                self.forms[known.id] = form
-        self._options.hide()
-        return self._options
+    def _build_filter(self) -> tuple[QWidget, ...]:
+        """A field that leaves only passes with its text, where there are enough of them to look for one."""
+        self.pass_filter = QLineEdit()
+        self.pass_filter.setObjectName("passFilter")
+        self.pass_filter.setPlaceholderText(f"Filter {len(self._choices.passes)} passes")
+        self.pass_filter.setAccessibleName("Filter passes")
+        self.pass_filter.setClearButtonEnabled(True)
+        self.pass_filter.setVisible(len(self._choices.passes) > FEW)
+        self._no_match = QLabel("No pass has this in its name or description.")
+        self._no_match.setProperty("role", "muted")
+        self._no_match.setWordWrap(True)
+        self._no_match.hide()
+        return self.pass_filter, self._no_match
 
     def _build_actions(self) -> QWidget:
         self.problem = QLabel()
@@ -167,9 +172,17 @@ class Sidebar(QFrame):
                 self._choices.parse_options(known, options)
             chosen.append(PassConfig(pass_id, options))
         workload, facts = self.workload.config(), self.model.facts
-        if facts is not None and not facts.has_tokenizer and workload.prompt_tokens is None:
+        read = self.workload.has_prompt and workload.prompt_tokens is None
+        if facts is not None and not facts.has_tokenizer and read:
             raise Refusal("This model has no tokenizer to read a prompt with; give a number of input tokens instead.")
-        return RunConfig(self.model.config(), tuple(chosen), self.target.config(), workload, self.instruments.asked())
+        return RunConfig(
+            self.model.config(),
+            tuple(chosen),
+            self.target.config(),
+            workload,
+            self.instruments.asked(),
+            quality=self.quality.config(bool(chosen)),
+        )
 
     def model_config(self) -> ModelConfig:
         """The chosen model, or ``ValueError``."""
@@ -184,6 +197,7 @@ class Sidebar(QFrame):
             if choice.id in self.forms:
                 self.forms[choice.id].set_values(choice.options)
         self.passes.choose(choice.id for choice in config.passes)
+        self.quality.show_config(config.quality, bool(config.passes))
         self.instruments.choose(config.profilers)
 
     def show_status(self, status: Status, loaded: ModelFacts | None) -> None:
@@ -202,6 +216,15 @@ class Sidebar(QFrame):
     def show_reports(self, reports: Sequence[PassReport]) -> None:
         """Say in the list what each pass changed."""
         self.passes.show_reports(reports)
+        self._on_current()
+
+    def show_outcome(self, runs: Sequence[Run]) -> None:
+        """Say what each pass of the last of ``runs`` changed, and what it gained over a run without passes."""
+        for run in runs:
+            self._baselines.remember(run)
+        reports = runs[-1].facts.passes if runs else ()
+        self.passes.show_reports(reports, self._baselines.measured(runs[-1]) if reports else {})
+        self._on_current()
 
     def show_problem(self, sentence: str) -> None:
         """A sentence above the buttons; "" takes it away."""
@@ -227,18 +250,18 @@ class Sidebar(QFrame):
     def _on_current(self) -> None:
         item = self.passes.currentItem()
         current = item.data(ID) if item is not None else None
-        for pass_id, form in self.forms.items():
-            form.setVisible(pass_id == current)
-        shown = current in self.forms and current not in self._reasons
-        self._options.setVisible(shown)
-        if shown and item is not None:
-            self._options_title.setText(f"Options of {item.text()}")
+        shown = False
+        if item is not None and current:
+            usable = current not in self._reasons
+            shown = self._options.show_pass(current, item.text(), self.passes.details(current), editable=usable)
+        self.passes.open_below(current or "", self._options if shown else None)
+        if shown and self.passes.hasFocus():
             # Only after the layout has made room for it.
             QTimer.singleShot(0, self, lambda: self._scroll.ensureWidgetVisible(self._options, 0, 8))
 
     def _on_described(self) -> None:
         facts = self.model.facts
-        self.workload.set_generates(facts is None or generates(facts.task))
+        self.workload.set_task(None if facts is None else facts.task)
         self._on_changed()
 
     def _on_changed(self) -> None:
@@ -247,6 +270,7 @@ class Sidebar(QFrame):
         reasons = self._choices.reasons(self.model.facts, self.target.facts(), chosen)
         self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
         self.passes.show_reasons(self._reasons)
+        self.quality.set_passes(bool(chosen))
         self._switched_on.setText(f"{len(chosen)} on" if chosen else "")
         try:
             self.run_config()

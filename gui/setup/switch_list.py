@@ -43,7 +43,7 @@ class SwitchDelegate(QStyledItemDelegate):
         self._paint_ground(painter, option, row, last=index.row() == index.model().rowCount() - 1)
         title = QFont(option.font)
         title.setWeight(title.Weight.Medium)
-        room = row.adjusted(0, 0, -(SWITCH_WIDTH + 12), 0)
+        room = row.adjusted(0, 0, -self.at_right(option, index), 0)
         small = QFont(option.font)
         small.setWeight(small.Weight.Normal)
         small.setPixelSize(max(9, round(title.pixelSize() * 0.85)))
@@ -53,13 +53,43 @@ class SwitchDelegate(QStyledItemDelegate):
             (title, self.colours.text, index.data(), room.top() + gap, top),
             (small, self.colours.muted, index.data(LINE), room.top() + gap + top, QFontMetrics(small).height()),
         )
+        self._paint_badge(painter, small, self.beside(index), room.adjusted(0, gap, 0, 0), QFontMetrics(title), index.data())
         for font, colour, text, y, height in lines:
             painter.setFont(font)
             painter.setPen(QColor(colour if enabled else self.colours.disabled))
             shown = QFontMetrics(font).elidedText(str(text or ""), Qt.TextElideMode.ElideRight, room.width())
             painter.drawText(QRect(room.left(), y, room.width(), height), Qt.AlignmentFlag.AlignVCenter, shown)
-        self._paint_switch(painter, self.switch_rect(row), index.data(Qt.ItemDataRole.CheckStateRole), enabled)
+        self.paint_right(painter, option, index, enabled)
         painter.restore()
+
+    def beside(self, index: Index) -> str:
+        """A word in a frame right of the title, "" for none."""
+        return ""
+
+    def at_right(self, option: QStyleOptionViewItem, index: Index) -> int:
+        """How much of the row's right end is taken."""
+        return SWITCH_WIDTH + 12
+
+    def paint_right(self, painter: QPainter, option: QStyleOptionViewItem, index: Index, enabled: bool) -> None:
+        """What stands at the row's right end: the switch."""
+        self._paint_switch(painter, self.switch_rect(option.rect), index.data(Qt.ItemDataRole.CheckStateRole), enabled)
+
+    def _paint_badge(
+        self, painter: QPainter, font: QFont, text: str, room: QRect, title_metrics: QFontMetrics, title: str
+    ) -> None:
+        """Only where the title leaves room for the whole word; the tooltip has it too."""
+        metrics = QFontMetrics(font)
+        width, left = metrics.horizontalAdvance(text) + 10, title_metrics.horizontalAdvance(title) + 8
+        if not text or left + width > room.width():
+            return
+        frame = QRectF(
+            room.left() + left, room.top() + (title_metrics.height() - metrics.height()) / 2, width, metrics.height()
+        )
+        painter.setFont(font)
+        painter.setPen(QColor(self.colours.good))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(frame.adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
+        painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, text)
 
     @staticmethod
     def switch_rect(row: QRect) -> QRect:
@@ -189,8 +219,9 @@ class SwitchList(QListWidget):
 
     def fit_height(self) -> None:
         """As tall as its rows: the sidebar scrolls, the list does not."""
-        rows = sum(self.sizeHintForRow(row) for row in range(self.count()))
-        self.setFixedHeight(rows + 2 * self.frameWidth())
+        rows = sum(self.sizeHintForRow(row) for row in range(self.count()) if not self.isRowHidden(row))
+        if rows + 2 * self.frameWidth() != self.height() or self.minimumHeight() != self.height():
+            self.setFixedHeight(rows + 2 * self.frameWidth())
 
     def _on_changed(self, item: QListWidgetItem) -> None:
         thing_id = item.data(ID)

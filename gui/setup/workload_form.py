@@ -1,18 +1,29 @@
-"""What is asked of the model: prompt or token count, new tokens, batch, repeats and warm-up."""
+"""What is asked of the model: the fields that fit the kind of model, and how often."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QFontMetrics
-from PySide6.QtWidgets import QGridLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QLineEdit, QPlainTextEdit, QSpinBox, QVBoxLayout, QWidget
 
 from core.config import WorkloadConfig
-from gui.setup.field_box import FieldBox, spin_box
+from core.models.base import TASKS, generates
+from gui.setup.field_box import FieldBox, FloatSpinBox, spin_box
+from gui.setup.file_box import FileBox
 
 MOST_TOKENS = 1_000_000
 AUTO_REPEATS, AUTO_WARMUP = 0, -1  # below what can be asked for: the spin boxes show them as "auto"
 REPEATS_HINT = "How many measured requests; auto stops once the latency is known well enough, and says why it stopped"
 WARMUP_HINT = "Requests before those that count; auto goes on until the last three agree within 5 %; 0 is none"
+IMAGES = "Images (*.png *.jpg *.jpeg *.webp *.bmp);;All files (*)"
+SOUNDS = "Sound (*.wav *.flac *.mp3 *.ogg);;All files (*)"
+WITH_PROMPT = ("text", "image-text")
+PROMPTS = {
+    "question-answering": ("Context", "The text in which the answer is looked for"),
+    "seq2seq": ("Text", "The text that the model turns into another"),
+    "image-text": ("Prompt", "What is asked about the image"),
+}
+PROMPT = ("Prompt", "The text that the model continues or encodes")
 
 
 class PromptEdit(QPlainTextEdit):
@@ -37,46 +48,48 @@ class WorkloadForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        start = WorkloadConfig()
-        self.prompt = PromptEdit()
-        self.prompt.setPlainText(start.prompt)
-        self.prompt_tokens = spin_box("promptTokensSpin", 0, MOST_TOKENS, 0, "prompt")
-        self.new_tokens = spin_box("newTokensSpin", 1, MOST_TOKENS, start.new_tokens)
-        self.batch = spin_box("batchSpin", 1, 4096, start.batch)
-        self.repeats = spin_box("repeatsSpin", AUTO_REPEATS, 10_000, AUTO_REPEATS, "auto")
-        self.warmup = spin_box("warmupSpin", AUTO_WARMUP, 1000, AUTO_WARMUP, "auto")
-        self.prompt_box = FieldBox("Prompt", self.prompt, "The text that the model continues or encodes")
-        boxes = (
-            FieldBox("New tokens", self.new_tokens, "How many tokens to generate; encoders have no use for it"),
-            FieldBox("Batch", self.batch, "How many sequences at once"),
-            FieldBox("Repeats", self.repeats, REPEATS_HINT),
-            FieldBox("Warm-up", self.warmup, WARMUP_HINT),
-            FieldBox("Input tokens", self.prompt_tokens, "That many random tokens instead of the prompt; 0 uses the prompt"),
-        )
-        grid = QGridLayout()
-        grid.setSpacing(6)
-        for number, box in enumerate(boxes[:3]):
-            grid.addWidget(box, 0, 2 * number, 1, 2)
-        grid.addWidget(boxes[3], 1, 0, 1, 3)
-        grid.addWidget(boxes[4], 1, 3, 1, 3)
+        self.task: str | None = None
+        self._build_inputs()
+        self._build_numbers()
+        self._grid = QGridLayout()
+        self._grid.setSpacing(6)
+        for place in range(6):
+            self._grid.setColumnStretch(place, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
-        column.addWidget(self.prompt_box)
-        column.addLayout(grid)
+        for box in (self.prompt_box, self.question_box, self.image, self.audio):
+            column.addWidget(box)
+        column.addLayout(self._grid)
         self.prompt.textChanged.connect(self._on_changed)
-        for spin in (self.prompt_tokens, self.new_tokens, self.batch, self.repeats, self.warmup):
+        self.question.textChanged.connect(self._on_changed)
+        self.image.changed.connect(self._on_changed)
+        self.audio.changed.connect(self._on_changed)
+        for spin in self._spins.values():
             spin.valueChanged.connect(self._on_changed)
+        self.set_task(None)
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether this kind of model is given text."""
+        return self._modality in WITH_PROMPT
 
     def config(self) -> WorkloadConfig:
-        """The workload as written."""
+        """The workload as written; fields that this kind of model has no use for are left as they are by default."""
+        of_image, of_sound = self._modality in ("image", "image-text"), self._modality == "speech"
+        image, audio = self.image.path() if of_image else None, self.audio.path() if of_sound else None
         return WorkloadConfig(
-            prompt=self.prompt.toPlainText(),
-            prompt_tokens=self.prompt_tokens.value() or None,
+            prompt=self.prompt.toPlainText() if self.has_prompt else WorkloadConfig.prompt,
+            prompt_tokens=(self.prompt_tokens.value() or None) if self.has_prompt else None,
             new_tokens=self.new_tokens.value(),
             batch=self.batch.value(),
             repeats=None if self.repeats.value() == AUTO_REPEATS else self.repeats.value(),
             warmup=None if self.warmup.value() == AUTO_WARMUP else self.warmup.value(),
+            question=self.question.text().strip() if self._asks else "",
+            image=image,
+            image_size=(self.image_size.value() or None) if of_image and image is None else None,
+            audio=audio,
+            audio_seconds=(self.audio_seconds.value() or None) if of_sound and audio is None else None,
         )
 
     def show_config(self, config: WorkloadConfig) -> None:
@@ -87,12 +100,89 @@ class WorkloadForm(QWidget):
         self.batch.setValue(config.batch)
         self.repeats.setValue(AUTO_REPEATS if config.repeats is None else config.repeats)
         self.warmup.setValue(AUTO_WARMUP if config.warmup is None else config.warmup)
+        self.question.setText(config.question)
+        self.image.show_path(config.image)
+        self.image_size.setValue(config.image_size or 0)
+        self.audio.show_path(config.audio)
+        self.audio_seconds.setValue(config.audio_seconds or 0)
 
-    def set_generates(self, generates: bool) -> None:
-        """Encoders have no new tokens."""
-        self.new_tokens.setEnabled(generates)
+    def set_task(self, task: str | None) -> None:
+        """Show the fields that fit this task of ``core.models.base.TASKS``; None, while no model is known, those for text."""
+        self.task = task
+        self._modality = TASKS[task].modality if task is not None and task in TASKS else "text"
+        self._asks = task == "question-answering"
+        label, explanation = PROMPTS.get(task or "", PROMPT)
+        self.prompt_box.label.setText(label)
+        self.prompt_box.setToolTip(explanation)
+        self.prompt.setToolTip(explanation)
+        self.prompt.setAccessibleName(label)
+        self.prompt_box.setVisible(self.has_prompt)
+        self.question_box.setVisible(self._asks)
+        self.image.setVisible(self._modality in ("image", "image-text"))
+        self.audio.setVisible(self._modality == "speech")
+        self.new_tokens.setEnabled(generates(task))
+        wanted = ["new_tokens"] if generates(task) else []
+        wanted += ["batch", "repeats", "warmup"]
+        wanted += ["prompt_tokens"] if self.has_prompt else []
+        wanted += ["image_size"] if self._modality in ("image", "image-text") else []
+        wanted += ["audio_seconds"] if self._modality == "speech" else []
+        self._arrange(wanted)
+        self._on_changed()
+
+    def _build_inputs(self) -> None:
+        self.prompt = PromptEdit()
+        self.prompt.setPlainText(WorkloadConfig.prompt)
+        self.prompt_box = FieldBox(PROMPT[0], self.prompt, PROMPT[1])
+        self.question = QLineEdit()
+        self.question.setObjectName("questionEdit")
+        self.question.setTextMargins(-2, 0, 0, 0)
+        self.question.setPlaceholderText("a question that comes with Tickscope")
+        self.question_box = FieldBox("Question", self.question, "What is asked about the context")
+        made_up = "Empty takes a made-up one"
+        self.image = FileBox("Image", "imageEdit", "image file", IMAGES, "made-up image", f"The picture to look at. {made_up}")
+        self.audio = FileBox("Sound", "audioEdit", "sound file", SOUNDS, "made-up sound", f"The speech to hear. {made_up}")
+
+    def _build_numbers(self) -> None:
+        start = WorkloadConfig()
+        self.prompt_tokens = spin_box("promptTokensSpin", 0, MOST_TOKENS, 0, "prompt")
+        self.new_tokens = spin_box("newTokensSpin", 1, MOST_TOKENS, start.new_tokens)
+        self.batch = spin_box("batchSpin", 1, 4096, start.batch)
+        self.repeats = spin_box("repeatsSpin", AUTO_REPEATS, 10_000, AUTO_REPEATS, "auto")
+        self.warmup = spin_box("warmupSpin", AUTO_WARMUP, 1000, AUTO_WARMUP, "auto")
+        self.image_size = spin_box("imageSizeSpin", 0, 8192, 0, "auto")
+        self.audio_seconds = FloatSpinBox((0.1,), optional=False)
+        self.audio_seconds.setObjectName("audioSecondsSpin")
+        self.audio_seconds.setRange(0.0, 3600.0)
+        self.audio_seconds.setSpecialValueText("auto")
+        tokens = "That many random tokens instead of the text; 0 uses the text"
+        boxes: dict[str, tuple[str, QSpinBox | FloatSpinBox, str]] = {
+            "new_tokens": ("New tokens", self.new_tokens, "How many tokens to generate; encoders have no use for it"),
+            "batch": ("Batch", self.batch, "How many inputs at once"),
+            "repeats": ("Repeats", self.repeats, REPEATS_HINT),
+            "warmup": ("Warm-up", self.warmup, WARMUP_HINT),
+            "prompt_tokens": ("Input tokens", self.prompt_tokens, tokens),
+            "image_size": ("Size, px", self.image_size, "Pixels a side of the made-up image; auto: what it is made for"),
+            "audio_seconds": ("Seconds", self.audio_seconds, "Length of the made-up sound; auto: what the model is made for"),
+        }
+        self._spins = {name: spin for name, (_, spin, _) in boxes.items()}
+        self._boxes = {name: FieldBox(label, spin, hint, self) for name, (label, spin, hint) in boxes.items()}
+
+    def _arrange(self, wanted: list[str]) -> None:
+        """Rows of up to three boxes; what is left over shares the last row."""
+        for name, box in self._boxes.items():
+            self._grid.removeWidget(box)
+            box.setVisible(name in wanted)
+        across = 2 if len(wanted) == 4 else 3
+        rows = [wanted[at : at + across] for at in range(0, len(wanted), across)]
+        for number, row in enumerate(rows):
+            width = 6 // len(row)
+            for place, name in enumerate(row):
+                self._grid.addWidget(self._boxes[name], number, place * width, 1, width)
 
     def _on_changed(self) -> None:
         self.prompt.setEnabled(self.prompt_tokens.value() == 0)
-        self.prompt_box.set_invalid(self.prompt_tokens.value() == 0 and not self.prompt.toPlainText().strip())
+        empty = self.prompt_tokens.value() == 0 and not self.prompt.toPlainText().strip()
+        self.prompt_box.set_invalid(self.has_prompt and empty)
+        self.image_size.setEnabled(not self.image.filled)
+        self.audio_seconds.setEnabled(not self.audio.filled)
         self.changed.emit()

@@ -34,6 +34,7 @@ from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
 from gui.views.differences import DELTA, DifferenceModel, DifferenceTile, verdict_text
 from gui.views.saved_runs import Store, started
+from gui.views.speed_quality import SpeedQualityPage
 from gui.views.trial import TrialPanel
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ SAME = "Both sides show the same run; choose another one on one side."
 LIVE = "live"
 TILE_WIDTH = 178
 TILE_COLUMNS = (3, 4, 5)
-PAGES = ("A/B trial", "Saved runs")
+PAGES = ("A/B trial", "Saved runs", "Speed × quality")
 
 
 class CompareView(QWidget):
-    """One page a question: which of several setups is faster, asked now; and how do two recorded runs differ.
+    """One page a question: which setup is faster, asked now; how do two recorded runs differ; and which run is worth its cost.
 
     The second has two choosers, tiles, the verdict or what stands in its way, and the layers by the size of the difference.
     """
@@ -74,6 +75,9 @@ class CompareView(QWidget):
         self.trial.in_background = lambda: self.in_background
         self.trial.setup.trial_asked.connect(self.trial_asked)
         self.trial.layer_selected.connect(state.select_layer)
+        self.speed_quality = SpeedQualityPage(self)
+        self.speed_quality.in_background = lambda: self.in_background
+        self.speed_quality.run_opened.connect(state.open_run)
         self._lay_out()
         state.pair_changed.connect(self.show_pair)
         state.layer_selected.connect(self._select_layer)
@@ -102,19 +106,27 @@ class CompareView(QWidget):
         self.trial.setup.set_busy(status.state in BUSY)
 
     def set_paint_meter(self, meter: PaintMeter | None) -> None:
-        """Count the painting of the chart."""
+        """Count the painting of the charts."""
         self.trial.set_paint_meter(meter)
+        self.speed_quality.set_paint_meter(meter)
+
+    def poll(self) -> None:
+        """Tell how files that were being written turned out."""
+        self.speed_quality.poll()
 
     def set_store(self, store: Store | None) -> None:
         """Offer the runs of another session, or of the same one after it changed."""
         self.store = store
         self._offer()
         self._choose_latest()
+        self.speed_quality.notify = self.notify
+        self.speed_quality.set_store(store)
 
     def show_run(self, run: Run | None) -> None:
         """Remember the run on show, so that it can be chosen."""
         appeared = (run is None) != (self._live is None)
         self._live = run
+        self.speed_quality.show_run(run)
         if appeared:
             self._offer()
 
@@ -158,6 +170,7 @@ class CompareView(QWidget):
         )
         self._frame_badge()
         self.trial.set_palette(palette)
+        self.speed_quality.set_palette(palette)
         self.table.viewport().update()
 
     def _build_head(self) -> None:
@@ -184,7 +197,7 @@ class CompareView(QWidget):
     def _lay_out(self) -> None:
         self.pages = QTabBar(self)
         self.pages.setObjectName("comparePages")
-        self.pages.setAccessibleName("Trial or saved runs")
+        self.pages.setAccessibleName("Trial, saved runs, or speed and quality")
         self.pages.setDrawBase(False)
         self.pages.setExpanding(False)
         for page in PAGES:
@@ -204,6 +217,7 @@ class CompareView(QWidget):
         body = QStackedLayout()
         body.addWidget(self.trial)
         body.addWidget(saved)
+        body.addWidget(self.speed_quality)
         self.pages.currentChanged.connect(body.setCurrentIndex)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 12, 12, 12)

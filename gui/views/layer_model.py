@@ -16,7 +16,14 @@ SORT_ROLE = Qt.ItemDataRole.UserRole
 PATH_ROLE = Qt.ItemDataRole.UserRole + 1
 BAR_ROLE = Qt.ItemDataRole.UserRole + 2  # (self share, total share, stage), both of the largest block
 LISTS = ("ModuleList", "Sequential")
-COLUMNS = ("Layer", "Type", "Stage", "Calls", "Total", "Self", "Share", "Cycles", "Instr.", "IPC", "Cache misses", "CPU time")
+COLUMNS = (
+    *("Layer", "Type", "Stage", "Calls", "Total", "Self", "Share", "Cycles", "Instr.", "IPC", "Cache misses", "CPU time"),
+    "SQNR dB",
+)
+SQNR = COLUMNS.index("SQNR dB")
+EXACT_DB = 1e6
+"""Where layers that are equal bit for bit stand among the others: behind all, before those that were not measured."""
+
 SHARE = COLUMNS.index("Share")
 COUNTED = {"Cycles": "cycles", "Instr.": "instructions", "IPC": "ipc", "Cache misses": "cache_misses", "CPU time": "cpu_ns"}
 """Columns of the processor's counters, with their names in the layer table. Only blocks and their like are counted."""
@@ -33,6 +40,8 @@ MEANINGS = (
     "Instructions per cycle: below 1 the processor mostly waits, for memory as a rule",
     "Misses of the last cache in a median traced moment, with everything inside",
     "Time on a processor, added up over all threads: with two busy threads twice the total",
+    "Layer error: power of the unoptimized layer's output over that of its difference, in decibels; the lower, the further the "
+    "passes moved it. exact: equal bit for bit",
 )
 NUMBERS_FROM = 3
 
@@ -49,6 +58,13 @@ class Times(NamedTuple):
     counts: Mapping[str, float | None] = MappingProxyType({})  # by name of ``COUNTED``
 
 
+class LayerError(NamedTuple):
+    """Signal-to-noise ratio of a layer's output in dB (None: exact); ``inside``: the lowest of the layers inside it."""
+
+    sqnr_db: float | None
+    inside: bool = False
+
+
 NOTHING = Times(None, None, None, None, None)
 
 
@@ -60,6 +76,8 @@ class LayerModel(QAbstractItemModel):
         self.layers: tuple[Layer, ...] = ()
         self.times: list[Times] = []
         self.no_counts = ""  # why there are none
+        self.errors: list[LayerError | None] = []  # by layer number
+        self.no_sqnr = ""  # why there is none
         self._children: list[list[int]] = [[]]  # by layer number + 1; 0 is the invisible root
         self._place: list[int] = []  # among its siblings
         self._bar_scale = 1.0
@@ -78,6 +96,7 @@ class LayerModel(QAbstractItemModel):
             self._place.append(len(siblings))
             siblings.append(number)
         self.times = [NOTHING] * len(layers)
+        self.errors = [None] * len(layers)
         self.endResetModel()
         return True
 
@@ -105,6 +124,26 @@ class LayerModel(QAbstractItemModel):
         # (60 ms for 400 layers). The view asks for values whenever it paints, and its owner has it painted.
         if self.layers:
             self.dataChanged.emit(self.index(0, 0), self.index(0, len(COLUMNS) - 1))
+
+    def set_errors(self, sqnr_db: Mapping[str, float | None], why: str) -> None:
+        """Layer errors by path (None: exact), and why others have none. What was not measured has the worst inside it."""
+        self.no_sqnr = why
+        errors: list[LayerError | None] = [None] * len(self.layers)
+        for number in range(len(self.layers) - 1, -1, -1):
+            path = self.layers[number].path
+            if path in sqnr_db:
+                errors[number] = LayerError(sqnr_db[path])
+                continue
+            inside = [found for child in self._children[number + 1] if (found := errors[child]) is not None]
+            if inside:
+                known = [found.sqnr_db for found in inside if found.sqnr_db is not None]
+                errors[number] = LayerError(min(known) if known else None, inside=True)
+        self.errors = errors
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any layer error is known."""
+        return any(error is not None for error in self.errors)
 
     def index_of(self, path: str) -> QModelIndex:
         """Where the layer of that path is; invalid if there is none."""
@@ -136,6 +175,8 @@ class LayerModel(QAbstractItemModel):
             return f"{above.rpartition('.')[2]}.{name}" if name.isdigit() and above else name or layer.type
         if column == 3:
             return units.DASH if times.calls is None else f"{times.calls:.3g}" if times.calls % 1 else f"{times.calls:.0f}"
+        if column == SQNR:
+            return error_text(self.errors[number])
         if COLUMNS[column] in COUNTED:
             return _count_text(COLUMNS[column], times.counts.get(COUNTED[COLUMNS[column]]))
         shown = (layer.type, layer.stage, "", units.duration(times.total_ns), units.duration(times.self_ns))
@@ -143,6 +184,9 @@ class LayerModel(QAbstractItemModel):
 
     def _sort_key(self, number: int, column: int) -> Any:
         times = self.times[number]
+        if column == SQNR:
+            error = self.errors[number]
+            return 2 * EXACT_DB if error is None else EXACT_DB if error.sqnr_db is None else error.sqnr_db
         if COLUMNS[column] in COUNTED:
             value = times.counts.get(COUNTED[COLUMNS[column]])
             return -1.0 if value is None else float(value)
@@ -153,6 +197,12 @@ class LayerModel(QAbstractItemModel):
 
     def _count_tip(self, number: int, column: int) -> str:
         """Why a count is missing: the model counts only what lies side by side, to keep the reading of counters cheap."""
+        if column == SQNR:
+            error = self.errors[number]
+            if error is None:
+                return f"Not measured: {self.no_sqnr}"
+            inside = "\nThe lowest of the layers inside; it was not measured itself." if error.inside else ""
+            return f"{self._tip(number)}{inside}\n{MEANINGS[SQNR]}"
         if self.times[number].counts.get(COUNTED[COLUMNS[column]]) is not None:
             return self._tip(number)
         why = "counted for blocks, embedding, norm and head only" if self.counted(column) else self.no_counts
@@ -211,7 +261,7 @@ class LayerModel(QAbstractItemModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and column >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._count_tip(number, column) if COLUMNS[column] in COUNTED else self._tip(number)
+            return self._count_tip(number, column) if COLUMNS[column] in COUNTED or column == SQNR else self._tip(number)
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -224,6 +274,15 @@ class LayerModel(QAbstractItemModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and section >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
+
+
+def error_text(error: LayerError | None) -> str:
+    """``31.4``, ``min 11.8`` of what is inside, ``exact``, or a dash where it was not measured."""
+    if error is None:
+        return units.DASH
+    if error.sqnr_db is None:
+        return "exact"
+    return f"{'min ' if error.inside else ''}{error.sqnr_db:.1f}"
 
 
 def _count_text(column: str, value: float | None) -> str:

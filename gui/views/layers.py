@@ -33,12 +33,13 @@ from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
 from gui.views.hinted import HintedCard
-from gui.views.layer_model import BAR_ROLE, COLUMNS, COUNTED, LISTS, MEANINGS, PATH_ROLE, SHARE, SORT_ROLE, LayerModel
+from gui.views.layer_errors import LayerErrors, no_layer_errors
+from gui.views.layer_model import BAR_ROLE, COLUMNS, COUNTED, LISTS, MEANINGS, PATH_ROLE, SHARE, SORT_ROLE, SQNR, LayerModel
 from gui.views.operators import LOW, OperatorsPanel
 
 NARROW = 900
 QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own "no limit", which PySide does not name
-WIDTHS = (0, 130, 76, 52, 78, 78, 150, 72, 72, 52, 92, 80)
+WIDTHS = (0, 130, 76, 52, 78, 78, 150, 72, 72, 52, 92, 80, 78)
 LESS = ("Type", "Stage", "Cache misses")  # left out of a narrow window; type and stage are in the tooltip too
 SELDOM = ("Instr.",)  # IPC says it shorter
 IMPORTED = "An imported trace has no layers; the operators are below."
@@ -87,6 +88,8 @@ class LayersView(QWidget):
         self._partial = ""  # why the main kind of moment has no layers
         self._build_head()
         self._build_tree()
+        self.errors = LayerErrors(self)
+        self.errors.layer_selected.connect(state.select_layer)
         self.operators = OperatorsPanel(self)
         self.in_background: InBackground = at_once
         self.card = card = HintedCard(self.tree, "", self)
@@ -103,6 +106,7 @@ class LayersView(QWidget):
         layout.setContentsMargins(12, 12, 12, 12)
         layout.setSpacing(10)
         layout.addWidget(self.bar)
+        layout.addWidget(self.errors)
         layout.addWidget(self.splitter, 1)
         state.layer_selected.connect(self.select_layer)
         state.run_changed.connect(lambda run: None if run is not None else self.show_run(None))
@@ -135,6 +139,7 @@ class LayersView(QWidget):
         self.card.setVisible(not only_operators)
         self.bar.setVisible(not only_operators)
         if run is None:
+            self.errors.show_errors({})
             self._rows = []
             self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
             self._show_operators()
@@ -151,6 +156,7 @@ class LayersView(QWidget):
         self._partial = self._hidden(run, summary) if main_kind(run.trace.moments) not in self._kinds else ""
         if self.model.set_layers(run.trace.layers):
             self._expand_to_blocks()
+        self._show_errors(run)
         self._show_kind()
         self._explain(None)
         self.select_layer(self.state.layer)
@@ -168,6 +174,7 @@ class LayersView(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
         self._delegate.palette_in_use = palette
+        self.errors.set_palette(palette)
         self.tree.viewport().update()
 
     def table(self) -> dict[str, list[Any]]:
@@ -264,10 +271,19 @@ class LayersView(QWidget):
     def _fit_columns(self) -> None:
         """What the user asked for; else what there is data and room for."""
         narrow = self.width() < NARROW
+        self.note.setVisible(not self.explanation and (not narrow or bool(self._partial)))
         for column, title in list(enumerate(COLUMNS))[1:]:
             empty = title in COUNTED and not self.model.counted(column)
+            empty |= column == SQNR and not self.model.has_errors
             shown = not (empty or title in SELDOM or (narrow and title in LESS))
             self.tree.setColumnHidden(column, not self._wanted.get(column, shown))
+
+    def _show_errors(self, run: Run) -> None:
+        """The layer errors of the run's passes, as column and with the worst of them named above the table."""
+        quality = run.facts.quality
+        found = {} if quality is None else quality.layer_sqnr_db
+        self.model.set_errors(found, no_layer_errors(run))
+        self.errors.show_errors(found)
 
     def _show_operators(self) -> None:
         self.operators.in_background = self.in_background
@@ -313,6 +329,7 @@ class LayersView(QWidget):
         how = f"median moment, scaled to {scaled}" if scaled == "clean" else "median traced moment, not scaled"
         self.note.setText(how)
         self.note.setToolTip(self._partial or how)
+        self.kind_combo.setToolTip(self._partial or how)
         if self._partial:
             self.note.setText(self._partial)
 
@@ -354,7 +371,7 @@ class LayersView(QWidget):
             self.hint.setText(text)
         self._stack.setCurrentIndex(1 if text is None else 0)
         self.kind_combo.setVisible(text is None)
-        self.note.setVisible(text is None)
+        self._fit_columns()
         self.filter.setEnabled(text is None)
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -71,10 +71,11 @@ class LiveView(QScrollArea):
     def show_slow(self, run: Run | None, summary: Mapping[str, Any] | None) -> None:
         """Tiles and text; at most twice a second while a run is going."""
         self.poll()
-        self.tiles.show_summary(None if run is None else summary)
+        self.tiles.show_summary(None if run is None else summary, run)
         if run is None or run.facts.status != "running":
             self._live_text = None
         self.output.show_run(run, self._live_text)
+        self.output.show_speculation(None if summary is None else summary.get("speculation"))
 
     def show_text(self, text: str) -> None:
         """What is being generated now."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QTextEdit, QWidget
 
@@ -9,6 +12,7 @@ from core.models.base import generates
 from core.session.run import Run
 from gui.charts.card import START_HINT, Card
 from gui.theme import Palette
+from gui.views.speculation import SpeculationStrip
 from profilers.trace import Tag
 
 MOST_CHARACTERS = 200_000
@@ -32,7 +36,9 @@ class OutputCard(Card):
         self.text.document().setDocumentMargin(0)
         self.text.setTabChangesFocus(True)
         self.text.setPlaceholderText(f"{START_HINT}{STARTS}")
+        self.speculation = SpeculationStrip(self)
         self.box.addWidget(self.text, 1)
+        self.box.addWidget(self.speculation)
         self._prompt = ""
         self._generated = ""
         self._caret = False
@@ -55,7 +61,12 @@ class OutputCard(Card):
         self._write(_prompt(run), _said(run) if live_text is None else live_text, running)
         self.set_note(progress_text(run))
 
+    def show_speculation(self, found: Mapping[str, Any] | None) -> None:
+        """How well tokens were guessed, below the text; None: none were."""
+        self.speculation.show_speculation(found)
+
     def set_palette(self, palette: Palette) -> None:
+        self.speculation.set_palette(palette)
         family = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont).family()
         font = QFont(family)
         font.setStyleHint(QFont.StyleHint.Monospace)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from core import units
 from core.models.base import generates
+from core.session.run import Run
+from gui.views import quality_words
 
 Json = Mapping[str, Any]
 NO_RUN = "no run yet"
@@ -38,6 +40,7 @@ class Spec(NamedTuple):
     label: str
     definition: str
     read: Callable[[Json], Reading]
+    of_run: Callable[[Run], Reading] | None = None  # instead of ``read``: from the run itself
 
 
 def _spread(summary: Json, name: str) -> Json:
@@ -205,13 +208,21 @@ def _disturbers(noise: Json) -> str:
 
 def _observer(summary: Json) -> Reading:
     effects = summary.get("observer_effect", {})
-    effect = next((effects[kind] for kind in ("decode", "forward", "prefill") if effects.get(kind)), None)
+    effect = next((effects[kind] for kind in ("decode", "verify", "forward", "prefill") if effects.get(kind)), None)
     paused = f"paused {units.duration(effects['paused_ns'])}" if effects.get("paused_ns") else "no pause"
     if effect is None:
         return missing(_final(summary, "observer") or _waiting(summary, "traced pair"))
     change = units.signed_percent(effect["ratio"]).removesuffix(" %")
     tone = "good" if abs(effect["ratio"] - 1) < 0.02 else "warn"
     return Reading(change, "%", paused, tone)
+
+
+def _quality(run: Run) -> Reading:
+    """What the passes cost, in the figure that fits the kind of model."""
+    told = quality_words.told(run)
+    if told.why:
+        return missing(told.why)
+    return Reading(told.value, told.unit, told.below, told.tone, detail=told.sentence)
 
 
 SPECS = (
@@ -264,6 +275,7 @@ SPECS = (
         "period. Only what a counter says: nothing is guessed from nominal power.",
         _energy,
     ),
+    Spec("statQuality", "Quality cost", quality_words.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
     Spec(
         "statObserver",
         "Observer effect",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QFontMetrics, QResizeEvent
+from PySide6.QtGui import QFont, QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
+from core.session.run import Run
 from gui.theme import Palette
 from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
 
-TILE_WIDTH = 104  # nine of them stand side by side in a window of 1440
+TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440
 REASON_LINES = 3
+VALUE_SCALE, LEAST_VALUE_SCALE = 1.72, 1.1
 
 
 class Tile(QFrame):
@@ -43,19 +45,22 @@ class Tile(QFrame):
         line.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
         line.addWidget(self.unit, 1, Qt.AlignmentFlag.AlignBottom)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(11, 7, 6, 7)
+        layout.setContentsMargins(8, 7, 4, 7)
         layout.setSpacing(1)
         layout.addWidget(self.label)
         layout.addLayout(line)
         layout.addWidget(self.reason)
         layout.addWidget(self.sub)
         self._palette: Palette | None = None
+        self._value_pixels = 0
         self.setMinimumWidth(TILE_WIDTH)
         self.show_reading(missing(NO_RUN))
 
-    def show_summary(self, summary: Json | None) -> None:
-        """The tile's number from a run's summary; None: there is no run."""
+    def show_summary(self, summary: Json | None, run: Run | None = None) -> None:
+        """The tile's number from a run and its summary; None: there is no run."""
         reading = missing(NO_RUN) if summary is None else self.spec.read(summary)
+        if run is not None and self.spec.of_run is not None:
+            reading = self.spec.of_run(run)
         if summary is not None and summary.get("status") == "imported" and reading.value == units.DASH:
             reading = missing(IMPORTED)
         self.show_reading(reading)
@@ -84,7 +89,7 @@ class Tile(QFrame):
     def set_palette(self, palette: Palette) -> None:
         self._palette = palette
         font = self.font()
-        font.setPixelSize(round(self._base_pixels() * 1.72))
+        font.setPixelSize(round(self._base_pixels() * VALUE_SCALE))
         font.setBold(True)
         self.value.setFont(font)
         self._colour()
@@ -98,12 +103,27 @@ class Tile(QFrame):
         palette = self._palette
         if palette is not None:
             colour = {"good": palette.good, "warn": palette.warn}.get(self.reading.tone, palette.text)
-            size = round(self._base_pixels() * 1.72)
+            size = self._value_pixels or round(self._base_pixels() * VALUE_SCALE)
             self.value.setStyleSheet(f"color: {colour}; font-size: {size}px; font-weight: 600;")
+
+    def _fit_value(self, room: int) -> None:
+        """A value too wide for its tile is written smaller rather than cut."""
+        font = QFont(self.value.font())
+        font.setWeight(QFont.Weight.DemiBold)
+        most, least = round(self._base_pixels() * VALUE_SCALE), round(self._base_pixels() * LEAST_VALUE_SCALE)
+        beside = self.unit.sizeHint().width() + 6 if self.reading.unit else 0
+        for size in range(most, least - 1, -1):
+            font.setPixelSize(size)
+            if QFontMetrics(font).horizontalAdvance(self.reading.value) + beside <= room:
+                break
+        if size != self._value_pixels:
+            self._value_pixels = size
+            self._colour()
 
     def _fit_sub(self) -> None:
         """The line below, shortened where it does not fit; the whole of it is in the tooltip."""
-        room = max(20, self.width() - 19)
+        room = max(20, self.width() - 14)
+        self._fit_value(room)
         metrics = self.sub.fontMetrics()
         parts = self.reading.sub.split(" · ")
         while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > room:
@@ -134,7 +154,7 @@ class Tiles(QWidget):
         self.tiles = [Tile(spec, self) for spec in SPECS]
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(8)
+        self._grid.setSpacing(5)
         self._columns = 0
         self.arrange(len(self.tiles))
 
@@ -157,10 +177,10 @@ class Tiles(QWidget):
         for column in range(columns):
             self._grid.setColumnStretch(column, 1)
 
-    def show_summary(self, summary: Json | None) -> None:
+    def show_summary(self, summary: Json | None, run: Run | None = None) -> None:
         """The numbers of a run, or none."""
         for tile in self.tiles:
-            tile.show_summary(summary)
+            tile.show_summary(summary, run)
 
     def set_palette(self, palette: Palette) -> None:
         for tile in self.tiles:

@@ -226,10 +226,11 @@ class TrialSetup(FittedCard):
         if key == NOW:
             return now
         if key == PLAIN:
-            return replace(now, passes=())
+            return replace(now, passes=(), quality=None)
         own = next(setup.config for setup in self._setups() if setup.key == key)
         assert own is not None
-        return replace(own, workload=now.workload, profilers=now.profilers, name="")
+        quality = (now.quality or own.quality) if own.passes else None
+        return replace(own, workload=now.workload, profilers=now.profilers, quality=quality, name="")
 
     def _reason(self, what: Callable[[], object]) -> str:
         """Why this cannot be begun now, "" if it can."""

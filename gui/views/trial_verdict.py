@@ -10,9 +10,9 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWi
 
 from core import units
 from gui.theme import Palette
-from gui.views import trial_words
+from gui.views import quality_words, trial_words
 from gui.views.fitted import FittedCard
-from gui.views.trial_words import EXPLAINED, NAMES, QUALITY
+from gui.views.trial_words import EXPLAINED, NAMES
 
 if TYPE_CHECKING:
     from core.analysis.verdict import SideVerdict, Verdict
@@ -36,7 +36,6 @@ class VerdictCard(FittedCard):
         self.floor = _label(self, "muted", "trialFloor", wrap=True)
         self.why = _label(self, "muted", "trialWhy", wrap=True)
         self.quality = _label(self, "muted", "trialQuality", wrap=True)
-        self.quality.setText(f"Quality cost  —  {QUALITY}")
         self._grid = QGridLayout()
         self._grid.setHorizontalSpacing(14)
         self._grid.setVerticalSpacing(3)
@@ -74,6 +73,8 @@ class VerdictCard(FittedCard):
         why = [f"{NAMES[number]}: {one.why}" for number, one in enumerate(main, 1) if one is not None]
         _set(self.why, "" if state.config.same else "\n".join(why))
         self.why.setVisible(bool(self.why.text()))
+        _set(self.quality, trial_words.quality_text(state))
+        self.quality.setToolTip(quality_words.DEFINITION)
         self.quality.setVisible(not state.config.same)
         self._show_metrics(state)
         self.fit()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import units
 from core.config import RunConfig
+from gui.views import quality_words
 
 if TYPE_CHECKING:
     from core.analysis.verdict import LayerVerdict, Verdict
@@ -20,7 +21,7 @@ EXPLAINED = {
     "e2e_ns": "From the request until its last token.",
 }
 SIGNS = {"faster": "▲", "slower": "▼", "can't tell": "≈"}
-QUALITY = "not measured yet (comes with a later version); a faster side may answer worse"
+NO_QUALITY = "not measured; a faster side may answer worse"
 FLOOR_HINT = "no noise floor of this machine is known for this workload; Noise floor (A/A) measures it"
 
 
@@ -117,6 +118,21 @@ def judged(verdict: Verdict) -> str:
     if verdict.word in ("faster", "slower") and verdict.ratio is not None:
         return f"{sign} {times(verdict.ratio)} {verdict.word}"
     return f"{sign} {verdict.word}"
+
+
+def quality_text(state: TrialState) -> str:
+    """The quality cost of each side that has passes, against its model without them."""
+    told = []
+    for number, config in enumerate(state.config.sides):
+        if not config.passes:
+            continue
+        run = state.runs[number] if number < len(state.runs) else None
+        found = None if run is None else quality_words.told(run)
+        if found is not None and not found.why:
+            told.append(f"{NAMES[number]}: {found.sentence}")
+        elif found is not None and run is not None and run.config.quality is not None:
+            told.append(f"{NAMES[number]}: {found.why}")
+    return f"Quality cost  {'; '.join(told)}" if told else f"Quality cost  {units.DASH}  {NO_QUALITY}"
 
 
 def side_lines(configs: Sequence[RunConfig]) -> list[str]:

@@ -11,6 +11,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -252,6 +253,8 @@ Weights weights_of(const Tensor& weight, const Tensor& scale, const Tensor& shif
 // x [rows, inputs], float32 or bfloat16 and contiguous -> [rows, outputs] of the same type.
 Tensor grouped_linear(Tensor x, Tensor weight, Tensor scale, Tensor shift, int64_t outputs, int64_t bits) {
   const Weights w = weights_of(weight, scale, shift, x.size(1), outputs);
+  STD_TORCH_CHECK(x.scalar_type() == ScalarType::BFloat16 || x.scalar_type() == ScalarType::Float, "x is neither float32 nor bfloat16");
+  STD_TORCH_CHECK(weight.numel() == int64_t(w.blocks()) * w.groups() * GROUP * LANES * bits / 8, "weight is not of this size");
   Tensor y = torch::stable::new_empty(x, {x.size(0), outputs});
   if (x.scalar_type() == ScalarType::BFloat16) {
     auto* from = static_cast<const uint16_t*>(x.data_ptr());

@@ -1,0 +1,129 @@
+"""What a run's passes cost in quality, in words: for the tile, the trial page and the charts' tooltips."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from core import units
+from core.export.speed_quality import cost_text
+from core.session.run import Figure, Quality, Run
+
+GOOD_KLD, BAD_KLD = 0.02, 0.1
+GOOD_SHARE, BAD_SHARE = 0.98, 0.9
+LEAST = 0.9995e-4
+"""Smaller values are told as "< 0.0001" on a tile; the tooltip has them in full."""
+
+DEFINITION = (
+    "What the passes cost against the same model without them, on the same text. Language models: mean Kullback-Leibler "
+    "divergence over the full vocabulary, from the unoptimized to the optimized model, in nats with its standard error, and "
+    "how often both put the same token first. Encoders: mean cosine of the embeddings, and the share of neighbours kept. "
+    "Classifiers: share of equal answers, and the accuracy on labelled examples. “equal”: the very same tokens, as passes "
+    "without loss claim."
+)
+UNCHANGED = "unoptimized: nothing changed"
+IMPORTED = "imported trace"
+LATER = "measured at the end"
+NOT_ASKED = "not asked for; switch it on in the sidebar"
+
+
+class Told(NamedTuple):
+    """A quality cost: a large value with its unit, what stands below, its tone, and a sentence; or ``why`` there is none."""
+
+    value: str = ""
+    unit: str = ""
+    below: str = ""
+    tone: str = ""
+    sentence: str = ""
+    why: str = ""
+
+
+def told(run: Run) -> Told:
+    """The quality cost of a run, or why there is none."""
+    facts, quality = run.facts, run.facts.quality
+    if quality is not None:
+        return _told(quality)
+    if facts.status == "imported":
+        return Told(why=IMPORTED)
+    if not facts.passes and not run.config.passes:
+        return Told(why=UNCHANGED)
+    if run.config.quality is None:
+        return Told(why=NOT_ASKED)
+    if facts.status == "running":
+        return Told(why=LATER)
+    reason = next((item.why for item in facts.unavailable if "quality" in item.what.lower()), "")
+    return Told(why=reason.rstrip(".") or f"not measured (the run is {facts.status})")
+
+
+def share(value: float) -> str:
+    """``96 %``; one decimal where two digits would round a difference away."""
+    percent = 100 * value
+    return f"{percent:.1f} %" if 98 < percent < 99.95 else f"{percent:.0f} %"
+
+
+def with_error(figure: Figure) -> str:
+    """``0.012 ± 0.001``."""
+    error = f" ± {cost_text(figure.error)}" if figure.error is not None else ""
+    return f"{cost_text(figure.value)}{error}"
+
+
+def _told(quality: Quality) -> Told:
+    figures = quality.figures
+    if "kld_mean" in figures:
+        found = _of_language(quality)
+    elif "cosine_mean" in figures:
+        found = _of_encoder(quality)
+    elif "same_top" in figures:
+        found = _of_classifier(quality)
+    else:
+        found = Told()
+    if quality.lossless:
+        sentence = f"equal: the same tokens as the unoptimized model; {found.sentence}".rstrip("; ")
+        found = Told("equal", "", "the same tokens", "good", sentence)
+    elif quality.lossless is False:
+        agreed = figures.get("token_agreement")
+        below = "not the same tokens" if agreed is None else f"{share(agreed.value)} of tokens agree"
+        value, unit = (found.value, found.unit) if found.value else ("differs", "")
+        sentence = f"the tokens differ from the unoptimized model's although the passes claim none would; {found.sentence}"
+        found = Told(value, unit, below, "warn", sentence.rstrip("; "))
+    if not found.value:
+        agreed = figures.get("token_agreement")
+        if agreed is None:
+            return Told(why="no figure was found" if not quality.notes else quality.notes[0].rstrip("."))
+        found = Told(*_percent(agreed.value), "of tokens agree", "", f"{share(agreed.value)} of greedy tokens agree")
+    where = f" (on {quality.text}, {units.count(quality.positions)} positions)" if quality.text else ""
+    return found._replace(sentence=f"{found.sentence}{where}")
+
+
+def _of_language(quality: Quality) -> Told:
+    mean, same = quality.figures["kld_mean"], quality.figures.get("same_top")
+    value = "< 0.0001" if 0 < abs(mean.value) < LEAST else cost_text(mean.value)
+    parts = [f"same top {share(same.value)}"] if same is not None else []
+    parts += [f"± {cost_text(mean.error)}"] if mean.error is not None else []
+    tone = "good" if mean.value <= GOOD_KLD else "warn" if mean.value > BAD_KLD else ""
+    sentence = f"KLD {with_error(mean)} nats" + (f", same top {share(same.value)}" if same is not None else "")
+    return Told(value, "KLD", " · ".join(parts), tone, sentence)
+
+
+def _of_encoder(quality: Quality) -> Told:
+    cosine, near = quality.figures["cosine_mean"], quality.figures.get("neighbours")
+    below = f"neighbours {share(near.value)}" if near is not None else "mean"
+    value = f"{cosine.value:.4f}" if cosine.value > 0.99 else f"{cosine.value:.3f}"
+    return Told(value, "cos", below, _tone(cosine.value), f"cosine {value}" + (f", {below}" if near is not None else ""))
+
+
+def _of_classifier(quality: Quality) -> Told:
+    same = quality.figures["same_top"]
+    after, before = quality.figures.get("accuracy"), quality.figures.get("accuracy_before")
+    parts = ["same answers"]
+    if after is not None:
+        parts = [f"accuracy {share(after.value)}" + (f", was {share(before.value)}" if before is not None else "")]
+    sentence = ", ".join([f"{share(same.value)} of answers are the same", *(parts if after is not None else [])])
+    return Told(*_percent(same.value), " · ".join(parts), _tone(same.value), sentence)
+
+
+def _percent(value: float) -> tuple[str, str]:
+    return share(value).removesuffix(" %"), "%"
+
+
+def _tone(value: float) -> str:
+    return "good" if value >= GOOD_SHARE else "warn" if value < BAD_SHARE else ""
