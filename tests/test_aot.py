@@ -116,7 +116,7 @@ def test_a_compiled_encoder_gives_the_same_numbers_and_is_found_again(monkeypatc
     assert str(subject.engine).startswith("AOTInductor 2.")
     assert subject.clock is None
     assert "does not tell when its layers begin" in str(subject.untickable)
-    for ids in (IDS, IDS[:1], IDS[:1, :1], IDS[:, :3]):
+    for ids in (IDS, IDS[:1], IDS[:, :3]):
         given, expected = model(input_ids=ids), plain(input_ids=ids)
         assert type(given) is type(expected)
         torch.testing.assert_close(given.last_hidden_state, expected.last_hidden_state, rtol=0, atol=1e-4)
@@ -124,8 +124,9 @@ def test_a_compiled_encoder_gives_the_same_numbers_and_is_found_again(monkeypatc
     mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1] * 6])
     masked = model(input_ids=IDS, attention_mask=mask).last_hidden_state
     torch.testing.assert_close(masked, plain(input_ids=IDS, attention_mask=mask).last_hidden_state, rtol=0, atol=1e-4)
-    with pytest.raises(Refusal, match="input_ids is 1 × 33"):
-        model(input_ids=torch.ones(1, 33, dtype=torch.long))
+    for length in (1, 33):  # torch found out that it treats one position apart, and knows no more than 32
+        with pytest.raises(Refusal, match=f"input_ids is 1 × {length}"):
+            model(input_ids=torch.ones(1, length, dtype=torch.long))
 
     def not_again(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("compiled again")

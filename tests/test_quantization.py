@@ -398,7 +398,7 @@ def test_float8_says_that_it_is_for_memory() -> None:
     model = llama(tie_word_embeddings=False)
     report = apply(model, "float8_weight_only")
     assert report.notes[0].startswith("Memory only")
-    assert model.lm_head.weight.dtype == torch.float8_e4m3fn
+    assert model.lm_head.packed.dtype == torch.float8_e4m3fn
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("nf4", 4), ("fp4", 4), ("int8", 8)])

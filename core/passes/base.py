@@ -85,6 +85,19 @@ class PassReport:
     prediction: str = ""
 
 
+@dataclass(frozen=True)
+class Windows:
+    """How an encoder reads a text longer than it can see: ``size`` tokens at a time, of which ``overlap`` were seen before.
+
+    ``keep`` says what becomes of positions seen twice: ``centre`` takes them from the window where they are farther from the
+    edge, ``mean`` the average.
+    """
+
+    size: int
+    overlap: int
+    keep: str
+
+
 @dataclass
 class Subject:
     """What passes work on: the loaded model and how it will be run. Passes change it in place.
@@ -109,6 +122,7 @@ class Subject:
     batch: int
     generation: dict[str, Any] = field(default_factory=dict)
     decode_forward: Callable[..., Any] | None = None
+    compiles_all: bool = False  # ``decode_forward`` is for every forward (of models that do not generate)
     ticked_forward: Callable[..., Any] | None = None
     ticks: TickClock | None = None
     untickable: str | None = None
@@ -120,6 +134,14 @@ class Subject:
     drafts: list[torch.nn.Module] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)  # passes that take long report to it and look whether to stop
     undo: list[Callable[[], None]] = field(default_factory=list)
+    windows: Windows | None = None  # of encoders: a text longer than ``size`` is read in pieces
+    tokenizer: Any | None = None  # the source's, where it has one
+    afterwards: dict[str, Callable[[], tuple[str, ...]]] = field(default_factory=dict)  # notes known after the run, by pass id
+    original: Callable[[], torch.nn.Module] | None = None  # loads the model without passes once more, beside this one
+
+    def is_compiled(self, width: int, context: int) -> bool:
+        """Whether a forward of ``width`` new positions after ``context`` cached ones runs as a compiled graph."""
+        return self.decode_forward is not None and (self.compiles_all or (width == 1 and context > 0))
 
 
 class Pass(Protocol):

@@ -24,15 +24,8 @@ TORCH_ONLY = frozenset(
 )
 
 CONFLICTS: tuple[tuple[frozenset[str], frozenset[str], str], ...] = (
-    (
-        frozenset({"int8_dynamic"}),
-        CASTS,
-        "its kernels take float32 only",
-    ),
     (QUANTIZERS, QUANTIZERS, "both replace the same layers"),
-    (frozenset({"int8_dynamic"}), COMPILERS, "torch's old int8 layers break the graph at every product"),
-    (frozenset({"bfloat16"}), frozenset({"float16", "autocast"}), "both set the precision of the whole model"),
-    (frozenset({"float16"}), frozenset({"autocast"}), "both set the precision of the whole model"),
+    (CASTS, CASTS, "both set the precision"),
     (frozenset({"autocast"}), QUANTIZERS | COMPILERS, "autocast would cast what they replace"),
     (SPECULATIVE, SPECULATIVE, "one way of guessing tokens at a time"),
     (SPECULATIVE, CACHES, "guessed tokens that are refused cannot be taken back out of a static or quantised cache"),
@@ -44,7 +37,7 @@ CONFLICTS: tuple[tuple[frozenset[str], frozenset[str], str], ...] = (
         "it has its own paged cache, attention and schedule",
     ),
     (frozenset({"chunked_prefill"}), frozenset({"kv_cache"}), "a chunk would not fit the cache's shape"),
-    (frozenset({"offload"}), COMPILERS | QUANTIZERS | frozenset({"merge_projections"}), "it moves plain weights in and out"),
+    (frozenset({"offload"}), COMPILERS | QUANTIZERS, "it moves plain weights in and out"),
     (ENGINES, ENGINES, "one engine runs the model"),
     (ENGINES, TORCH_ONLY, "another engine runs the model, which knows nothing of it"),
     (frozenset({"llama_cpp"}), PRUNING | CASTS, "llama.cpp runs its own file, not the changed model"),

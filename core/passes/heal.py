@@ -1,0 +1,133 @@
+"""Heal: teaches a model that was made smaller to answer as the original does, for a few minutes on a text."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import psutil
+
+from core import units
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.weights import weight_bytes
+from core.surgery import calibration, expectation, healing
+
+NEEDED = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask"})
+STATES = 3
+"""Per trained weight: its gradient and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class HealOptions:
+    """How long, on what, and how boldly."""
+
+    steps: int = field(default=100, metadata={"label": "Steps", "help": "One sequence each", "minimum": 1, "maximum": 100000})
+    tokens: int = field(
+        default=128, metadata={"label": "Tokens per step", "help": "Length of a sequence", "minimum": 8, "maximum": 4096}
+    )
+    learning_rate: float = field(
+        default=1e-4,
+        metadata={
+            "label": "Learning rate",
+            "help": "Of AdamW; lower it if healing goes out of bounds",
+            "minimum": 1e-7,
+            "maximum": 0.1,
+        },
+    )
+    temperature: float = field(
+        default=1.0,
+        metadata={"label": "Temperature", "help": "Above 1 unlikely words count more", "minimum": 0.1, "maximum": 10.0},
+    )
+    text: str = field(
+        default="", metadata={"label": "Text", "help": "Path of a text file to heal on; empty: the text that ships"}
+    )
+
+
+@passes.register
+class Heal:
+    """Short knowledge distillation; the original is in memory only while it lasts."""
+
+    id = "heal"
+    title = "Heal"
+    summary = "Trains the smaller model briefly to answer as the original: regains some quality"
+    phase = Phase.HEAL
+    options: ClassVar[type | None] = HealOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.model is not None:
+            if context.model.task != "text-generation":
+                return "only text generation is healed"
+            if context.model.dtype != "float32":
+                return f"trains in float32, and the model is loaded as {context.model.dtype}"
+        return None if context.others & NEEDED else "nothing to heal: choose a pass that removes or masks weights first"
+
+    def apply(self, subject: Subject, options: HealOptions) -> PassReport:
+        model: Any = subject.model
+        if subject.original is None or not _trains(subject):
+            raise Refusal("Heal needs a text generation model in float32 whose original can be loaded again; switch it off.")
+        tokens = calibration.tokens(
+            model, subject.tokenizer, options.text, options.tokens * (options.steps + 2 * healing.HELD_OUT)
+        )
+        data = healing.sequences(tokens.ids, options.tokens)
+        _refuse_without_room(model, options)
+        subject.progress.report("Loading the original to learn from", None)
+        teacher = subject.original()
+        plan = healing.Plan(options.steps, options.tokens, options.learning_rate, options.temperature)
+        try:
+            healed = healing.heal(model, teacher, data, plan, subject.progress)
+        finally:
+            del teacher
+            gc.collect()
+        predicted, prediction = expectation.nothing_gained(subject.task)
+        summary = (
+            f"{options.steps} steps on {units.count(healed.tokens_seen)} tokens: KLD {healed.before:.3g} → {healed.after:.3g}"
+        )
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            healed.matrices,
+            summary,
+            notes=_notes(healed, tokens),
+            predicted=predicted,
+            prediction=prediction,
+        )
+
+
+def _trains(subject: Subject) -> bool:
+    import torch
+
+    model: Any = subject.model
+    dtypes = {value.dtype for value in model.parameters()}
+    causal = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return subject.task == "text-generation" and causal and dtypes == {torch.float32}
+
+
+def _refuse_without_room(model: Any, options: HealOptions) -> None:
+    """The original is checked by whoever loads it; this is what training takes besides."""
+    trained = sum(value.nbytes for value in healing.trainable(model))
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])
+    logits = 4 * 4 * options.tokens * vocabulary  # the teacher's and the student's, their logarithms and gradients
+    needed = STATES * trained + logits + weight_bytes(model)  # at least a second copy of the model, which is the teacher
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise Refusal(
+            f"Healing needs about {units.size(needed)} for the original, gradients and the optimizer, but {units.size(free)} "
+            "is free; switch it off or choose a smaller model."
+        )
+
+
+def _notes(healed: healing.Healed, tokens: calibration.Tokens) -> tuple[str, ...]:
+    notes = [
+        f"KLD to the original in nats, on {healed.held_out_tokens} tokens that were held out; the text is {tokens.source}.",
+        f"The training part was seen {healed.rounds:.1f} times; embeddings and the head were not trained.",
+    ]
+    if tokens.source == calibration.SHIPPED:
+        notes.append("The quality cost of runs is measured on the same text unless you choose another, and flatters this then.")
+    if healed.after >= healed.before:
+        notes.append("Healing did not bring the model nearer to the original; try a lower learning rate or more steps.")
+    return tuple(notes)

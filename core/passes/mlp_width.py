@@ -1,0 +1,142 @@
+"""MLP width: removes the weakest neurons of every MLP, so that its matrices, bytes and operations really shrink."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.blocks import all_configs, replace_numbers
+from core.surgery import calibration, expectation, mlps
+from core.surgery.activity import mean_squares
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_WIDTHS = (
+    *("intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "hidden_dim"),
+    *("moe_intermediate_size", "shared_expert_intermediate_size", "ffn_hidden_size"),
+)
+"""What configurations call the width of an MLP."""
+
+ROUNDING = 1e-9
+"""So that 0.7 of 10 is 7 in floating point too."""
+
+
+@dataclass(frozen=True)
+class MlpWidthOptions:
+    """How many neurons stay."""
+
+    keep: float = field(
+        default=0.75,
+        metadata={
+            "label": "Share to keep",
+            "help": "At most so much of every MLP's neurons stays",
+            "minimum": 0.05,
+            "maximum": 0.99,
+        },
+    )
+    multiple: int = field(
+        default=64,
+        metadata={
+            "label": "Multiple of",
+            "help": "The new width is a multiple of this; matrix kernels are slower for odd widths",
+            "choices": (64, 32, 16, 8),
+        },
+    )
+    by: str = field(
+        default="activations",
+        metadata={
+            "label": "Choose by",
+            "help": "activations: what the neurons add on a sample text; weights: how large their weights are",
+            "choices": ("activations", "weights"),
+        },
+    )
+
+
+@passes.register
+class MlpWidth:
+    """Keeps the neurons that add most; ``core.surgery.mlps`` says how they are scored."""
+
+    id = "mlp_width"
+    title = "MLP width"
+    summary = "Removes the weakest neurons of every MLP: less work and memory, lower quality"
+    phase = Phase.STRUCTURE
+    options: ClassVar[type | None] = MlpWidthOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        return None
+
+    def apply(self, subject: Subject, options: MlpWidthOptions) -> PassReport:
+        model = subject.model
+        found = mlps.find(model)
+        if not found:
+            raise Refusal("MLP width found no MLP that it can make narrower in this model; switch the pass off.")
+        new = {one.width: narrowed(one.width, options.keep, options.multiple) for one in found}
+        changed = [one for one in found if new[one.width] < one.width]
+        if not changed:
+            widths = " and ".join(map(str, sorted(new)))
+            raise Refusal(f"MLP width would keep all {widths} neurons (multiples of {options.multiple}); keep a smaller share.")
+        before = expectation.work_of(model)
+        activity, note = _activity(subject, changed, options)
+        for place, one in enumerate(changed):
+            subject.progress.report(f"Narrowing MLP {place + 1} of {len(changed)}", place / len(changed))
+            if isinstance(one, mlps.Mlp):
+                one.narrow(new[one.width], activity.get(id(one.down)))
+            else:
+                one.narrow(new[one.width])
+        _tell_configs(subject, new)
+        calibration.refuse_unless_it_runs(model, subject.task, self.title)
+        after = expectation.work_of(model)
+        predicted, prediction = expectation.gains(before, after, subject.task)
+        summary = f"{_counted(changed, new)}, {expectation.millions(before, after)}"
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            len(changed),
+            summary,
+            notes=(note,),
+            predicted=predicted,
+            prediction=prediction,
+        )
+
+
+def _activity(
+    subject: Subject, changed: Sequence[mlps.Mlp | mlps.Experts], options: MlpWidthOptions
+) -> tuple[Mapping[int, torch.Tensor], str]:
+    """The neurons' mean squares by the narrowing layer's id, and the sentence on how they are chosen."""
+    layers = [one.down for one in changed if isinstance(one, mlps.Mlp)]
+    if options.by == "weights":
+        return {}, "The neurons are chosen by the norms of their weights."
+    if not layers or not calibration.reads_tokens(subject.model, subject.task):
+        return {}, "The neurons are chosen by the norms of their weights, because their activations cannot be watched here."
+    tokens = calibration.look(subject.model, subject.tokenizer)
+    rest = "" if len(layers) == len(changed) else "; those of experts by the norms of their weights"
+    note = f"The neurons are chosen by what they add on {len(tokens.ids)} tokens, {tokens.source}{rest}."
+    return mean_squares(subject.model, layers, tokens, subject.progress), note
+
+
+def narrowed(width: int, keep: float, multiple: int) -> int:
+    """The largest multiple within that share of the width: at least one multiple, at most the width."""
+    return min(width, max(1, int(width * keep / multiple + ROUNDING)) * multiple)
+
+
+def _counted(changed: list[mlps.Mlp | mlps.Experts], new: dict[int, int]) -> str:
+    """``30 MLPs 1536 → 1152``; expert layers apart."""
+    kinds = Counter(("expert layers" if isinstance(one, mlps.Experts) else "MLPs", one.width) for one in changed)
+    return " and ".join(f"{count} {noun} {width} → {new[width]}" for (noun, width), count in kinds.items())
+
+
+def _tell_configs(subject: Subject, new: dict[int, int]) -> None:
+    configs = all_configs(subject.model)
+    replace_numbers(configs, CONFIG_WIDTHS, new)
+    for config in configs:
+        usual = 4 * int(getattr(config, "hidden_size", 0) or 0)
+        if getattr(config, "n_inner", 0) is None and usual in new:
+            config.n_inner = new[usual]  # GPT-2's None means four times the hidden size
