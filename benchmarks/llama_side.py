@@ -18,7 +18,9 @@ def main() -> None:
     path, threads = sys.argv[1], int(sys.argv[2])
     llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+    settings = llama_cpp.llama_model_default_params()
+    settings.use_extra_bufts = "plain" not in sys.argv  # repacked weights for AMX and the like
+    model = llama_cpp.llama_model_load_from_file(path.encode(), settings)
     params = llama_cpp.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = 1024, 512, 512
     params.n_threads = params.n_threads_batch = threads
@@ -37,7 +39,8 @@ def main() -> None:
 
 
 def _decode(context: object, tokens: list[int]) -> None:
-    batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * len(tokens))(*tokens), len(tokens))
+    array = (llama_cpp.llama_token * len(tokens))(*tokens)  # the batch only points to it
+    batch = llama_cpp.llama_batch_get_one(array, len(tokens))
     if llama_cpp.llama_decode(context, batch) != 0:
         raise SystemExit("llama_decode failed")
     llama_cpp.llama_synchronize(context)

@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prefill", type=int, default=512)
+    parser.add_argument("--plain", action="store_true", help="llama.cpp without repacked weights (0.3.36 crashes with AMX)")
+    parser.add_argument("--no-prefill", action="store_true")
     asked = parser.parse_args()
     passes = tuple(parse_pass(text) for text in asked.passes)
     if asked.serve:
@@ -42,9 +44,10 @@ def main() -> None:
     ours = [sys.executable, "-m", "benchmarks.rival", "--serve", "--model", asked.model, "--threads", str(asked.threads)]
     ours += [part for text in asked.passes for part in ("--pass", text)]
     theirs = [asked.rival, str(Path(__file__).with_name("llama_side.py")), asked.gguf, str(asked.threads)]
+    theirs += ["plain"] if asked.plain else []
     sides = [subprocess.Popen(one, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for one in (ours, theirs)]
     print("llama.cpp:", _line(sides[1]))
-    for kind, count in (("decode", asked.tokens), ("prefill", asked.prefill)):
+    for kind, count in (("decode", asked.tokens), ("prefill", asked.prefill))[: 1 if asked.no_prefill else 2]:
         times: list[list[float]] = [[], []]
         between = []
         for number in range(asked.rounds + 1):

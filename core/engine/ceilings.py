@@ -17,6 +17,7 @@ SIDES = (256, 512, 1024)
 PRODUCT_NS = 30_000_000  # the largest square product that is expected to take less
 MOST_CALLS = 20
 CALLS = 40
+NO_OPERATORS = ("__get__", "size", "dim", "stride", "is_floating_point", "element_size", "numel", "data_ptr", "is_contiguous")
 
 
 def ceilings() -> Ceilings:
@@ -81,7 +82,7 @@ def _operator_ns() -> float:
     import torch
 
     class Small(torch.nn.Module):
-        """Sixteen operators, as ``operators_of`` counts them."""
+        """About twenty operators; how many is counted as models' are."""
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
@@ -101,19 +102,23 @@ def _operator_ns() -> float:
 
 
 def operators_of(call: Callable[[], object]) -> int:
-    """How many of torch's operators one call runs, views included."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
+    """How many of torch's operators one call runs, views included, as they are called from Python.
 
-    class Counter(TorchDispatchMode):
-        """Counts and passes on."""
+    Counted at torch's Python functions: a ``TorchDispatchMode`` would see more of what happens inside of them, but imports
+    torch's compiler for it, which takes seconds.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Counter(TorchFunctionMode):
+        """Counts and passes on; asking for an attribute such as ``shape`` is no operator."""
 
         def __init__(self) -> None:
             super().__init__()
             self.count = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.count += 1
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += getattr(func, "__name__", "") not in NO_OPERATORS
             return func(*args, **(kwargs or {}))
 
     with torch.no_grad(), Counter() as counter:

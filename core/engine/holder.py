@@ -140,7 +140,7 @@ class Holder:
         # Known to the holder before the passes apply, so that a pass that fails half-way is undone too.
         self._prepared = (shape, Prepared(self.loaded, subject, (), 0, fresh=True))
         try:
-            reports = plan.apply_all(subject, shape.passes)
+            reports = plan.apply_all(subject, shape.passes, prompt=input_tokens)
         except BaseException:
             self._undo(Progress())
             raise

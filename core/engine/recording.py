@@ -250,8 +250,8 @@ class Recording:
             compiled_ns = (self.facts.compile_ns or 0) + moments.compiled_ns
             reports = plan.with_notes(self.facts.passes, subject.afterwards)
             self.facts = replace(self.facts, instruments=known, compile_ns=compiled_ns or None, passes=reports)
-            if subject.untickable and seen.clock is not None:
-                self._trouble("layers of decode", subject.untickable)
+            if subject.untickable and (seen.clock is not None or subject.engine is not None):
+                self._trouble("layers" if subject.engine is not None else "layers of compiled moments", subject.untickable)
             for missing in seen.unavailable:
                 self._trouble(missing.what, missing.why)
 

@@ -94,7 +94,7 @@ def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about
     twin = twin_of(subject.model)
     clean = StepGraph(subject.model.forward, twin, settings, key, freezing=options.freezing, backend=options.backend)
     subject.decode_forward = _clean(clean, pass_id)
-    ticked = _add_ticks(subject, subject.decode_forward, settings, options, key)
+    ticked = _add_ticks(subject, subject.decode_forward, settings, options)
     graphs = (clean,) if ticked is None else (clean, ticked)
 
     def undo() -> None:
@@ -129,7 +129,7 @@ def _settings(options: CompileOptions) -> dict[str, Any]:
 
 
 def _add_ticks(
-    subject: Subject, clean: Callable[..., Any], settings: dict[str, Any], options: CompileOptions, key: str | None
+    subject: Subject, clean: Callable[..., Any], settings: dict[str, Any], options: CompileOptions
 ) -> StepGraph | None:
     """Give the subject a second graph with the layer clock's ticks, compiled at its first call; or say why there is none."""
     if options.freezing:
@@ -150,9 +150,7 @@ def _add_ticks(
         if known is not None:
             known.planned(numbers)
 
-    ticked = StepGraph(
-        subject.model.forward, ticks.twin, settings, f"{key}-ticks" if key else None, captured, backend=options.backend
-    )
+    ticked = StepGraph(subject.model.forward, ticks.twin, settings, None, captured, backend=options.backend)
     subject.ticks, subject.ticked_forward = ticks, _ticked(subject, ticks, ticked, clean)
     return ticked
 
@@ -192,6 +190,8 @@ def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         return graph.plain(*args, **kwargs)  # a prompt of one token: this is the prefill, which allocates the cache
     if graph.freezing and cache is not None:
         _unmark(cache)
+    if graph.settled_elsewhere(kwargs):
+        return graph.plain(*args, **kwargs)
     return graph.run(*args, **kwargs)
 
 

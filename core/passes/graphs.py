@@ -13,7 +13,9 @@ import importlib
 import itertools
 import json
 import os
+import shutil
 import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -64,7 +66,7 @@ class StepGraph:
         plain: the model's forward, which runs what is not to be compiled.
         twin: the twin of the model that is compiled.
         settings: inductor's.
-        key: names graph and machine; None: the graph is not kept on disk (frozen weights are constants of it).
+        key: names graph and machine; None: the graph is not kept on disk (torch keeps none with frozen weights or ticks).
         captured: told of the ticks in each graph before it is compiled or after it was found on disk.
         freezing: whether inductor takes the weights for constants.
         backend: dynamo's name of who compiles.
@@ -93,7 +95,8 @@ class StepGraph:
         self._captured = captured
         self._ticks: tuple[int, ...] = ()
         self._plan: Plan | None = None
-        self._call: Callable[..., Any] | None = None
+        self._call: Callable[..., Any] | None = None  # what was compiled last
+        self._direct: Callable[..., Any] | None = None  # what the plan calls
         self._seen: tuple[Any, ...] = ()
         self._gave: Sequence[Any] = ()
         self._weights: dict[str, Any] = {}
@@ -106,7 +109,14 @@ class StepGraph:
         self._code = step.__code__.replace(co_name=name)
         own = types.FunctionType(self._code, step.__globals__, name, None, step.__closure__)
         guards = {"guard_filter_fn": _guards_that_can_fail}
-        self.guarded = torch.compile(own, backend=self._compile, fullgraph=True, dynamic=False, options=guards)
+        me = weakref.ref(self)
+
+        def compiles(graph: Any, inputs: Any) -> Callable[..., Any]:  # dynamo keeps backends for good, and self holds the model
+            known = me()
+            assert known is not None
+            return known._compile(graph, inputs)
+
+        self.guarded = torch.compile(own, backend=compiles, fullgraph=True, dynamic=False, options=guards)
         self.from_disk = key is not None and self._find()
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -117,19 +127,25 @@ class StepGraph:
         before = _python_state(kwargs.get("past_key_values"))
         output = self.guarded(*args, **kwargs)
         pure = before == _python_state(kwargs.get("past_key_values"))  # else the step is more than its graph
-        if plan is None and self._key is not None and not args and self._call is not None and pure:
+        if plan is None and not args and self._call is not None and pure:
             self._plan = self._planned(kwargs, output)
             if self._plan is not None:
-                self._keep(self._plan)
+                self._direct = self._call  # calls of other shapes compile others
+                if self._key is not None:
+                    self._keep(self._plan)
         self._seen = self._gave = ()
         return output
+
+    def settled_elsewhere(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether there is a graph for another length than this call's: one for each would not be worth its compile time."""
+        return self._plan is not None and self._plan.cache[1] == 0 and not _fits(self._plan, kwargs)
 
     def drop(self) -> None:
         """Let the compiled code go; graphs of other models stay."""
         import torch
 
         torch._dynamo.reset_code(self._code)
-        self._plan = self._call = None
+        self._plan = self._call = self._direct = None
         self._weights.clear()
 
     # -- compiling --------------------------------------------------------------------------------------------------------
@@ -145,17 +161,24 @@ class StepGraph:
         self.compiled += 1
         if self._backend != "inductor":
             return torch._dynamo.lookup_backend(self._backend)(graph, inputs)
+        call: Callable[..., Any]
         if self._key is None:
-            compiled: Callable[..., Any] = torch._inductor.compile(graph, inputs, options=self._settings or None)
-            return compiled
-        with torch._inductor.config.patch(self._settings):
-            artifact = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_graph")
-        self._call = artifact
+            call = torch._inductor.compile(graph, inputs, options=self._settings or None)
+        else:
+            with torch._inductor.config.patch(self._settings):
+                call = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_graph")
+        if self.freezing:  # the constants were taken from dynamo's context
+            return call
+        self._call = call
 
         def noted(*args: Any) -> Any:
-            self._seen, self._gave = args, artifact(*args)
-            return self._gave
+            known = me()
+            gave = call(*args)
+            if known is not None and known._plan is None:
+                known._seen, known._gave = args, gave
+            return gave
 
+        me = weakref.ref(self)
         return noted
 
     def _planned(self, kwargs: Mapping[str, Any], output: Any) -> Plan | None:
@@ -178,8 +201,8 @@ class StepGraph:
         return self._weights
 
     def _directly(self, plan: Plan, kwargs: Mapping[str, Any]) -> Any:
-        assert self._call is not None
-        gave = self._call(*_inputs(plan.places, self._state(), kwargs))
+        assert self._direct is not None
+        gave = self._direct(*_inputs(plan.places, self._state(), kwargs))
         cache = kwargs.get("past_key_values")
         return _output_class(plan.output)(**{name: cache if number < 0 else gave[number] for name, number in plan.parts})
 
@@ -198,16 +221,16 @@ class StepGraph:
             artifact = torch._inductor.CompiledArtifact.load(path=str(folder / "graph"), format="binary")
         except (OSError, ValueError, KeyError, RuntimeError, AssertionError):  # none, or one that was cut short
             return False
-        self._plan, self._call, self._ticks = plan, artifact, plan.ticks
+        self._plan, self._direct, self._ticks = plan, artifact, plan.ticks
         if self._captured is not None:
             self._captured(plan.ticks)
         return True
 
     def _keep(self, plan: Plan) -> None:
-        """Keep it for the next start; a full disk costs only that."""
+        """Keep it for the next start; where that cannot be done, the next start compiles again."""
         folder = self._folder()
         draft = folder.with_name(f"{folder.name}.{os.getpid()}")
-        artifact: Any = self._call
+        artifact: Any = self._direct
         try:
             draft.mkdir(parents=True, exist_ok=True)
             artifact.save(path=str(draft / "graph"), format="binary")
@@ -216,6 +239,8 @@ class StepGraph:
                 draft.replace(folder)
         except OSError:
             self._key = None
+        except RuntimeError:  # torch found something in the graph that it cannot keep
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def graph_key(model: torch.nn.Module, settings: Mapping[str, Any], *about: object) -> str:

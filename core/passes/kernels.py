@@ -66,7 +66,8 @@ def as_run(subject: Subject) -> Iterator[None]:
     @functools.wraps(plain)  # generate reads the signature
     def forward(*args: Any, **kwargs: Any) -> Any:
         inputs = kwargs.get("input_ids")
-        return (decode if inputs is not None and inputs.shape[1] == 1 else plain)(*args, **kwargs)
+        one = subject.compiles_all or (inputs is not None and inputs.shape[1] == 1)
+        return (decode if one else plain)(*args, **kwargs)
 
     model.__dict__["forward"] = forward
     try:

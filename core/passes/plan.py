@@ -18,6 +18,7 @@ from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, pass
 from core.passes.conflicts import clause
 from core.passes.kernels import as_run, kernels_by_layer
 from core.passes.weights import held_bytes
+from core.passes.work import Ledger
 from core.targets.base import TargetFacts
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _wanted(kind: Any, choices: Sequence[Any] | None, low: Any, high: Any) -> st
 
 
 def apply_all(
-    subject: Subject, choices: Iterable[PassConfig], probe: Callable[[], object] | None = None
+    subject: Subject, choices: Iterable[PassConfig], probe: Callable[[], object] | None = None, prompt: int | None = None
 ) -> tuple[PassReport, ...]:
     """Apply the chosen passes to ``subject`` in phase order.
 
@@ -156,6 +157,7 @@ def apply_all(
         subject: the model; changed in place.
         choices: the passes that are on, in any order.
         probe: performs a small real piece of the workload; profiled once to name the kernels that ran. None: not named.
+        prompt: positions that the workload puts in at once, for predictions; None: as many as it has in all.
 
     Returns:
         One report per pass in the order applied, with the time it took and the weights' bytes before and after.
@@ -174,7 +176,9 @@ def apply_all(
     reports = []
     held = held_bytes(subject) if steps else 0
     looks = _looks(subject.model)
+    ledger = Ledger(subject, prompt)
     for one, options in steps:
+        ledger.before(one)
         start = perf_counter_ns()
         report = one.apply(subject, options)
         took = perf_counter_ns() - start
@@ -182,6 +186,7 @@ def apply_all(
             looks_before, looks = looks, _looks(subject.model)
             subject.changed_by |= {path: one.id for path, look in looks.items() if look != looks_before.get(path)}
         before, held = held, held_bytes(subject)
+        report = ledger.after(one, report)
         reports.append(_completed(report, before, held, took))
     if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
         with as_run(subject):
@@ -189,6 +194,18 @@ def apply_all(
                 probe()  # compiles, which would drown the kernels
             return credited(reports, kernels_by_layer(subject, probe), subject.changed_by)
     return tuple(reports)
+
+
+def with_notes(
+    reports: Iterable[PassReport], afterwards: Mapping[str, Callable[[], tuple[str, ...]]]
+) -> tuple[PassReport, ...]:
+    """The reports with the notes that their passes could only make once they had run."""
+    return tuple(
+        dataclasses.replace(report, notes=tuple(dict.fromkeys((*report.notes, *afterwards[report.id]()))))
+        if report.id in afterwards
+        else report
+        for report in reports
+    )
 
 
 def named(reports: Iterable[PassReport], kernels: tuple[str, ...]) -> tuple[PassReport, ...]:

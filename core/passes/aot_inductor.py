@@ -1,0 +1,108 @@
+"""AOTInductor: compiles the model ahead of time into a library that is kept on disk and runs without Python in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core import units
+from core.engines.aot_package import AotPackage, folder_of, is_kept, key_of, make
+from core.engines.exporting import Sample, sample_of, unexportable
+from core.engines.replacing import threads_in_words
+from core.engines.stand_in import replace_forward
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.compiling import why_not
+
+if TYPE_CHECKING:
+    import torch
+
+UNTICKABLE = "AOTInductor's library does not tell when its layers begin and end; compile_forward and compile_decode do"
+
+CLOSE = 1e-3
+"""By how much results may differ from torch's, as a share of their largest: sums of float32 in another order stay far below."""
+
+
+@passes.register
+class AotInductor:
+    """``torch.export`` and inductor's ahead-of-time mode."""
+
+    id = "aot_inductor"
+    title = "AOTInductor"
+    summary = "The model compiled ahead of time into a library of its own, kept for the next start"
+    phase = Phase.ENGINE
+    options: ClassVar[type | None] = None
+    changes_weights = False  # the library is given the model's own
+    lossless: ClassVar[bool] = False  # fused sums round otherwise
+
+    def check(self, context: PassContext) -> str | None:
+        if context.target.id != "cpu":
+            return "it is set up for the CPU only"
+        if (why := why_not(context)) is not None:
+            return why
+        return None if context.model is None else unexportable(context.model.task)
+
+    def apply(self, subject: Subject, options: Any) -> PassReport:
+        model = subject.model
+        sample = sample_of(model, subject.task)
+        key = key_of(model, subject.task)
+        kept = is_kept(key)
+        if not kept:
+            subject.progress.report("Compiling ahead of time (only the first time)", None)
+            make(model, sample, key)
+            subject.progress.check()
+        engine = AotPackage(folder_of(key), model, sample)
+        expected = _results(model, sample)
+        generates = "past_key_values" in sample.inputs
+        own = model.__dict__.get("forward")
+
+        def undo() -> None:
+            if own is None:
+                model.__dict__.pop("forward", None)
+            else:
+                model.__dict__["forward"] = own
+            subject.engine = subject.untickable = None
+
+        subject.undo.append(undo)
+        replace_forward(model, engine, generates=generates)
+        drift = _drift(expected, _results(model, sample))
+        if not drift <= CLOSE:
+            raise Refusal(f"AOTInductor's library of {type(model).__name__} gives other results than torch; switch it off.")
+        subject.engine, subject.untickable = engine.name, UNTICKABLE
+        subject.changed_by |= {path: self.id for path, _ in model.named_modules()}
+        size = units.size(sum(file.stat().st_size for file in folder_of(key).iterdir()))
+        notes = (
+            f"{'The library was on disk' if kept else 'The library was compiled now and is kept for the next start'} ({size}); "
+            f"it holds no weights and computes with {threads_in_words(subject.threads)}.",
+            f"On a small input its results differ from torch's by {drift:.1g} of the largest.",
+        )
+        return PassReport(
+            self.id,
+            self.title,
+            {},
+            sum(1 for _ in model.modules()),
+            "one compiled graph" + (" for prefill and decode alike" if generates else ""),
+            notes=notes,
+            prediction="None: the same bytes and operations; gained are fused operations and the time of Python between them.",
+        )
+
+
+def _results(model: torch.nn.Module, sample: Sample) -> list[torch.Tensor]:
+    """What the model gives for a batch of one: a language model for a prompt and a token after it, others for one input."""
+    import torch
+
+    with torch.no_grad():
+        if "past_key_values" not in sample.inputs:
+            output = model(**{name: tensor[:1] for name, tensor in sample.inputs.items()})
+            return [tensor.float() for tensor in output.values()]
+        ids = sample.inputs["input_ids"][:1]
+        first = model(input_ids=ids, use_cache=True)
+        second = model(input_ids=ids[:, :1], past_key_values=first.past_key_values, use_cache=True)
+        return [first.logits.float(), second.logits.float()]
+
+
+def _drift(expected: list[torch.Tensor], given: list[torch.Tensor]) -> float:
+    """The largest difference, as a share of the largest value; not a number where one of them is none."""
+    differences = [
+        (one - other).abs().max() / one.abs().max().clamp(min=1e-6) for one, other in zip(expected, given, strict=True)
+    ]
+    return max(float(difference) for difference in differences)

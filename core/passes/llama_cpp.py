@@ -1,0 +1,131 @@
+"""llama.cpp: runs the model's own GGUF file in llama.cpp, so that its numbers stand beside those of torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from core.engines.llama_binding import Binding, Settings, open_file, package
+from core.engines.llama_engine import LlamaEngine, file_of, hand_over, key_shapes
+from core.engines.replacing import threads_in_words
+from core.errors import Refusal
+from core.models.base import TASKS
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.extras import missing
+from core.passes.weights import weight_bytes
+
+LEAST_CONTEXT = 512
+"""Positions there is room for at least: quality is measured on texts of half that, however short the workload is."""
+
+GRAIN = 256
+"""llama.cpp rounds its context up to this by itself."""
+
+
+@dataclass(frozen=True)
+class LlamaCppOptions:
+    """Which file runs, and how its weights lie in memory."""
+
+    file: str | None = field(
+        default=None,
+        metadata={
+            "label": "File",
+            "help": "Another GGUF file of the same vocabulary, say of another quantisation; empty: that which was loaded",
+        },
+    )
+    repack: bool = field(
+        default=True,
+        metadata={
+            "label": "Repack weights",
+            "help": "Let llama.cpp rearrange weights for this processor as it opens the file, as it does by itself",
+        },
+    )
+
+
+@passes.register
+class LlamaCpp:
+    """Opens the GGUF file in llama.cpp and lets it run the model."""
+
+    id = "llama_cpp"
+    title = "llama.cpp"
+    summary = "llama.cpp runs the model's GGUF file in place of torch"
+    phase = Phase.ENGINE
+    options: ClassVar[type | None] = LlamaCppOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.target.id != "cpu":
+            return "it is set up for the CPU only"
+        if package() is None:
+            return missing("cyllama", "llama")
+        if context.model is not None and context.model.task != "text-generation":
+            task = context.model.task
+            return f"takes text generation, not {TASKS[task].title.lower() if task in TASKS else task}"
+        return None
+
+    def apply(self, subject: Subject, options: LlamaCppOptions) -> PassReport:
+        if package() is None:
+            raise Refusal(f"llama.cpp {missing('cyllama', 'llama')}.")
+        if subject.batch > 1:
+            raise Refusal("llama.cpp is set up for one sequence at a time; choose a batch of 1.")
+        path = _file(subject, options)
+        subject.progress.report("Opening the file in llama.cpp", None)
+        context = -(-max(subject.max_length, LEAST_CONTEXT) // GRAIN) * GRAIN
+        binding = open_file(path, Settings(subject.threads, context, options.repack))
+        try:
+            shapes = key_shapes(subject.model.config)
+            _require_same_vocabulary(subject, binding, path)
+        except BaseException:
+            binding.close()
+            raise
+        gain = weight_bytes(subject.model) / max(1, binding.weight_bytes)
+        modules = sum(1 for _ in subject.model.modules())
+        hand_over(subject, self.id, LlamaEngine(binding, context, shapes), binding.weight_bytes)
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            modules,
+            f"llama.cpp {binding.build} runs {path.name} ({binding.kind})",
+            notes=_notes(subject, binding, path),
+            predicted={"decode": gain},
+            prediction=f"Decode reads every weight once a token, and they take {gain:.2g} times fewer bytes in the file.",
+        )
+
+
+def _file(subject: Subject, options: LlamaCppOptions) -> Path:
+    """The file to open; ``Refusal`` where there is none."""
+    found = Path(options.file).expanduser() if options.file else file_of(subject.model)
+    if found is None:
+        raise Refusal(
+            "llama.cpp needs a GGUF file, and this model comes from none; give one of the same vocabulary as file=PATH."
+        )
+    if not found.is_file():
+        raise Refusal(f"There is no file {found} for llama.cpp to open; give the path of a GGUF file as file=PATH.")
+    return found
+
+
+def _require_same_vocabulary(subject: Subject, binding: Binding, path: Path) -> None:
+    """Tokens are the model's own, so the file must know as many."""
+    own = int(getattr(subject.model.config.get_text_config(), "vocab_size", 0))
+    if own != binding.vocabulary:
+        raise Refusal(
+            f"{path.name} has a vocabulary of {binding.vocabulary} tokens and the model one of {own}; "
+            "choose a file of this model."
+        )
+
+
+def _notes(subject: Subject, binding: Binding, path: Path) -> tuple[str, ...]:
+    features = f": {binding.features}" if binding.features else ", which does not say which instructions its kernels use"
+    notes = [
+        f"Computes with {threads_in_words(subject.threads)}, weights as {path.name} holds them, keys and values in 16 bits.",
+        f"Through {binding.package}{features}.",
+        "llama.cpp does not tell which kernels it ran, nor when its layers begin and end.",
+    ]
+    if binding.copies_logits:
+        notes.append(
+            "This package gives predictions as a list of Python numbers: for a vocabulary of 50,000 that takes 1 to 3 ms of "
+            "every step, which llama.cpp itself does not need. Where llama-cpp-python is installed, it is used instead."
+        )
+    return tuple(notes)

@@ -1,0 +1,115 @@
+"""ONNX Runtime: runs the model in that engine, exported as one graph, with int8 products if wanted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core import units
+from core.engines.exporting import Exported, Sample, experimental, export, quiet, sample_of, unexportable
+from core.engines.onnx_session import LEVELS, OnnxEngine
+from core.engines.replacing import expected_gain, hand_over, threads_in_words
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.extras import missing
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("onnxruntime", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeOptions:
+    """How the graph is made and optimised."""
+
+    quantize: str = field(
+        default="none",
+        metadata={
+            "label": "Quantise",
+            "help": "int8: weights ahead, activations while it runs, by ONNX Runtime's own dynamic quantiser",
+            "choices": ("none", "int8"),
+        },
+    )
+    optimization: str = field(
+        default="all",
+        metadata={
+            "label": "Graph optimisation",
+            "help": "How far ONNX Runtime may fuse operations; none shows what its optimiser is worth",
+            "choices": tuple(LEVELS),
+        },
+    )
+
+
+@passes.register
+class OnnxRuntime:
+    """Exports the model to ONNX and lets ONNX Runtime run it."""
+
+    id = "onnxruntime"
+    title = "ONNX Runtime"
+    summary = "ONNX Runtime runs the model as one fused graph in place of torch"
+    phase = Phase.ENGINE
+    options: ClassVar[type | None] = OnnxRuntimeOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.target.id != "cpu":
+            return "it is set up for the CPU only"
+        for package in PACKAGES:
+            if (why := missing(package, "onnx")) is not None:
+                return why
+        if context.model is None:
+            return None
+        if context.model.dtype != "float32":
+            return f"its kernels for the CPU take float32, and the model is loaded as {context.model.dtype}"
+        return unexportable(context.model.task)
+
+    def apply(self, subject: Subject, options: OnnxRuntimeOptions) -> PassReport:
+        for package in PACKAGES:
+            if (why := missing(package, "onnx")) is not None:
+                raise Refusal(f"ONNX Runtime {why}.")
+        subject.progress.report("Exporting to ONNX", None)
+        sample = sample_of(subject.model, subject.task)
+        exported = _exported(subject.model, sample, options)
+        subject.progress.report("Opening the graph in ONNX Runtime", None)
+        engine = OnnxEngine(exported, subject.threads, options.optimization)
+        int8 = options.quantize == "int8"
+        predicted, prediction = expected_gain(subject, engine, smaller="int8" if int8 else None)
+        hand_over(subject, self.id, engine, exported, sample)
+        modules = sum(1 for _ in subject.model.modules())
+        precision = "int8 products" if int8 else "float32"
+        notes = [
+            f"Computes in {'int8 where it multiplies by weights, else in float32' if int8 else 'float32'}, "
+            f"with {threads_in_words(subject.threads)}.",
+            f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in "
+            "a second session, which takes the weights' memory once more.",
+            experimental(exported),
+        ]
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            modules,
+            f"{engine.name} runs {engine.nodes} nodes in {precision}",
+            notes=tuple(notes),
+            predicted=predicted,
+            prediction=prediction,
+        )
+
+
+def _exported(model: torch.nn.Module, sample: Sample, options: OnnxRuntimeOptions) -> Exported:
+    """The model as an ONNX graph, quantised if wanted; ``Refusal`` where nothing in it could be quantised."""
+    from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+
+    quantizer: Any = None
+    with quiet():
+        exporter = OnnxExporter()
+        if options.quantize == "int8":
+            quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True))
+    # not with ort_fusions="cpu": of SmolLM2 it made a FusedMatMul that ONNX Runtime 1.31 refuses to run
+    config = OnnxConfig(dynamic_shapes=sample.shapes or None, quantizer=quantizer)
+    exported = export(exporter, model, sample, config)
+    if quantizer is not None and not any("Integer" in node.op_type for node in exported.program.graph):
+        raise Refusal("ONNX Runtime found no product by a weight to quantise here; choose quantize=none.")
+    return exported

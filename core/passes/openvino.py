@@ -1,0 +1,125 @@
+"""OpenVINO: runs the model in that engine, exported as one graph, with smaller weights if wanted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core import units
+from core.engines.exporting import Exported, Sample, experimental, export, quiet, sample_of, unexportable
+from core.engines.openvino_request import OpenVINOEngine, computes_in_bfloat16, layer_names
+from core.engines.replacing import expected_gain, hand_over, threads_in_words
+from core.errors import Refusal
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.extras import missing
+
+if TYPE_CHECKING:
+    import torch
+
+_WORDS = {"f32": "float32", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class OpenVINOOptions:
+    """In what it computes and how weights are kept."""
+
+    precision: str = field(
+        default="f32",
+        metadata={
+            "label": "Precision",
+            "help": "Left to itself OpenVINO computes in bfloat16 where the processor can; here it is what you choose",
+            "choices": ("f32", "bf16"),
+        },
+    )
+    weights: str = field(
+        default="none",
+        metadata={
+            "label": "Weights",
+            "help": "int8: one scale a row; int4: one scale for each group of weights; both by NNCF, without data",
+            "choices": ("none", "int8", "int4"),
+        },
+    )
+
+
+@passes.register
+class OpenVINO:
+    """Exports the model to OpenVINO's own graph and lets OpenVINO run it."""
+
+    id = "openvino"
+    title = "OpenVINO"
+    summary = "OpenVINO runs the model as one fused graph in place of torch"
+    phase = Phase.ENGINE
+    options: ClassVar[type | None] = OpenVINOOptions
+    changes_weights = True
+    lossless: ClassVar[bool] = False
+
+    def check(self, context: PassContext) -> str | None:
+        if context.target.id != "cpu":
+            return "it is set up for the CPU only"
+        if (why := missing("openvino", "openvino")) is not None:
+            return why
+        if context.model is None:
+            return None
+        if context.model.dtype != "float32":
+            return f"it has a precision of its own and takes the model in float32, which is loaded as {context.model.dtype}"
+        return unexportable(context.model.task)
+
+    def apply(self, subject: Subject, options: OpenVINOOptions) -> PassReport:
+        for package in ("openvino",) if options.weights == "none" else ("openvino", "nncf"):
+            if (why := missing(package, "openvino")) is not None:
+                raise Refusal(f"OpenVINO {why}.")
+        if options.precision == "bf16" and not computes_in_bfloat16():
+            raise Refusal(
+                "OpenVINO has no bfloat16 kernels for this processor and would compute in float32; choose precision=f32."
+            )
+        subject.progress.report("Exporting to OpenVINO", None)
+        sample = sample_of(subject.model, subject.task)
+        with layer_names() as names:
+            exported = _exported(subject.model, sample, options)
+        subject.progress.report("Compiling the graph in OpenVINO", None)
+        engine = OpenVINOEngine(exported, names, subject.threads, options.precision)
+        smaller = None if options.weights == "none" else options.weights
+        predicted, prediction = expected_gain(subject, engine, smaller=smaller)
+        hand_over(subject, self.id, engine, exported, sample)
+        modules = sum(1 for _ in subject.model.modules())
+        kept = f", weights in {options.weights}" if smaller else ""
+        notes = [
+            f"Computes in {_WORDS[options.precision]}{kept}, with {threads_in_words(subject.threads)}.",
+            f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in "
+            "a second request, which takes the weights' memory once more.",
+            experimental(exported),
+        ]
+        return PassReport(
+            self.id,
+            self.title,
+            asdict(options),
+            modules,
+            f"{engine.name} runs {engine.nodes} nodes in {_WORDS[options.precision]}{kept}",
+            notes=tuple(notes),
+            predicted=predicted,
+            prediction=prediction,
+        )
+
+
+def _exported(model: torch.nn.Module, sample: Sample, options: OpenVINOOptions) -> Exported:
+    """The model as OpenVINO's graph, with its weights compressed if wanted; ``Refusal`` where none could be."""
+    from transformers.exporters import NNCFOpenVINOQuantizer, NNCFWeightCompressionConfig, OpenVINOConfig, OpenVINOExporter
+
+    quantizer: Any = None
+    with quiet():
+        exporter = OpenVINOExporter()
+        if options.weights != "none":
+            import nncf
+
+            int4 = options.weights == "int4"
+            mode = nncf.CompressWeightsMode.INT4_SYM if int4 else nncf.CompressWeightsMode.INT8_ASYM
+            quantizer = NNCFOpenVINOQuantizer(NNCFWeightCompressionConfig(mode=mode))
+    exported = export(exporter, model, sample, OpenVINOConfig(dynamic_shapes=sample.shapes or None, quantizer=quantizer))
+    small = ("i4", "u4", "i8", "u8")
+    if quantizer is not None and not any(
+        op.get_type_name() == "Constant" and op.get_element_type().get_type_name() in small for op in exported.program.get_ops()
+    ):
+        raise Refusal(f"OpenVINO found no weight to keep in {options.weights} here; choose weights=none.")
+    if exported.generates and not exported.program.get_variables():
+        raise Refusal(f"OpenVINO cannot keep the keys and values of {type(model).__name__}; switch the engine off.")
+    return exported
