@@ -189,7 +189,7 @@ def test_compiled_decode_has_no_layers_and_says_why(run: Run) -> None:
     summary = summarize(replace(run, config=config, trace=replace(run.trace, moments=moments, spans=spans)))
     assert {row["kind"] for row in summary["layers"]} == {row["kind"] for row in summary["stages"]} == {"prefill"}
     reasons = {item["what"]: item["why"] for item in summary["unavailable"]}
-    assert "one graph" in reasons["layers of compiled moments"]
+    assert "one graph" in reasons["layers of decode"]
     assert summary["metrics"]["tpot_ns"]["median"] > 0
     assert summary["observer_effect"]["decode"] is None
 

@@ -36,12 +36,13 @@ CONFLICTS: tuple[tuple[frozenset[str], frozenset[str], str], ...] = (
         CACHES | COMPILERS | frozenset({"chunked_prefill", "attention"}),
         "it has its own paged cache, attention and schedule",
     ),
+    (frozenset({"continuous_batching"}), frozenset({"autocast", "mixed_precision"}), "its paged cache has one precision"),
     (frozenset({"chunked_prefill"}), frozenset({"kv_cache"}), "a chunk would not fit the cache's shape"),
     (frozenset({"offload"}), COMPILERS | QUANTIZERS, "it moves plain weights in and out"),
     (ENGINES, ENGINES, "one engine runs the model"),
     (ENGINES, TORCH_ONLY, "another engine runs the model, which knows nothing of it"),
     (frozenset({"llama_cpp"}), PRUNING | CASTS, "llama.cpp runs its own file, not the changed model"),
-    (frozenset({"onnxruntime"}), CASTS, "its kernels on this processor take float32; choose its own int8 instead"),
+    (frozenset({"onnxruntime", "openvino"}), CASTS, "it has a precision of its own, which is an option"),
 )
 """Rows of two groups and why no pass of one goes with another of the other."""
 

@@ -40,7 +40,7 @@ class ContinuousBatchingOptions:
     )
     page_size: int = field(
         default=16,
-        metadata={"label": "Tokens in a page", "help": "The cache is given out in pages", "minimum": 1, "maximum": 1024},
+        metadata={"label": "Tokens in a page", "help": "The cache is given out in pages", "minimum": 4, "maximum": 1024},
     )
     num_blocks: int | None = field(
         default=None, metadata={"label": "Pages in all", "help": "Empty: just as many as the batch needs", "minimum": 1}

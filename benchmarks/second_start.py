@@ -1,0 +1,52 @@
+"""How long from the start of a process to the first token of a compiled decode, when an earlier run has left its graph?
+
+    python -m benchmarks.second_start [--pass bfloat16 --pass group_quant --pass compile_decode] [--times 3]
+
+Runs in processes of their own: once to compile, which is not counted, then `--times` more. Prints, for each, the seconds until
+the first request's second token, which the graph makes: imports, loading, passes and prefill included.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+from benchmarks.arguments import work_arguments
+
+DEFAULT = ("bfloat16", "merge_projections", "group_quant", "compile_decode")
+CHILD = """
+import json, sys, time
+from core.commands.configure import parse_pass
+from core.config import ModelConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.program import Program
+model, threads, tokens, passes = json.loads(sys.argv[1])
+program = Program(keep_session=False)
+workload = WorkloadConfig(new_tokens=tokens, repeats=1, warmup=1)
+config = RunConfig(ModelConfig(model), tuple(map(parse_pass, passes)), TargetConfig("cpu", threads), workload, ())
+program.start(config)
+while (run := program.live()) is None or len(run.trace.moments["kind"]) < 2:
+    if program.join(0.005):
+        break
+print(json.dumps([time.time_ns(), program.live().facts.apply_ns, program.live().facts.load_ns]), flush=True)
+program.close()
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = work_arguments()
+    parser.add_argument("--times", type=int, default=3)
+    asked = parser.parse_args()
+    task = json.dumps([asked.model, asked.threads, asked.new_tokens, asked.passes or list(DEFAULT)])
+    for number in range(asked.times + 1):
+        start = time.time_ns()
+        done = subprocess.run([sys.executable, "-c", CHILD, task], capture_output=True, text=True, check=True)
+        end, apply_ns, load_ns = json.loads(done.stdout)
+        seconds = f"{(end - start) / 1e9:.2f} s (load {load_ns / 1e9:.2f}, passes {apply_ns / 1e9:.2f})"
+        print(f"{'compiling' if number == 0 else 'again'}: second token after {seconds}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
