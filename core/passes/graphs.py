@@ -218,7 +218,9 @@ class StepGraph:
         folder = self._folder()
         try:
             plan = _read(folder / "plan.json")
-            artifact = torch._inductor.CompiledArtifact.load(path=str(folder / "graph"), format="binary")
+            # the processor is part of the key: asking g++ again what it can do would take 3 s
+            with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+                artifact = torch._inductor.CompiledArtifact.load(path=str(folder / "graph"), format="binary")
         except (OSError, ValueError, KeyError, RuntimeError, AssertionError):  # none, or one that was cut short
             return False
         self._plan, self._direct, self._ticks = plan, artifact, plan.ticks

@@ -33,6 +33,7 @@ namespace {
 
 constexpr int LANES = 16;  // output rows side by side
 constexpr int GROUP = 32;  // inputs that share a scale
+constexpr int AHEAD = 4096;  // bytes of weights fetched ahead
 constexpr int MOST = 4;    // rows of activations that share one reading of the weights
 
 struct Weights {
@@ -141,6 +142,8 @@ void block(const Weights& w, int number, const Activations& x, T* y, int64_t str
     for (int m = 0; m < M; ++m) sum[m] = BITS == 8 ? _mm512_set1_epi32(-128 * x.sums[m * groups + g]) : _mm512_setzero_si512();
 #pragma GCC unroll 8
     for (int k = 0; k < BITS; ++k) {
+      // the processor's own prefetching ends with a page and begins anew: 10 to 25 % slower with weights that fill no cache
+      _mm_prefetch(reinterpret_cast<const char*>(at + k * 64 + AHEAD), _MM_HINT_T0);
       __m512i bytes = _mm512_loadu_si512(at + k * 64);
       for (int m = 0; m < M; ++m) {
         if (BITS == 8) {
