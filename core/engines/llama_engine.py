@@ -64,7 +64,7 @@ class LlamaEngine:
 
     def call(self, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Never: llama.cpp runs language models only here."""
-        raise NotImplementedError
+        raise AssertionError("llama.cpp was asked for something else than the next token")
 
     def close(self) -> None:
         """Give llama.cpp's memory back."""

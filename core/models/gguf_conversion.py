@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 import psutil
 
 from core import units
 from core.errors import Refusal
+from core.folders import cache_folder
 from core.models import loading
 from core.models.files import find_weights
 from core.models.gguf_header import ARRAY, GgufHeader, array_bytes
@@ -34,12 +34,6 @@ LONG_ARRAY = 1024
 """Vocabularies are longer than this; arrays that configs are made of (one number per layer) are shorter."""
 
 _SHARD = "2GB"  # saving is cancelled between shards
-
-
-def cache_folder() -> Path:
-    """Where conversions are kept: ``TICKSCOPE_CACHE`` or the user's cache folder."""
-    named = os.environ.get("TICKSCOPE_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("tickscope", appauthor=False))
 
 
 def converted(path: Path, dtype: str) -> Path | None:
