@@ -126,8 +126,10 @@ def test_a_compiled_encoder_gives_the_same_numbers_and_is_found_again(monkeypatc
     torch.testing.assert_close(masked, plain(input_ids=IDS, attention_mask=mask).last_hidden_state, rtol=0, atol=1e-4)
     with pytest.raises(Refusal, match="input_ids is 1 × 1"):  # torch found out that it treats one position apart
         model(input_ids=IDS[:1, :1])
-    with pytest.raises(Refusal, match=r"could not run .*fits the model"):  # it knows 32 positions
+    with pytest.raises(Refusal, match="input_ids is 1 × 33"):  # it knows 32 positions, and would read on past them
         model(input_ids=torch.ones(1, 33, dtype=torch.long))
+    with pytest.raises(Refusal, match=r"could not run .*fits the model"):
+        model(input_ids=torch.full((1, 4), 64))  # the first token that it does not know
 
     def not_again(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("compiled again")

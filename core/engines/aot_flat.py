@@ -74,7 +74,8 @@ def outline(model: torch.nn.Module, sample: Sample, graph: Any) -> Outline:
     names = flat_inputs(sample)[0]
     users = set(graph.graph_signature.user_inputs)
     nodes = [node for node in graph.graph.nodes if node.op == "placeholder" and node.name in users]
-    bounds = tuple(tuple(_bounds(size, graph.range_constraints) for size in node.meta["val"].shape) for node in nodes)
+    longest = _longest(model)
+    bounds = tuple(_bounds(node.meta["val"], graph.range_constraints, longest) for node in nodes)
     if CACHE in sample.inputs:
         return Outline(names, bounds, ("", ""), ())
     with torch.no_grad():
@@ -109,7 +110,20 @@ def output_of(outline: Outline, values: Sequence[torch.Tensor]) -> Any:
     return getattr(import_module(outline.made[0]), outline.made[1])(**parts)
 
 
-def _bounds(size: Any, ranges: Mapping[Any, Any]) -> tuple[int, int]:
+def _longest(model: torch.nn.Module) -> int:
+    """How many positions the tables hold that a forward cuts to the length of its text: a library reads on past their end."""
+    tables = [table for table in model.buffers() if table.ndim == 2 and len(table) == 1 and not table.is_floating_point()]
+    return min((table.shape[1] for table in tables), default=LONGEST)
+
+
+def _bounds(tensor: torch.Tensor, ranges: Mapping[Any, Any], longest: int) -> tuple[tuple[int, int], ...]:
+    sizes = [_bound(size, ranges) for size in tensor.shape]
+    if tensor.ndim == 2 and not tensor.is_floating_point():  # a row of positions for each text
+        sizes[1] = (sizes[1][0], min(sizes[1][1], longest))
+    return tuple(sizes)
+
+
+def _bound(size: Any, ranges: Mapping[Any, Any]) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
     known = ranges.get(size.node.expr)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SETTINGS: dict[str, Any] = {"aot_inductor.package_constants_in_so": False}
 """For inductor; part of the key under which a library is kept."""
 
-VERSION = 1
+VERSION = 2
 """Raised when a package kept by an older Tickscope must not be used any more."""
 
 LIBRARY, OUTLINE, CONSTANTS = "model.pt2", "outline.json", "constants.pt"
