@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from core.compiled import step_graph
+from core.compiled.step_library import LIBRARY
 from core.config import PassConfig
-from core.passes import graphs, plan
+from core.errors import Refusal
+from core.passes import plan
 from core.passes.kernels import as_run
 from tests.tiny import subject, tiny_llama
 
@@ -48,7 +51,7 @@ def test_the_second_start_finds_the_graph_and_compiles_nothing(own_cache: Path, 
     end(first)
     assert [path.name for path in own_cache.iterdir()] != []
     compiles: list[object] = []
-    monkeypatch.setattr(graphs.StepGraph, "_compile", lambda *args: compiles.append(args))
+    monkeypatch.setattr(step_graph.StepGraph, "_compile", lambda *args: compiles.append(args))
     second = compiled(tiny_llama(1))
     with as_run(second):
         assert tokens(second.model, **second.generation) == expected
@@ -58,11 +61,11 @@ def test_the_second_start_finds_the_graph_and_compiles_nothing(own_cache: Path, 
 
 
 def test_another_model_of_the_same_class_is_another_graph(own_cache: Path) -> None:
-    names = {graphs.graph_key(model, {}, 1, 16) for model in (tiny_llama(1), tiny_llama(2), tiny_llama(1, 32))}
+    names = {step_graph.graph_key(model, {}, 1, 16) for model in (tiny_llama(1), tiny_llama(2), tiny_llama(1, 32))}
     assert len(names) == 3
-    assert graphs.graph_key(tiny_llama(1), {}, 1, 16) == graphs.graph_key(tiny_llama(1), {}, 1, 16)
-    assert graphs.graph_key(tiny_llama(1), {}, 1, 16) != graphs.graph_key(tiny_llama(1), {}, 1, 17)
-    assert graphs.graph_key(tiny_llama(1), {}, 1, 16) != graphs.graph_key(tiny_llama(1).bfloat16(), {}, 1, 16)
+    assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) == step_graph.graph_key(tiny_llama(1), {}, 1, 16)
+    assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) != step_graph.graph_key(tiny_llama(1), {}, 1, 17)
+    assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) != step_graph.graph_key(tiny_llama(1).bfloat16(), {}, 1, 16)
 
 
 def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -> None:
@@ -71,8 +74,9 @@ def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -
         expected = tokens(first.model, **first.generation)
     end(first)
     (kept,) = own_cache.iterdir()
-    whole = (kept / "graph").read_bytes()
-    (kept / "graph").write_bytes(whole[: len(whole) // 2])
+    whole = (kept / LIBRARY).read_bytes()
+    (kept / LIBRARY).unlink()  # not written over: this process has it loaded
+    (kept / LIBRARY).write_bytes(whole[: len(whole) // 2])
     second = compiled(tiny_llama(1))
     with as_run(second):
         assert tokens(second.model, **second.generation) == expected
@@ -80,21 +84,55 @@ def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -
     end(second)
 
 
+def test_where_a_graph_cannot_be_kept_the_sentence_says_what_to_do(own_cache: Path) -> None:
+    own_cache.write_text("in the way")
+    made = compiled(tiny_llama(1))
+    with as_run(made), pytest.raises(Refusal, match=r"cannot be kept in .*free some space"):
+        tokens(made.model, **made.generation)
+    end(made)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_graph_with_ticks_is_kept_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = tokens(tiny_llama(1))
+    heard = []
+    for start in range(2):
+        made = compiled(tiny_llama(1))
+        made.decode_forward = made.ticked_forward
+        made.ticks.install()
+        with as_run(made):
+            assert tokens(made.model, **made.generation) == expected
+        made.ticks.remove()
+        heard.append((len(made.ticks._log), made.ticks.expected, made.ticks.problem))
+        end(made)
+        if start == 0:
+            monkeypatch.setattr(step_graph.StepGraph, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert heard[0] == heard[1]
+    assert heard[0][0] == 5 * heard[0][1] > 0  # five of the six tokens are decoded
+    assert heard[0][2] is None
+
+
 def test_a_call_of_another_shape_does_not_run_the_graph() -> None:
     shape = {"input_ids": torch.zeros(1, 1, dtype=torch.long), "use_cache": True}
-    shapes, others = graphs._signature(shape)
-    made = graphs.Plan((), shapes, others, ("NoneType", 0), ("builtins", "dict"), ())
-    assert graphs._fits(made, shape)
-    assert not graphs._fits(made, shape | {"use_cache": False})
-    assert not graphs._fits(made, shape | {"input_ids": torch.zeros(2, 1, dtype=torch.long)})
-    assert not graphs._fits(made, shape | {"position_ids": torch.zeros(1, 1)})
+    shapes, others = step_graph._signature(shape)
+    made = step_graph.Plan((), shapes, others, ("NoneType", 0), ("builtins", "dict"), ())
+    assert step_graph._fits(made, shape)
+    assert not step_graph._fits(made, shape | {"use_cache": False})
+    assert not step_graph._fits(made, shape | {"input_ids": torch.zeros(2, 1, dtype=torch.long)})
+    assert not step_graph._fits(made, shape | {"position_ids": torch.zeros(1, 1)})
 
 
 def test_a_plan_is_the_same_after_being_written_and_read(tmp_path: Path) -> None:
-    places = (graphs.Place("weight", "a.b"), graphs.Place("cache", "keys", 3), graphs.Place("in attention_mask", "full"))
-    made = graphs.Plan(places, (("a", "(1,)"),), (("b", "1"),), ("StaticCache", 16), ("m", "C"), (("logits", 0),), (1, 2))
-    (tmp_path / "plan.json").write_text(graphs._written(made))
-    assert graphs._read(tmp_path / "plan.json") == made
+    places = (
+        step_graph.Place("weight", "a.b"),
+        step_graph.Place("cache", "keys", 3),
+        step_graph.Place("in attention_mask", "full"),
+    )
+    made = step_graph.Plan(
+        places, (("a", "(1,)"),), (("b", "1"),), ("StaticCache", 16), ("m", "C"), (("logits", 0),), (1, 2), {"w": "a.b"}, 9
+    )
+    (tmp_path / "plan.json").write_text(step_graph._written(made))
+    assert step_graph._read(tmp_path / "plan.json") == made
 
 
 def test_compiled_forward_gives_an_encoders_numbers() -> None:

@@ -13,13 +13,13 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig
 
 import core.passes
+from core.compiled.step_graph import StepGraph
 from core.config import PassConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes import compiling, conflicts, layer_drop, plan
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
 from core.passes.conflicts import clause, conflict
-from core.passes.graphs import StepGraph
 from core.passes.kernels import as_run, is_gemm, kernels_by_layer
 from core.passes.linears import as_linear, linear_paths
 from core.passes.weights import weight_bytes

@@ -55,9 +55,8 @@ def tokens(model: torch.nn.Module, ids: torch.Tensor = IDS, count: int = 6, **ar
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured graphs run as they are: everything but inductor's own seconds."""
-    monkeypatch.setattr("torch._inductor.standalone_compile", lambda graph, _inputs, dynamic_shapes: graph.forward)
+    monkeypatch.setattr("core.compiled.step_graph.StepGraph._as_library", lambda _self, graph, _inputs: graph.forward)
     monkeypatch.setattr("torch._inductor.compile", lambda graph, _inputs, options=None: graph.forward)
-    monkeypatch.setattr("core.passes.graphs.StepGraph._keep", lambda *_: None)
 
 
 class Alternating:

@@ -2,7 +2,7 @@
 
 A product takes as long as reading its weights or as multiplying them, whichever is longer (Williams, Waterman and Patterson,
 "Roofline", 2009). Between products stand small eager operators, which take about the same time each, whatever they compute.
-Everything here is arithmetic on numbers; they are measured in ``core.engine.ceilings`` and counted in ``core.passes.work``.
+Everything here is arithmetic on numbers, which come from ``core.prediction``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from core import units
 
 FAR = 1.25
 """Where the measured layers and the roofline differ by more than this, a prediction says so."""
+
+Shape = tuple[int, int, str]
+"""Inputs, outputs and form of a layer's weight: layers of one shape take the same time."""
 
 UNCHANGED = "None: it changes neither the bytes read nor the operations."
 OTHER_ENGINE = "None: another engine runs kernels of its own, of which bytes and operations tell too little."
@@ -87,6 +90,11 @@ class Product:
     head: bool = False
     once: bool = False
 
+    @property
+    def shape(self) -> Shape:
+        """What its time depends on."""
+        return self.inputs, self.outputs, self.form
+
     def read_bytes(self, rows: int) -> float:
         """Bytes of the held weight that so many rows need, each chosen expert counted anew until all are read."""
         return min(1.0, self.share * rows) * self.held_bytes
@@ -136,30 +144,12 @@ def step_operations(work: Work, step: Step) -> float:
     return sum(2.0 * product.macs * step.rows_of(product) for product in work.products)
 
 
-def step_ns(work: Work, step: Step, ceilings: Ceilings, factors: Mapping[str, float] | None = None) -> float:
-    """The least time of a step in ns.
-
-    Args:
-        work: what it does.
-        step: for how many rows.
-        ceilings: of this machine.
-        factors: how many times longer than that measured layers take, by the form of their weights; None: 1.
-    """
-    read_per_s = ceilings.read_per_s(step_bytes(work, step))
-    products = 0.0
-    for product in work.products:
-        rows = step.rows_of(product)
-        if rows:
-            products += product_ns(product, rows, ceilings, read_per_s) * (factors or {}).get(product.form, 1.0)
-    return products + (work.operators or 0) * ceilings.operator_ns
-
-
 @dataclass(frozen=True)
 class Timed:
-    """Layers of one shape and form, each called in turn with so many rows."""
+    """Layers of one shape, called one after another with so many rows."""
 
     paths: tuple[str, ...]
-    form: str
+    shape: Shape
     rows: int
     macs: int  # of all of them, for all rows
     taken_ns: float
@@ -173,11 +163,36 @@ class Timed:
 
 @dataclass(frozen=True)
 class State:
-    """A model between two passes. ``timed`` is by kind of moment."""
+    """A model between two passes. ``timed`` is by kind of moment; layers that could not be tried are missing in it."""
 
     work: Work
     ceilings: Ceilings
-    timed: Mapping[str, Timed] = field(default_factory=dict)
+    timed: Mapping[str, tuple[Timed, ...]] = field(default_factory=dict)
+
+
+def step_ns(state: State, step: Step, *, tried: bool = True, operators: bool = True) -> float:
+    """The time of a step in ns.
+
+    Args:
+        state: the model and the machine.
+        step: for how many rows.
+        tried: whether layers take as many times longer than their least time as those of their shape that were tried did
+            (others of the same form: as the slowest of these, others still: as the roofline says). False: all the least time.
+        operators: whether small operators are counted.
+    """
+    by_shape: dict[Shape, float] = {}
+    by_form: dict[str, float] = {}
+    for timed in state.timed.get(step.kind, ()) if tried else ():
+        by_shape[timed.shape] = timed.factor
+        by_form[timed.shape[2]] = max(timed.factor, by_form.get(timed.shape[2], 0.0))
+    read_per_s = state.ceilings.read_per_s(step_bytes(state.work, step))
+    products = 0.0
+    for product in state.work.products:
+        rows = step.rows_of(product)
+        if rows:
+            factor = by_shape.get(product.shape, by_form.get(product.form, 1.0))
+            products += product_ns(product, rows, state.ceilings, read_per_s) * factor
+    return products + (state.work.operators or 0 if operators else 0) * state.ceilings.operator_ns
 
 
 # -- predicting -----------------------------------------------------------------------------------------------------------
@@ -192,34 +207,37 @@ def predict(before: State, after: State, steps: Sequence[Step]) -> tuple[dict[st
         steps: the moments of the workload.
 
     Returns:
-        Time before over time after by kind of moment, from bytes and operations alone; and sentences that say how many there
-        are, at what speed, and how fast the layers were really, where that is something else. ({}, reason) if nothing changed.
+        Time before over time after by kind of moment, from bytes and operations and from layers that were tried; and sentences
+        that say how many bytes and operations there are, at what speed, and where the layers are slower than that. ({}, reason)
+        if nothing changed.
     """
     if before.work == after.work and before.ceilings == after.ceilings:
         return {}, UNCHANGED
     found, told = {}, []
     for step in steps:
-        after_ns = step_ns(after.work, step, after.ceilings)
+        after_ns = step_ns(after, step)
         if not after_ns:
             continue
-        found[step.kind] = step_ns(before.work, step, before.ceilings) / after_ns
-        told.append(_rests_on(before, after, step))
-        told.append(_really(before, after, step, found[step.kind]))
+        found[step.kind] = step_ns(before, step) / after_ns
+        told += [_rests_on(before, after, step), _really(before, after, step, found[step.kind])]
     told.append(_operators(before, after))
     return found, " ".join(sentence for sentence in told if sentence) if found else UNCHANGED
 
 
 def _rests_on(before: State, after: State, step: Step) -> str:
-    """``A token reads 513 MiB → 134 MiB of weights at 28 → 31 GB/s.``"""
+    """``Decode reads 513 MiB → 134 MiB of weights at 28 → 31 GB/s.``"""
     sizes = [step_bytes(state.work, step) for state in (before, after)]
     speeds = [units.number(state.ceilings.read_per_s(size) / 1e9) for state, size in zip((before, after), sizes, strict=True)]
     reads = f"reads {_arrow(*map(units.size, sizes))} of weights at {_arrow(*speeds)} GB/s"
     if step.kind == "decode":
         return f"A token {reads}."
-    rows = f"{step.rows} position{'' if step.rows == 1 else 's'}"
     multiplies = _arrow(*(units.count(step_operations(state.work, step)) for state in (before, after)))
     peaks = _arrow(*(f"{units.count(_peak(state, step))}/s" for state in (before, after)))
-    return f"A {step.kind} of {rows} {reads}, and makes {multiplies} operations at up to {peaks}."
+    return f"A {step.kind} of {_rows(step.rows, 'position')} {reads}, and makes {multiplies} operations at up to {peaks}."
+
+
+def _rows(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _peak(state: State, step: Step) -> float:
@@ -238,34 +256,23 @@ def _operators(before: State, after: State) -> str:
     if counts[0] is None or counts[1] is None:
         return "Small operators could not be counted and are left out."
     costs = _arrow(*(units.duration(state.ceilings.operator_ns) for state in (before, after)))
-    return f"Besides, a forward calls {_arrow(*(str(count) for count in counts))} operators of about {costs} each."
+    return f"Each forward also calls {_arrow(*(str(count) for count in counts))} operators of about {costs}."
 
 
 def _really(before: State, after: State, step: Step, predicted: float) -> str:
-    """What timed layers say, where it is not what the roofline says; "" where they agree or were not timed."""
-    old, new = before.timed.get(step.kind), after.timed.get(step.kind)
-    if old is None or new is None or old.paths != new.paths or old.form == new.form:
+    """What the layers that were tried change about the roofline's gain; "" where they agree or were not tried."""
+    alone = step_ns(before, step, tried=False) / step_ns(after, step, tried=False)
+    if max(alone / predicted, predicted / alone) <= FAR:
         return ""
-    expected = expected_gain(before, after, step)
-    if max(expected / predicted, predicted / expected) <= FAR:
+    old = max(before.timed.get(step.kind, ()), key=lambda one: one.taken_ns, default=None)
+    new = max(after.timed.get(step.kind, ()), key=lambda one: one.taken_ns - one.least_ns, default=None)
+    worst = new if new is not None and (old is None or new.factor > old.factor) else old
+    if worst is None:
         return ""
-    layers = f"{len(new.paths)} layers such as {new.paths[0]}" if len(new.paths) > 1 else new.paths[0]
-    rows = "one row" if new.rows == 1 else f"{new.rows} rows"
-    rates = _arrow(*(units.number(one.macs / one.taken_ns) for one in (old, new)))
-    least = units.number(new.macs / new.least_ns)
+    when = "now" if worst is new else "before"
     return (
-        f"But tried with {rows}, {layers} ran {units.ratio(old.taken_ns / new.taken_ns)} as fast as before, where bytes and"
-        f" operations say {units.ratio(old.least_ns / new.least_ns)}: {rates} multiplications a nanosecond, of {least} that"
-        f" they would allow; expect about {units.ratio(expected)} for the {step.kind}, not {units.ratio(predicted)}."
-    )
-
-
-def expected_gain(before: State, after: State, step: Step) -> float:
-    """The gain with each form of weights as many times slower than the roofline as its timed layers were."""
-    old, new = before.timed[step.kind], after.timed[step.kind]
-    first = {old.form: old.factor}
-    return step_ns(before.work, step, before.ceilings, first) / step_ns(
-        after.work, step, after.ceilings, {**first, new.form: new.factor}
+        f"That alone would be {units.ratio(alone)}; tried with {_rows(worst.rows, 'row')}, layers such as {worst.paths[0]} "
+        f"took {units.number(worst.factor)} times as long as it {when} allows, so {units.ratio(predicted)} is expected."
     )
 
 
@@ -273,21 +280,12 @@ def compiled_gain(state: State, step: Step) -> tuple[dict[str, float], str]:
     """What a graph gains whose products are the same and which calls no small operator one by one."""
     if state.work.operators is None:
         return {}, "None: the bytes and operations are the same, and the operators that go could not be counted."
-    least = step_ns(Work(state.work.products, 0), step, state.ceilings)
-    if not least:
+    rest = step_ns(state, step, operators=False)
+    if not rest:
         return {}, "None: the model has no products."
     calls = f"{state.work.operators} operators of about {units.duration(state.ceilings.operator_ns)}"
     sentence = f"The graph reads the same {units.size(step_bytes(state.work, step))}; what goes is the time of {calls} each."
-    timed = state.timed.get(step.kind)
-    found = {step.kind: step_ns(state.work, step, state.ceilings) / least}
-    if timed is None or timed.factor <= FAR:
-        return found, sentence
-    slower = step_ns(state.work, step, state.ceilings, {timed.form: timed.factor})
-    rest = step_ns(Work(state.work.products, 0), step, state.ceilings, {timed.form: timed.factor})
-    return found, (
-        f"{sentence} But tried alone, layers take {units.number(timed.factor)} times as long as bytes and operations say: if"
-        f" the graph keeps their kernels, expect about {units.ratio(slower / rest)}."
-    )
+    return {step.kind: step_ns(state, step) / rest}, sentence
 
 
 def _arrow(before: str, after: str) -> str:

@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from core.analysis.outline import outline
+from core.compiled.step_graph import StepGraph, graph_key
 from core.errors import Refusal
 from core.models.stages import layers_of
 from core.native import compiler
 from core.passes.base import PassContext, Subject
 from core.passes.extras import missing
-from core.passes.graphs import StepGraph, graph_key
 from profilers.tick_op import TickClock
 from profilers.twin import twin_of
 
@@ -44,10 +44,10 @@ class CompileOptions:
         },
     )
     cpp_wrapper: bool = field(
-        default=False,
+        default=True,
         metadata={
             "label": "C++ wrapper",
-            "help": "Calls the kernels from C++ instead of Python: less time between them, longer to compile",
+            "help": "Calls the kernels from C++ instead of Python: less time between them, and kept on disk for the next start",
         },
     )
     backend: str = field(
@@ -88,13 +88,17 @@ def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about
     """
     if options.backend != "inductor" and (reason := missing(options.backend, options.backend)) is not None:
         raise Refusal(f"The pass {pass_id} cannot use {options.backend}: it {reason}; or choose the backend inductor.")
+    on_cpu = next(subject.model.parameters()).device.type == "cpu"
     settings = _settings(options)
-    keeps = not options.freezing and options.backend == "inductor"
-    key = graph_key(subject.model, settings, pass_id, subject.threads, subject.batch, *about) if keeps else None
     twin = twin_of(subject.model)
+    key: str | None = None
+    if options.cpp_wrapper and on_cpu and not options.freezing and options.backend == "inductor":
+        key = graph_key(subject.model, settings, pass_id, subject.threads, subject.batch, *about)
     clean = StepGraph(subject.model.forward, twin, settings, key, freezing=options.freezing, backend=options.backend)
-    subject.decode_forward = _clean(clean, pass_id)
-    ticked = _add_ticks(subject, subject.decode_forward, settings, options)
+    subject.decode_forward = step = _clean(clean, pass_id)
+    ticked = _add_ticks(subject, clean.key, step, settings, options) if on_cpu else None
+    if not on_cpu:
+        subject.untickable = "The clock in compiled graphs is the processor's; it does not see when an accelerator computes."
     graphs = (clean,) if ticked is None else (clean, ticked)
 
     def undo() -> None:
@@ -117,28 +121,23 @@ def told(graphs: Sequence[StepGraph]) -> tuple[str, ...]:
 
 
 def _settings(options: CompileOptions) -> dict[str, Any]:
-    """Inductor's settings for these options."""
+    """Inductor's settings for these options; its defaults do not need it imported."""
+    if options.mode == "default" and not options.freezing:
+        return {}
     import torch._inductor
 
     chosen = dict(torch._inductor.list_mode_options(options.mode))
     if options.freezing:
-        chosen["freezing"] = True
-    if options.cpp_wrapper:
-        chosen["cpp_wrapper"] = True
+        chosen |= {"freezing": True, "cpp_wrapper": options.cpp_wrapper}
     return chosen
 
 
 def _add_ticks(
-    subject: Subject, clean: Callable[..., Any], settings: dict[str, Any], options: CompileOptions
+    subject: Subject, key: str | None, clean: Callable[..., Any], settings: dict[str, Any], options: CompileOptions
 ) -> StepGraph | None:
-    """Give the subject a second graph with the layer clock's ticks, compiled at its first call; or say why there is none."""
+    """Give the subject a second graph with the layer clock's ticks; or say why there is none. ``key``: of the first one."""
     if options.freezing:
         subject.untickable = "Frozen weights are packed into the graph; a second one, for layer times, would pack them again."
-        return None
-    if next(subject.model.parameters()).device.type != "cpu":
-        subject.untickable = (
-            "The clock inside compiled graphs is the processor's, which does not see when an accelerator computes."
-        )
         return None
     layers = layers_of(subject.model)
     rows = [row for piece in outline(layers, len(layers)) for row in piece.rows]
@@ -150,20 +149,22 @@ def _add_ticks(
         if known is not None:
             known.planned(numbers)
 
-    ticked = StepGraph(subject.model.forward, ticks.twin, settings, None, captured, backend=options.backend)
+    own = None if key is None else f"{key}-ticks"
+    ticked = StepGraph(subject.model.forward, ticks.twin, settings, own, captured, backend=options.backend)
     subject.ticks, subject.ticked_forward = ticks, _ticked(subject, ticks, ticked, clean)
     return ticked
 
 
 def _ticked(subject: Subject, ticks: TickClock, ticked: StepGraph, clean: Callable[..., Any]) -> Callable[..., Any]:
     """The decode step with ticks; falls back to the one without where the model with ticks is not one graph."""
-    from torch._dynamo.exc import TorchDynamoException
 
     def decode(*args: Any, **kwargs: Any) -> Any:
         if subject.untickable is None:
             try:
                 return _step(ticked, args, kwargs)
-            except TorchDynamoException:
+            except RuntimeError as error:
+                if _refused(error) is not None or not _is_dynamos(error, "TorchDynamoException"):
+                    raise
                 subject.untickable = ticks.problem = "This model is not one graph with the clock's ticks in it."
         return clean(*args, **kwargs)
 
@@ -172,16 +173,31 @@ def _ticked(subject: Subject, ticks: TickClock, ticked: StepGraph, clean: Callab
 
 def _clean(graph: StepGraph, pass_id: str) -> Callable[..., Any]:
     """The step; what torch cannot compile is refused in a sentence."""
-    from torch._dynamo.exc import Unsupported
 
     def decode(*args: Any, **kwargs: Any) -> Any:
         try:
             return _step(graph, args, kwargs)
-        except Unsupported as error:
+        except RuntimeError as error:
+            if (refusal := _refused(error)) is not None:
+                raise refusal from error
+            if not _is_dynamos(error, "Unsupported"):
+                raise
             sentence = f"This model cannot be compiled into one graph; switch the pass {pass_id} off."
             raise Refusal(sentence) from error
 
     return decode
+
+
+def _refused(error: BaseException) -> Refusal | None:
+    """Tickscope's own refusal, where dynamo has wrapped it in an exception of its own."""
+    inner = getattr(error, "inner_exception", None)
+    return inner if isinstance(inner, Refusal) else None
+
+
+def _is_dynamos(error: RuntimeError, name: str) -> bool:
+    """Whether it is dynamo's exception of this name. Dynamo takes a second to import, and a kept graph does without."""
+    exceptions = sys.modules.get("torch._dynamo.exc")
+    return exceptions is not None and isinstance(error, getattr(exceptions, name))
 
 
 def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

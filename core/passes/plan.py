@@ -18,7 +18,7 @@ from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, pass
 from core.passes.conflicts import clause
 from core.passes.kernels import as_run, kernels_by_layer
 from core.passes.weights import held_bytes
-from core.passes.work import Ledger
+from core.prediction.ledger import Ledger
 from core.targets.base import TargetFacts
 
 if TYPE_CHECKING:

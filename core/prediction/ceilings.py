@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from time import perf_counter_ns
 from typing import Any
 
 from core.analysis.roofline import Ceilings
+from core.prediction.remembered import remembered
 
 MIB = 1 << 20
 READ_BYTES = (MIB // 2, 2 * MIB, 8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * MIB)
@@ -21,18 +21,19 @@ NO_OPERATORS = ("__get__", "size", "dim", "stride", "is_floating_point", "elemen
 
 
 def ceilings() -> Ceilings:
-    """Those of this process with the threads that torch has now; measured once for each number of threads."""
+    """Those of this machine with the threads that torch has now; measured once and remembered."""
     import torch
 
-    return _measured(torch.get_num_threads())
+    found = remembered("ceilings", _measured)
+    reads = tuple((int(size), float(speed)) for size, speed in found["reads"])
+    return Ceilings(torch.get_num_threads(), reads, found["operations_per_s"], found["operator_ns"])
 
 
-@lru_cache(maxsize=8)
-def _measured(threads: int) -> Ceilings:
+def _measured() -> dict[str, Any]:
     import torch
 
     with torch.no_grad():
-        return Ceilings(threads, _reads(), _products(), _operator_ns())
+        return {"reads": _reads(), "operations_per_s": _products(), "operator_ns": _operator_ns()}
 
 
 def _reads() -> tuple[tuple[int, float], ...]:

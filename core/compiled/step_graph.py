@@ -3,7 +3,8 @@
 Dynamo captures the forward once. From then on the graph is called directly with the tensors that dynamo had given it, found
 again by where they came from (a weight, an argument, a layer of the KV cache), without dynamo's guards: those take half a
 millisecond a step, and capturing takes longer than a whole second start may. What the guards would look at is either part of
-the name under which a graph is kept, or compared at each call.
+the name under which a graph is kept, or compared at each call. What is kept is a C++ library (see ``step_library``), which
+needs neither dynamo nor inductor to be imported again.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import shutil
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.compiled.step_library import compile_library, load_library, size_of, with_constants
+from core.errors import Refusal
 from core.folders import cache_folder
 from profilers.tick_op import ticks_in
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1
+VERSION = 2
 """Raised when graphs kept by an older Tickscope must not be used any more."""
 
 _numbers = itertools.count()
@@ -54,6 +57,8 @@ class Plan:
     output: tuple[str, str]  # module and class of what forward returns
     parts: tuple[tuple[str, int], ...]  # its tensors, each with its number among the graph's outputs; -1: the cache as given
     ticks: tuple[int, ...] = ()
+    constants: Mapping[str, str] = field(default_factory=dict)  # a library's: weights' paths by their names in it
+    size: int = 0  # the library's, in bytes: loading one that was cut short would end the process
 
 
 class StepGraph:
@@ -66,7 +71,7 @@ class StepGraph:
         plain: the model's forward, which runs what is not to be compiled.
         twin: the twin of the model that is compiled.
         settings: inductor's.
-        key: names graph and machine; None: the graph is not kept on disk (torch keeps none with frozen weights or ticks).
+        key: names graph and machine: the graph becomes a library and is kept on disk. None: it is called from Python.
         captured: told of the ticks in each graph before it is compiled or after it was found on disk.
         freezing: whether inductor takes the weights for constants.
         backend: dynamo's name of who compiles.
@@ -83,24 +88,32 @@ class StepGraph:
         freezing: bool = False,
         backend: str = "inductor",
     ) -> None:
-        import torch
-
         self.plain = plain
         self.freezing = freezing
         self.compiled = 0  # graphs compiled in this process; more than one: the step was compiled anew
         self._backend = backend
         self._twin = twin
         self._settings = settings
-        self._key = key
+        self.key = key
         self._captured = captured
         self._ticks: tuple[int, ...] = ()
         self._plan: Plan | None = None
         self._call: Callable[..., Any] | None = None  # what was compiled last
         self._direct: Callable[..., Any] | None = None  # what the plan calls
-        self._seen: tuple[Any, ...] = ()
+        self._constants: dict[str, str] = {}  # of the library compiled last: weights' paths
+        self._size = 0
+        self._seen: Sequence[Any] = ()
         self._gave: Sequence[Any] = ()
         self._weights: dict[str, Any] = {}
-        forward = twin.forward
+        self._code: types.CodeType | None = None
+        self.from_disk = key is not None and self._find()
+
+    @cached_property
+    def guarded(self) -> Callable[..., Any]:
+        """The step as dynamo runs it: captured at the first call, and again where its guards fail."""
+        import torch
+
+        forward = self._twin.forward
 
         def step(*args: Any, **kwargs: Any) -> Any:
             return forward(*args, **kwargs)
@@ -116,8 +129,8 @@ class StepGraph:
             assert known is not None
             return known._compile(graph, inputs)
 
-        self.guarded = torch.compile(own, backend=compiles, fullgraph=True, dynamic=False, options=guards)
-        self.from_disk = key is not None and self._find()
+        made: Callable[..., Any] = torch.compile(own, backend=compiles, fullgraph=True, dynamic=False, options=guards)
+        return made
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """One step; compiles at the first call."""
@@ -131,7 +144,7 @@ class StepGraph:
             self._plan = self._planned(kwargs, output)
             if self._plan is not None:
                 self._direct = self._call  # calls of other shapes compile others
-                if self._key is not None:
+                if self.key is not None:
                     self._keep(self._plan)
         self._seen = self._gave = ()
         return output
@@ -142,9 +155,10 @@ class StepGraph:
 
     def drop(self) -> None:
         """Let the compiled code go; graphs of other models stay."""
-        import torch
+        if self._code is not None:
+            import torch
 
-        torch._dynamo.reset_code(self._code)
+            torch._dynamo.reset_code(self._code)
         self._plan = self._call = self._direct = None
         self._weights.clear()
 
@@ -159,26 +173,44 @@ class StepGraph:
             self._ticks = tuple(ticks_in(graph.graph))
             self._captured(self._ticks)
         self.compiled += 1
+        if self.key is not None:
+            return self._as_library(graph, inputs)
         if self._backend != "inductor":
             return torch._dynamo.lookup_backend(self._backend)(graph, inputs)
-        call: Callable[..., Any]
-        if self._key is None:
-            call = torch._inductor.compile(graph, inputs, options=self._settings or None)
-        else:
-            with torch._inductor.config.patch(self._settings):
-                call = torch._inductor.standalone_compile(graph, inputs, dynamic_shapes="from_graph")
+        call: Callable[..., Any] = torch._inductor.compile(graph, inputs, options=self._settings or None)
         if self.freezing:  # the constants were taken from dynamo's context
             return call
         self._call = call
+        return self._noted(call, range(len(inputs)))
+
+    def _as_library(self, graph: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
+        """Compiled into a folder that becomes the graph's own when it is known how to call it."""
+        state = self._state()
+        own, constants, left = with_constants(graph, inputs, {id(tensor): path for path, tensor in state.items()})
+        draft = self._draft()
+        try:
+            compile_library(own, [inputs[number] for number in left], self._settings, draft)
+        except OSError as error:
+            raise Refusal(f"The graph cannot be kept in {draft.parent} ({error}); free some space there.") from error
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        self._constants, self._size = constants, size_of(draft)
+        self._call = load_library(draft, {name: state[path] for name, path in constants.items()})
+        return self._noted(self._call, left)
+
+    def _noted(self, call: Callable[..., Any], left: Sequence[int]) -> Callable[..., Any]:
+        """``call`` with those of dynamo's inputs that are left; the first time it is noted what they were."""
+        me = weakref.ref(self)
 
         def noted(*args: Any) -> Any:
             known = me()
-            gave = call(*args)
+            given = [args[number] for number in left]
+            gave = call(*given)
             if known is not None and known._plan is None:
-                known._seen, known._gave = args, gave
+                known._seen, known._gave = given, gave
             return gave
 
-        me = weakref.ref(self)
         return noted
 
     def _planned(self, kwargs: Mapping[str, Any], output: Any) -> Plan | None:
@@ -193,7 +225,7 @@ class StepGraph:
         shapes, others = _signature(kwargs)
         places = tuple(known[id(tensor)] for tensor in self._seen)
         made = (type(output).__module__, type(output).__name__)
-        return Plan(places, shapes, others, _cache_shape(cache), made, parts, self._ticks)
+        return Plan(places, shapes, others, _cache_shape(cache), made, parts, self._ticks, self._constants, self._size)
 
     def _state(self) -> dict[str, Any]:
         if not self._weights:
@@ -209,40 +241,35 @@ class StepGraph:
     # -- on disk ----------------------------------------------------------------------------------------------------------
 
     def _folder(self) -> Path:
-        return cache_folder() / "graphs" / str(self._key)
+        return cache_folder() / "graphs" / str(self.key)
+
+    def _draft(self) -> Path:
+        return self._folder().with_name(f".{self.key}.{os.getpid()}.{self.compiled}")
 
     def _find(self) -> bool:
         """Take the graph that an earlier run has kept under this key, if it can be used."""
-        import torch._inductor
-
-        folder = self._folder()
+        folder, state = self._folder(), self._state()
         try:
             plan = _read(folder / "plan.json")
-            # the processor is part of the key: asking g++ again what it can do would take 3 s
-            with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
-                artifact = torch._inductor.CompiledArtifact.load(path=str(folder / "graph"), format="binary")
-        except (OSError, ValueError, KeyError, RuntimeError, AssertionError):  # none, or one that was cut short
+            if size_of(folder) != plan.size:
+                return False
+            self._direct = load_library(folder, {name: state[path] for name, path in plan.constants.items()})
+        except (OSError, ValueError, KeyError, RuntimeError):  # none, or one that was cut short
             return False
-        self._plan, self._direct, self._ticks = plan, artifact, plan.ticks
+        self._plan, self._ticks = plan, plan.ticks
         if self._captured is not None:
             self._captured(plan.ticks)
         return True
 
     def _keep(self, plan: Plan) -> None:
         """Keep it for the next start; where that cannot be done, the next start compiles again."""
-        folder = self._folder()
-        draft = folder.with_name(f"{folder.name}.{os.getpid()}")
-        artifact: Any = self._direct
+        folder, draft = self._folder(), self._draft()
         try:
-            draft.mkdir(parents=True, exist_ok=True)
-            artifact.save(path=str(draft / "graph"), format="binary")
             (draft / "plan.json").write_text(_written(plan), encoding="utf-8")
-            if not folder.exists():
-                draft.replace(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # one that could not be used
+            draft.replace(folder)
         except OSError:
-            self._key = None
-        except RuntimeError:  # torch found something in the graph that it cannot keep
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)  # the loaded library lives on without its file
 
 
 def graph_key(model: torch.nn.Module, settings: Mapping[str, Any], *about: object) -> str:
@@ -266,9 +293,9 @@ def graph_key(model: torch.nn.Module, settings: Mapping[str, Any], *about: objec
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _looks(module: torch.nn.Module) -> list[tuple[str, str, tuple[int, ...], str]]:
+def _looks(module: torch.nn.Module) -> list[tuple[str, ...]]:
     held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-    return [(name, str(tensor.dtype), tuple(tensor.shape), tensor.device.type) for name, tensor in held]
+    return [(name, str(tensor.dtype), f"{(*tensor.shape,)} {tensor.stride()}", tensor.device.type) for name, tensor in held]
 
 
 def _places(state: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[tuple[Place, Any]]:
@@ -310,15 +337,19 @@ def _signature(kwargs: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], 
         if name == "past_key_values":
             continue
         if isinstance(value, torch.Tensor):
-            shapes.append((name, f"{tuple(value.shape)} {value.dtype}"))
+            shapes.append((name, _shape(value)))
         elif isinstance(value, dict):
             shapes += [
-                (f"{name} {key}", f"{tuple(one.shape)} {one.dtype}" if isinstance(one, torch.Tensor) else repr(one))
-                for key, one in value.items()
+                (f"{name} {key}", _shape(one) if isinstance(one, torch.Tensor) else repr(one)) for key, one in value.items()
             ]
         else:
             others.append((name, repr(value)))
     return tuple(shapes), tuple(others)
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    """With strides: a library takes for granted those that it was compiled for."""
+    return f"{(*tensor.shape,)} {tensor.stride()} {tensor.dtype}"
 
 
 def _cache_shape(cache: Any) -> tuple[str, int]:
@@ -372,6 +403,8 @@ def _written(plan: Plan) -> str:
             "output": plan.output,
             "parts": plan.parts,
             "ticks": plan.ticks,
+            "constants": dict(plan.constants),
+            "size": plan.size,
         }
     )
 
@@ -387,4 +420,6 @@ def _read(path: Path) -> Plan:
         (str(kept["output"][0]), str(kept["output"][1])),
         tuple((str(name), int(number)) for name, number in kept["parts"]),
         tuple(kept["ticks"]),
+        {str(name): str(path) for name, path in kept["constants"].items()},
+        int(kept["size"]),
     )

@@ -1,0 +1,153 @@
+"""A model's work: the products of its layers, quantised ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from core.analysis.roofline import Product
+from core.models import experts
+from core.passes.linears import is_linear, output_head
+from core.quantization import int4_groups, int8_rows
+
+if TYPE_CHECKING:
+    import torch
+
+GROUPED_ROWS = 16  # group_quant's: more are multiplied by an unpacked weight
+
+_ONCE = ("vision", "visual", "audio", "image_", "multi_modal", "connector")
+"""In paths of what runs once, in models of images or sound and text."""
+
+
+def work_of(model: torch.nn.Module, casts_to: str | None = None) -> list[Product]:
+    """Every layer that multiplies with a weight. Embeddings, which only look rows up, norms and convolutions are left out.
+
+    Args:
+        model: with the passes so far.
+        casts_to: the dtype into which autocast casts each weight on every call; None: there is no autocast.
+    """
+    head = output_head(model)
+    once = once_paths(model)
+    found = []
+    for path, module in model.named_modules():
+        product = _product(path, module)
+        if product is None:
+            continue
+        if casts_to is not None and product.form == "float32":
+            size = product.held_bytes * 2 // 4
+            product = replace(
+                product,
+                form=f"float32 cast to {casts_to}",
+                direct_rows=0,
+                unpacked_bytes=size,
+                unpacked_arithmetic=casts_to,
+            )
+        found.append(replace(product, head=module is head, once=path.startswith(once) if once else False))
+    return found
+
+
+def _product(path: str, module: Any) -> Product | None:
+    """The layer as a product, by its class; None where it multiplies with no weight."""
+    if is_linear(module):
+        transposed = hasattr(module, "nx")
+        inputs, outputs = (module.nx, module.nf) if transposed else (module.in_features, module.out_features)
+        name = _dtype(module.weight)
+        return Product(path, inputs, outputs, inputs * outputs, module.weight.nbytes, name, name)
+    if hasattr(module, "in_features") and hasattr(module, "out_features"):
+        return _quantised(path, module)
+    return _experts(path, module)
+
+
+def _quantised(path: str, module: Any) -> Product | None:
+    """A layer that holds its weight in another form: Tickscope's own, torch's, bitsandbytes'."""
+    inputs, outputs = int(module.in_features), int(module.out_features)
+    held = sum(tensor.nbytes for name, tensor in _tensors(module) if name != "bias")
+    whole = Product(path, inputs, outputs, inputs * outputs, held, "", "")
+    origin = type(module).__module__
+    if origin.startswith("torch.ao"):  # a scale and a zero point per output; asking for the weight would unpack it
+        return replace(whole, held_bytes=whole.macs + 16 * outputs, form="int8 (torch.ao)", arithmetic="int8")
+    if origin.startswith("bitsandbytes"):
+        return _bitsandbytes(whole, module)
+    if (own := _own(whole, module)) is not None:
+        return own
+    weight = getattr(module, "weight", None)
+    if weight is None or weight.dim() != 2:
+        return None
+    return replace(whole, form=_dtype(weight), arithmetic=_dtype(weight))
+
+
+def _own(whole: Product, module: Any) -> Product | None:
+    """One of Tickscope's layers, by its class's name: classes are made when torch is there. None: it is none."""
+    kind = type(module).__name__
+    if kind == "Int8Linear":
+        few = int8_rows.MOST_KERNEL_ROWS if module.has_kernel else 0
+        return _unpacking(whole, "int8 weights", _dtype(module.scale), few)
+    if kind == "Int4Linear":
+        if not module.in_blocks:
+            return replace(whole, form="int4 weights", arithmetic="bfloat16")
+        return _unpacking(whole, "int4 weights", "bfloat16", int4_groups.MOST_KERNEL_ROWS)
+    if kind == "Float8Linear":
+        return _unpacking(whole, "float8 weights", "bfloat16", 0)
+    if kind == "GroupedLinear":
+        return replace(_unpacking(whole, f"int{module.bits} groups", "bfloat16", GROUPED_ROWS), arithmetic="int8")
+    if kind == "Int8TokenLinear":
+        times = 2 if module.fine else 1  # what rounding left is multiplied too, right after, from a cache
+        return replace(whole, macs=whole.macs * times, form="int8", arithmetic="int8")
+    return None
+
+
+def _bitsandbytes(whole: Product, module: Any) -> Product:
+    form = f"bitsandbytes {type(module).__name__}"
+    if type(module).__name__ == "Linear8bitLt":
+        return replace(whole, held_bytes=whole.macs + 4 * whole.outputs, form=form, arithmetic="int8")
+    scales = getattr(getattr(module.weight, "quant_state", None), "absmax", None)
+    held = whole.held_bytes + (0 if scales is None else int(scales.nbytes))
+    return replace(whole, held_bytes=held, form=form, arithmetic="bfloat16")
+
+
+def _unpacking(product: Product, form: str, arithmetic: str, few: int) -> Product:
+    """With a kernel for ``few`` rows, and for more an unpacked weight in the numbers that it computes with."""
+    size = product.inputs * product.outputs * (4 if arithmetic == "float32" else 2)
+    return replace(
+        product,
+        form=form,
+        arithmetic=arithmetic,
+        direct_rows=few,
+        unpacked_bytes=size,
+        unpacked_arithmetic=arithmetic,
+    )
+
+
+def _experts(path: str, module: Any) -> Product | None:
+    """The stacked weights of experts, of which a row goes through a few; None for any other module."""
+    stacked = [weight for weight in module._parameters.values() if weight is not None and weight.dim() == 3]
+    count = int(getattr(module, "num_experts", 0) or 0)
+    if not stacked or not count:
+        return None
+    config: Any = getattr(module, "config", None)
+    used = (experts.chosen(config.to_dict()) if hasattr(config, "to_dict") else None) or count
+    share = min(1.0, used / count)
+    numbers, name = sum(weight.numel() for weight in stacked), _dtype(stacked[0])
+    size = sum(weight.nbytes for weight in stacked)
+    return Product(path, 0, 0, round(share * numbers), size, name, name, share=share)
+
+
+def _tensors(module: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def once_paths(model: Any) -> tuple[str, ...]:
+    """The beginnings of the paths of what runs once and not for each token."""
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
+        encoder = model.get_encoder()
+        return tuple(f"{path}." for path, module in model.named_modules() if module is encoder)
+    if not any(hasattr(config, name) for name in ("vision_config", "audio_config")):
+        return ()
+    return tuple(f"{path}." for path, _ in model.named_modules() if any(word in path.rpartition(".")[2] for word in _ONCE))
