@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,20 @@ from profilers import noise
 if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
     from core.session.store import SessionStore
     from core.session.writer import Writer
+
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformers.modeling_utils",
+    "transformers.generation.utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "gguf",
+    "core.passes.plan",
+)
+"""What a first model needs, in parts, so that closing need not wait for all of them."""
 
 
 def default_session_path(now: datetime) -> Path:
@@ -179,6 +194,10 @@ class Program:
         self._worker.close()
         self._close_session()
 
+    def import_ahead(self) -> None:
+        """Import on the worker, while it has nothing else to do, what the first model will need: seconds that nobody waits."""
+        self._worker.submit(self._import_libraries, awaited=False)
+
     # -- on the worker ----------------------------------------------------------------------------------------------------
 
     def _submit(self, job: Callable[[], None]) -> None:
@@ -197,6 +216,12 @@ class Program:
                 self._state = "ready" if self.loaded else "idle"
 
         self._worker.submit(job_with_progress)
+
+    def _import_libraries(self) -> None:
+        for name in LIBRARIES:
+            if self._worker.closing:
+                return
+            import_module(name)
 
     def _load(self, model: ModelConfig, target: TargetConfig) -> None:
         self._state = "loading"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from core.program import Program
     from gui.setup.model_picker import ModelKnowledge
 
+AHEAD_MS = 1500
+"""After the window has been built: torch and transformers are then imported, unless something was begun."""
+
 SOURCE_ORDER = ("package", "hub", "folder", "gguf", "arch")
 
 
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         window.build_views()
         if "demo" in arguments:
             window.start_demo()
+        elif _session(arguments) is None:  # who opens a session may only want to look
+            QTimer.singleShot(AHEAD_MS, window, window.program.import_ahead)
 
     # Only once the frame is on the screen: charts and pyqtgraph take longer than all the rest.
     window.installEventFilter(FirstPaint(finish, window))
@@ -79,7 +84,7 @@ def _window(
     if program is None:
         from core.program import Program
 
-        path = next((Path(word) for word in argv if word.endswith(".tickscope")), None)
+        path = _session(argv)
         try:
             program = Program(path)
         except ValueError as refusal:
@@ -89,6 +94,11 @@ def _window(
     if trouble:
         program.notices.put(Notice("refused", trouble))
     return app, window
+
+
+def _session(argv: Sequence[str]) -> Path | None:
+    """The session file that was named, if one was."""
+    return next((Path(word) for word in argv if word.endswith(".tickscope")), None)
 
 
 def _application() -> QApplication:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,25 @@ def test_another_model_of_the_same_class_is_another_graph(own_cache: Path) -> No
     assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) == step_graph.graph_key(tiny_llama(1), {}, 1, 16)
     assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) != step_graph.graph_key(tiny_llama(1), {}, 1, 17)
     assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) != step_graph.graph_key(tiny_llama(1).bfloat16(), {}, 1, 16)
+
+
+def test_code_that_was_changed_is_another_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(text: str) -> str:
+        (tmp_path / "own_model.py").write_text(text)
+        spec = importlib.util.spec_from_file_location("own_model", tmp_path / "own_model.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "own_model", module)
+        spec.loader.exec_module(module)
+        return step_graph.graph_key(module.Own(), {})
+
+    text = "import torch\nclass Own(torch.nn.Module):\n    def forward(self, x):\n        return x + 1\n"
+    assert key(text) == key(text)
+    assert key(text) != key(text.replace("x + 1", "x + 2"))
+    monkeypatch.delitem(sys.modules, "own_model")
+    made = type("Own", (torch.nn.Module,), {"__module__": "own_model"})
+    assert step_graph.graph_key(made(), {}) != key(text)
 
 
 def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -> None:

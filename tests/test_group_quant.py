@@ -11,8 +11,9 @@ import torch
 from core import native
 from core.config import PassConfig
 from core.errors import Refusal
-from core.passes import group_quant, plan
+from core.passes import plan
 from core.passes.weights import weight_bytes
+from core.quantization import grouped
 from tests.tiny import subject, tiny_llama
 
 IDS = torch.tensor([[5, 9, 2, 7, 1]])
@@ -37,16 +38,36 @@ def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return torch.ops.tickscope_plain
 
 
+def packed_by(kernels: Any, weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    packed, scale, shift = grouped.quantize(weight, bits)
+    for one in (packed, scale, shift):
+        one.zero_()
+    kernels.grouped_quantize(weight, packed, scale, shift, bits)
+    return packed, scale, shift
+
+
+def integers(packed: torch.Tensor) -> torch.Tensor:
+    """[rows, groups, 32] of what lies as the kernel reads it."""
+    if packed.shape[2] == 4:
+        packed = torch.cat([packed & 15, packed >> 4], dim=2)
+    return packed.permute(0, 3, 1, 2, 4).flatten(3).flatten(0, 1)
+
+
+def by_row(numbers: torch.Tensor) -> torch.Tensor:
+    """Scales or shifts as [rows, groups, 1]."""
+    return numbers.permute(0, 2, 1).flatten(0, 1)[..., None].float()
+
+
 @pytest.mark.parametrize(("bits", "least_db"), [(8, 40.0), (4, 19.0)])
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 96), (50, 100), (17, 33)])
 def test_products_are_those_of_the_rounded_weights(kernels: Any, bits: int, least_db: float, outputs: int, inputs: int) -> None:
     torch.manual_seed(0)
     weight = torch.randn(outputs, inputs)
-    values, scale, shift = group_quant.quantize_groups(weight, bits)
-    packed = (group_quant.lay_out(values, bits), group_quant.side_by_side(scale), group_quant.side_by_side(shift))
+    packed = packed_by(kernels, weight, bits)
+    values, scale = integers(packed[0]), by_row(packed[1])
     like = torch.empty(0, dtype=torch.bfloat16)
     rounded = kernels.grouped_weight(*packed, like, inputs, outputs, bits).float()
-    exact = values.float() * scale.float()[..., None] + shift.float()[..., None]
+    exact = values * scale + by_row(packed[2]) if bits == 4 else (values.float() - 128) * scale
     assert torch.allclose(rounded, exact.flatten(1)[:outputs, :inputs], rtol=5e-3, atol=2e-2 * float(weight.abs().max()) / 127)
     assert sqnr_db(weight, exact.flatten(1)[:outputs, :inputs]) > least_db
     for dtype in (torch.float32, torch.bfloat16):
@@ -58,26 +79,51 @@ def test_products_are_those_of_the_rounded_weights(kernels: Any, bits: int, leas
             assert sqnr_db(x.float() @ exact.flatten(1)[:outputs, :inputs].T, y) > 36  # activations are of 8 bits
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_weight_goes_to_the_nearest_integer_and_a_narrower_range_only_where_it_is_nearer(
+    kernels: Any, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(1)
+    weight = torch.randn(33, 70).to(dtype)
+    padded = torch.zeros(48, 96)
+    padded[:33, :70] = weight.float()
+    groups = padded.view(48, 3, 32)
+    packed, scale, _ = packed_by(kernels, weight, 8)
+    largest = groups.abs().amax(-1, keepdim=True)
+    assert torch.equal(by_row(scale), (largest / 127).half().float())
+    inverse = by_row(scale).reciprocal().nan_to_num(posinf=0)
+    assert torch.equal(integers(packed).float() - 128, (groups * inverse).round().clamp(-127, 127))
+    packed, scale, shift = packed_by(kernels, weight, 4)
+    errors = (integers(packed) * by_row(scale) + by_row(shift) - groups).square().sum(-1)
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    step = ((high - low) / 15).half().float()
+    inverse = step.reciprocal().nan_to_num(posinf=0)
+    whole = ((groups - low.half().float()) * inverse).round().clamp(0, 15) * step + low.half().float()
+    assert bool((errors <= (whole - groups).square().sum(-1) + 1e-6).all())
+    assert bool((errors < (whole - groups).square().sum(-1) * 0.9).any())
+
+
 def test_zeros_and_constant_groups_come_out_as_they_are() -> None:
     native.load()
     linear = torch.nn.Linear(64, 32, bias=False)
     for constant in (0.0, 0.5, -3.0):
         torch.nn.init.constant_(linear.weight, constant)
         for bits in (8, 4):
-            layer = group_quant.grouped_linear(linear, bits)
+            layer = grouped.grouped_linear(linear, bits)
             assert torch.allclose(layer(torch.zeros(1, 64)), torch.zeros(1, 32))
             assert torch.allclose(layer(torch.ones(1, 64)), torch.full((1, 32), 64 * constant), rtol=2e-2, atol=1e-6)
 
 
-def test_weights_that_were_stored_as_q4_1_come_out_exactly() -> None:
+def test_weights_that_were_stored_as_q4_1_come_out_exactly(kernels: Any) -> None:
     torch.manual_seed(0)
     nibbles = torch.randint(0, 16, (16, 2, 32)).float()
     nibbles[..., 0], nibbles[..., 1] = 0, 15  # both ends of the range occur, as in real groups
     scale, shift = torch.rand(16, 2).half().float() * 0.1, -torch.rand(16, 2).half().float()
     weight = (nibbles * scale[..., None] + shift[..., None]).flatten(1)
-    values, found, low = group_quant.quantize_groups(weight, 4)
-    again = (values.float() * found.float()[..., None] + low.float()[..., None]).flatten(1)
-    assert torch.equal(values.float(), nibbles)
+    packed, found, low = packed_by(kernels, weight, 4)
+    values = integers(packed).float()
+    again = (values * by_row(found) + by_row(low)).flatten(1)
+    assert torch.equal(values, nibbles)
     assert torch.allclose(again, weight, atol=2e-3)
 
 
@@ -132,7 +178,7 @@ def test_an_owner_that_casts_to_the_weights_type_still_runs() -> None:
 
 
 def test_the_kernel_refuses_what_it_cannot_read() -> None:
-    layer = group_quant.grouped_linear(torch.nn.Linear(32, 16), 8)
+    layer = grouped.grouped_linear(torch.nn.Linear(32, 16), 8)
     packed = (layer.packed, layer.scale, layer.shift)
     with pytest.raises(RuntimeError, match="float32"):
         torch.ops.tickscope.grouped_linear(torch.zeros(1, 32, dtype=torch.uint8), *packed, 16, 8)

@@ -22,11 +22,12 @@ from transformers import (
 from core.analysis import roofline
 from core.analysis.roofline import Ceilings, Product, State, Step, Timed, Work
 from core.config import PassConfig
-from core.passes import group_quant, plan
+from core.passes import plan
 from core.passes.base import Subject
-from core.prediction import ledger, remembered, work
+from core.prediction import ledger, remembered
 from core.prediction.ceilings import READ_BYTES, ceilings, operators_of
 from core.prediction.work import work_of
+from core.quantization import grouped
 from tests.tiny import subject, tiny_llama
 
 CEILINGS = Ceilings(2, ((10**6, 4e9), (10**8, 1e9)), {"float32": 1e11, "bfloat16": 1e12}, 1000.0)
@@ -208,11 +209,10 @@ def test_bytes_of_changed_layers_are_what_they_hold(pass_id: str, expected: tupl
 @pytest.mark.parametrize(("bits", "part"), [(8, 1 / 4 + 2 / 128), (4, 1 / 8 + 4 / 128)])
 def test_grouped_layers_hold_their_scales_and_unpack_for_many_rows(bits: int, part: float) -> None:
     linear = torch.nn.Linear(64, 128)
-    (found,) = work_of(torch.nn.Sequential(group_quant.grouped_linear(linear, bits)))
+    (found,) = work_of(torch.nn.Sequential(grouped.grouped_linear(linear, bits)))
     assert found.held_bytes == linear.weight.nbytes * part
     assert (found.form, found.arithmetic, found.unpacked_arithmetic) == (f"int{bits} groups", "int8", "bfloat16")
-    assert (found.direct_rows, found.unpacked_bytes) == (group_quant.MOST_ROWS, 64 * 128 * 2)
-    assert work.GROUPED_ROWS == group_quant.MOST_ROWS
+    assert (found.direct_rows, found.unpacked_bytes) == (grouped.MOST_ROWS, 64 * 128 * 2)
 
 
 def test_autocast_reads_all_and_casts_on_every_call() -> None:

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -284,13 +285,32 @@ def graph_key(model: torch.nn.Module, settings: Mapping[str, Any], *about: objec
     text = repr(
         (
             *(VERSION, torch.__version__, transformers.__version__, sorted(torch.cpu.get_capabilities().items())),
-            *(torch.get_num_threads(), sorted(settings.items()), about),
+            *(torch.get_num_threads(), sorted(settings.items()), about, _own_code(model)),
             config.to_json_string(use_diff=False) if config is not None else "",
             getattr(config, "_attn_implementation", ""),
             modules,
         )
     )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _own_code(model: torch.nn.Module) -> list[str]:
+    """Digests of the files in which classes of the model are written that come with neither torch nor transformers.
+
+    A class without a file, as one made at a prompt, may be another the next time: it gets a name that never comes again.
+    """
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__}
+    names = {
+        kind.__module__ for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", "transformers", "builtins")
+    }
+    found = []
+    for name in sorted(names):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        try:
+            found.append(hashlib.sha256(Path(file or "").read_bytes()).hexdigest())
+        except OSError:
+            found.append(f"{name} {os.getpid()} {id(model)}")
+    return found
 
 
 def _looks(module: torch.nn.Module) -> list[tuple[str, ...]]:

@@ -14,41 +14,47 @@ class Worker:
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
         self._on_error = on_error
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._pending = 0
+        self._jobs: queue.SimpleQueue[tuple[Job, bool] | None] = queue.SimpleQueue()
+        self._pending = [0, 0]  # jobs at all, and jobs that somebody waits for
+        self.closing = False
         self._changed = threading.Condition()
         # a plain thread: threads made by Qt have 512 KB stacks on macOS, too little for a deep model
         self._thread = threading.Thread(target=self._run, name="tickscope-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queue a job; returns at once."""
-        with self._changed:
-            self._pending += 1
-        self._jobs.put(job)
+    def submit(self, job: Job, *, awaited: bool = True) -> None:
+        """Queue a job; returns at once. One that is not ``awaited`` is not ``busy``; it should end early when ``closing``."""
+        self._count(1, awaited)
+        self._jobs.put((job, awaited))
 
     @property
     def busy(self) -> bool:
-        """Whether a job runs or waits."""
-        return self._pending > 0
+        """Whether an awaited job runs or waits."""
+        return self._pending[True] > 0
 
     def join(self, timeout_s: float | None) -> bool:
         """Wait until nothing is to be done; False if ``timeout_s`` passed first."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
+            return self._changed.wait_for(lambda: self._pending[False] == 0, timeout_s)
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
+        self.closing = True
         self._jobs.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (queued := self._jobs.get()) is not None:
+            job, awaited = queued
             try:
                 job()
             except BaseException as error:  # noqa: BLE001 - whatever a model's code raises, the app lives on
                 self._on_error(error)
-            del job  # a job holds what it works on
-            with self._changed:
-                self._pending -= 1
-                self._changed.notify_all()
+            del job, queued  # a job holds what it works on
+            self._count(-1, awaited)
+
+    def _count(self, change: int, awaited: bool) -> None:
+        with self._changed:
+            self._pending[False] += change
+            self._pending[True] += change * awaited
+            self._changed.notify_all()

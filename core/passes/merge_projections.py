@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core.compiled.step_graph import graph_key
 from core.errors import Refusal
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.prediction.remembered import remembered
 
 if TYPE_CHECKING:
     import torch
@@ -93,11 +95,8 @@ class MergeProjections:
         answer = small_call(model)
         if answer is None:
             raise Refusal("Merged projections cannot try its change on this kind of model; switch the pass off.")
-        try:
-            before = answer()
-        except MODEL_ERRORS as error:
-            raise Refusal(f"Merged projections cannot try its change on this model ({error}); switch the pass off.") from error
-        refused = _unfit(groups, answer, before)
+        trial = remembered(f"merge {graph_key(model, {}, asdict(options))}", lambda: _tried(answer, groups))
+        refused = {(str(kind), tuple(names)) for kind, names in trial["refused"]}
         groups = [group for group in groups if _kind(group) not in refused]
         if not groups:
             names = ", ".join(sorted({kind for kind, _ in refused}))
@@ -105,7 +104,7 @@ class MergeProjections:
         for group in groups:
             subject.progress.check()
             _merge(group)
-        difference = _difference(before, answer())
+        difference = trial["difference"]
         how = f"differs by {difference:.0e} of its size" if difference else "is the same bit for bit"
         notes = [f"Tried on a small input: the result {how}."]
         notes += [f"{kind}: {' + '.join(names)} left apart, its result would change." for kind, names in sorted(refused)]
@@ -156,6 +155,20 @@ def _kind(group: _Group) -> tuple[str, tuple[str, ...]]:
 
 
 # -- trying ---------------------------------------------------------------------------------------------------------------
+
+
+def _tried(answer: Callable[[], list[Any]], groups: list[_Group]) -> dict[str, Any]:
+    """The kinds of owner whose result would change, and by how much merging all others changes the model's."""
+    try:
+        before = answer()
+    except MODEL_ERRORS as error:
+        raise Refusal(f"Merged projections cannot try its change on this model ({error}); switch the pass off.") from error
+    refused = _unfit(groups, answer, before)
+    back = [_merge(group) for group in groups if _kind(group) not in refused]
+    difference = _difference(before, answer())
+    for put_back in reversed(back):
+        put_back()
+    return {"refused": sorted(refused), "difference": difference}
 
 
 def _unfit(groups: list[_Group], answer: Callable[[], list[Any]], before: list[Any]) -> set[tuple[str, tuple[str, ...]]]:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from core.analysis.roofline import Product
 from core.models import experts
 from core.passes.linears import is_linear, output_head
-from core.quantization import int4_groups, int8_rows
+from core.quantization import grouped, int4_groups, int8_rows
 
 if TYPE_CHECKING:
     import torch
-
-GROUPED_ROWS = 16  # group_quant's: more are multiplied by an unpacked weight
 
 _ONCE = ("vision", "visual", "audio", "image_", "multi_modal", "connector")
 """In paths of what runs once, in models of images or sound and text."""
@@ -90,7 +88,7 @@ def _own(whole: Product, module: Any) -> Product | None:
     if kind == "Float8Linear":
         return _unpacking(whole, "float8 weights", "bfloat16", 0)
     if kind == "GroupedLinear":
-        return replace(_unpacking(whole, f"int{module.bits} groups", "bfloat16", GROUPED_ROWS), arithmetic="int8")
+        return replace(_unpacking(whole, f"int{module.bits} groups", "bfloat16", grouped.MOST_ROWS), arithmetic="int8")
     if kind == "Int8TokenLinear":
         times = 2 if module.fine else 1  # what rounding left is multiplied too, right after, from a cache
         return replace(whole, macs=whole.macs * times, form="int8", arithmetic="int8")

@@ -1,5 +1,5 @@
 // Linear layers whose weights are 8 or 4 bits in groups of 32 inputs, with activations rounded to 8 bits in the same groups.
-// core/passes/group_quant.py makes the weights; this is how they lie:
+// core/quantization/grouped.py calls them. How the weights lie:
 //   weight  [outputs / 16][inputs / 32] blocks. A block of 8 bits is 8 vectors of 16 outputs x 4 inputs, each byte w + 128;
 //           one of 4 bits is 4 such vectors, low halves of their bytes for inputs 0-15 of the group, high halves for 16-31.
 //   scale   [outputs / 16][inputs / 32][16] 16-bit floats.
@@ -12,6 +12,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <cmath>
@@ -34,7 +35,7 @@ namespace {
 constexpr int LANES = 16;  // output rows side by side
 constexpr int GROUP = 32;  // inputs that share a scale
 constexpr int AHEAD = 4096;  // bytes of weights fetched ahead
-constexpr int MOST = 4;    // rows of activations that share one reading of the weights
+constexpr int MOST = 4;      // rows of activations that share one reading of the weights
 
 struct Weights {
   const uint8_t* packed;
@@ -72,8 +73,11 @@ inline uint16_t to_bf16(float value) {
   return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+inline float half(uint16_t bits) { return c10::detail::fp16_ieee_to_fp32_value(bits); }
+inline uint16_t to_half(float value) { return c10::detail::fp16_ieee_from_fp32_value(value); }
+
 template <typename T>
-inline float number(const T* x, int64_t at) {
+inline float number_at(const T* x, int64_t at) {
   if constexpr (sizeof(T) == 2) return from_bf16(x[at]);
   else return x[at];
 }
@@ -174,23 +178,17 @@ void quantize(const T* x, int inputs, Activations& into, int row) {
   for (int g = 0; g < into.groups; ++g) {
     int many = std::min(GROUP, inputs - g * GROUP);
     float most = 0;
-    for (int i = 0; i < many; ++i) most = std::max(most, std::fabs(number(x, g * GROUP + i)));
+    for (int i = 0; i < many; ++i) most = std::max(most, std::fabs(number_at(x, g * GROUP + i)));
     float inverse = most > 0 ? 127.0f / most : 0.0f;
     int32_t sum = 0;
     for (int i = 0; i < GROUP; ++i) {
-      int value = i < many ? int(std::nearbyint(number(x, g * GROUP + i) * inverse)) : 0;
+      int value = i < many ? int(std::nearbyint(number_at(x, g * GROUP + i) * inverse)) : 0;
       into.values[size_t(row * into.groups + g) * GROUP + i] = int8_t(value);
       sum += value;
     }
     into.scales[row * into.groups + g] = most / 127.0f;
     into.sums[row * into.groups + g] = sum;
   }
-}
-
-inline float half(uint16_t bits) {
-  int exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  float size = exponent ? std::ldexp(float(fraction | 1024), exponent - 25) : std::ldexp(float(fraction), -24);
-  return bits >> 15 ? -size : size;
 }
 
 template <int BITS, int M, typename T>
@@ -328,15 +326,89 @@ Tensor grouped_weight(Tensor weight, Tensor scale, Tensor shift, Tensor like, in
   return y;
 }
 
+// One over the scale; 0 where it is too small for that.
+inline float inverse_of(float scale) {
+  const float inverse = 1.0f / scale;
+  return std::isfinite(inverse) ? inverse : 0.0f;
+}
+
+// One group of weights as 8-bit integers around 128; a narrower range is of no use with so many levels.
+void round_group(const float (&v)[GROUP], uint8_t (&q)[GROUP], uint16_t& scale) {
+  float most = 0;
+  for (float value : v) most = std::max(most, std::fabs(value));
+  scale = to_half(most / 127.0f);
+  const float inverse = inverse_of(half(scale));
+  for (int i = 0; i < GROUP; ++i) q[i] = uint8_t(128 + std::clamp(int(std::nearbyint(v[i] * inverse)), -127, 127));
+}
+
+// One group of weights as nibbles: of the ranges that are tried, the one with the least error.
+void round_group(const float (&v)[GROUP], uint8_t (&q)[GROUP], uint16_t& scale, uint16_t& shift) {
+  constexpr float PARTS[] = {1.0f, 0.95f, 0.9f, 0.85f};
+  float low = v[0], high = v[0], best = INFINITY;
+  for (float value : v) low = std::min(low, value), high = std::max(high, value);
+  const float middle = (low + high) / 2, reach = (high - low) / 2;
+  for (float part : PARTS) {
+    const uint16_t its_scale = to_half(reach * part * 2 / 15), its_shift = to_half(middle - reach * part);
+    const float step = half(its_scale), base = half(its_shift), inverse = inverse_of(step);
+    float levels[GROUP], errors[GROUP], error = 0;
+    for (int i = 0; i < GROUP; ++i) {
+      levels[i] = std::min(15.0f, std::max(0.0f, std::nearbyint((v[i] - base) * inverse)));
+      const float off = levels[i] * step + base - v[i];
+      errors[i] = off * off;
+    }
+    for (float one : errors) error += one;
+    if (error < best) {
+      best = error, scale = its_scale, shift = its_shift;
+      for (int i = 0; i < GROUP; ++i) q[i] = uint8_t(levels[i]);
+    }
+  }
+}
+
+template <int BITS, typename T>
+void pack(const T* weight, int inputs, int outputs, uint8_t* packed, uint16_t* scale, uint16_t* shift) {
+  const int groups = (inputs + GROUP - 1) / GROUP, blocks = (outputs + LANES - 1) / LANES;
+#pragma omp parallel for
+  for (int number = 0; number < blocks; ++number) {
+    for (int g = 0; g < groups; ++g) {
+      const size_t place = size_t(number) * groups + g;
+      uint8_t* to = packed + place * GROUP * LANES * BITS / 8;
+      for (int row = 0; row < LANES; ++row) {
+        float v[GROUP] = {};
+        uint8_t q[GROUP] = {};
+        if (number * LANES + row < outputs)
+          for (int i = 0; i < std::min(GROUP, inputs - g * GROUP); ++i)
+            v[i] = number_at(weight, int64_t(number * LANES + row) * inputs + g * GROUP + i);
+        if constexpr (BITS == 8) round_group(v, q, scale[place * LANES + row]);
+        else round_group(v, q, scale[place * LANES + row], shift[place * LANES + row]);
+        for (int i = 0; i < GROUP * BITS / 8; ++i)
+          to[i / 4 * 64 + row * 4 + i % 4] = BITS == 8 ? q[i] : uint8_t(q[i] | q[(i + 16) % GROUP] << 4);
+      }
+    }
+  }
+}
+
+// A weight [outputs, inputs], float32 or bfloat16 and contiguous, into the form above. ``shift`` is empty for 8 bits.
+void grouped_quantize(Tensor weight, Tensor packed, Tensor scale, Tensor shift, int64_t bits) {
+  const int outputs = int(weight.size(0)), inputs = int(weight.size(1));
+  STD_TORCH_CHECK(weight.scalar_type() == ScalarType::BFloat16 || weight.scalar_type() == ScalarType::Float, "the weight is neither float32 nor bfloat16");
+  auto* to = static_cast<uint8_t*>(packed.data_ptr());
+  auto *scales = static_cast<uint16_t*>(scale.data_ptr()), *shifts = static_cast<uint16_t*>(shift.data_ptr());
+  const auto from = [&](auto* x) { bits == 8 ? pack<8>(x, inputs, outputs, to, scales, shifts) : pack<4>(x, inputs, outputs, to, scales, shifts); };
+  if (weight.scalar_type() == ScalarType::BFloat16) from(static_cast<const uint16_t*>(weight.data_ptr()));
+  else from(static_cast<const float*>(weight.data_ptr()));
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(tickscope, library) {
+  library.def("grouped_quantize(Tensor weight, Tensor(a!) packed, Tensor(b!) scale, Tensor(c!) shift, int bits) -> ()");
   library.def("grouped_linear(Tensor x, Tensor weight, Tensor scale, Tensor shift, int outputs, int bits) -> Tensor");
   library.def(
       "grouped_weight(Tensor weight, Tensor scale, Tensor shift, Tensor like, int inputs, int outputs, int bits) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tickscope, CPU, library) {
+  library.impl("grouped_quantize", TORCH_BOX(&grouped_quantize));
   library.impl("grouped_linear", TORCH_BOX(&grouped_linear));
   library.impl("grouped_weight", TORCH_BOX(&grouped_weight));
 }

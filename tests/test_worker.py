@@ -1,0 +1,78 @@
+"""The worker thread: one job after another, and some that nobody waits for."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from core import program
+from core.engine.worker import Worker
+
+
+@pytest.fixture
+def errors() -> list[BaseException]:
+    return []
+
+
+@pytest.fixture
+def worker(errors: list[BaseException]) -> Iterator[Worker]:
+    made = Worker(errors.append)
+    yield made
+    made.close()
+
+
+def test_a_job_that_nobody_waits_for_is_not_busy_but_joined(worker: Worker) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        may_end.wait()
+
+    worker.submit(job, awaited=False)
+    assert begun.wait(10)
+    assert not worker.busy
+    assert not worker.join(0.0)
+    done: list[int] = []
+    worker.submit(lambda: done.append(1))
+    assert worker.busy
+    may_end.set()
+    assert worker.join(10)
+    assert not worker.busy
+    assert done == [1]
+
+
+def test_a_job_that_fails_is_told_and_counted(worker: Worker, errors: list[BaseException]) -> None:
+    worker.submit(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert worker.join(10)
+    assert not worker.busy
+    assert [type(error) for error in errors] == [ZeroDivisionError]
+
+
+def test_imports_ahead_are_not_busy_and_end_when_the_program_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    closing = threading.Event()
+
+    def slow(name: str) -> None:
+        imported.append(name)
+        closing.wait(10)
+
+    monkeypatch.setattr(program, "import_module", slow)
+    made = program.Program(keep_session=False)
+    made.import_ahead()
+    assert not made.busy
+    threading.Timer(0.05, closing.set).start()
+    made._worker.closing = True
+    made.close()
+    assert imported in ([], [program.LIBRARIES[0]])
+
+
+def test_the_libraries_that_are_imported_ahead_exist() -> None:
+    made = program.Program(keep_session=False)
+    made.import_ahead()
+    assert made.join(120)
+    made.close()
+    assert made.notices.empty()
+    assert set(program.LIBRARIES) <= set(sys.modules)
