@@ -17,9 +17,11 @@ from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
 from core.engine.holder import Holder, Prepared
 from core.engines import exporting, nodes, onnx_session
 from core.engines.nodes import Node, Ran, completed, span_columns
+from core.engines.replacing import replaced
 from core.errors import Refusal
 from core.passes import plan
-from core.passes.base import PassReport, Subject
+from core.passes.base import PassReport, Subject, passes
+from core.passes.onnxruntime import OnnxRuntimeOptions
 from core.passes.weights import weight_bytes
 from core.progress import Progress
 from core.targets.base import targets
@@ -273,12 +275,13 @@ def test_undo_removes_the_files() -> None:
         def call(self, inputs: Any) -> Any:
             return inputs["input_ids"]
 
-    from core.engines.replacing import hand_over
-
     model, engine = made(bert), Closed()
     subject = Subject(model, "embedding", 1, 16, 1)
     exported = exporting.Exported(None, None, generates=False, drift=())
-    hand_over(subject, "onnxruntime", engine, exported, exporting.Sample({}, {}))
+    one, sample = passes.get("onnxruntime"), exporting.Sample({}, {})
+    said = {"smaller": None, "precision": "float32", "computes": "float32"}
+    report = replaced(subject, one, OnnxRuntimeOptions(), engine, exported, sample, **said)
+    assert report.summary == "Example 1.0 runs 1 nodes in float32"
     assert torch.equal(model(IDS), IDS)
     for undo in subject.undo:
         undo()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from core.compiled import step_graph
+from core.compiled import step_graph, step_plan
+from core.compiled.key import graph_key
 from core.compiled.step_library import LIBRARY
 from core.config import PassConfig
 from core.errors import Refusal
@@ -63,11 +64,11 @@ def test_the_second_start_finds_the_graph_and_compiles_nothing(own_cache: Path, 
 
 
 def test_another_model_of_the_same_class_is_another_graph(own_cache: Path) -> None:
-    names = {step_graph.graph_key(model, {}, 1, 16) for model in (tiny_llama(1), tiny_llama(2), tiny_llama(1, 32))}
+    names = {graph_key(model, {}, 1, 16) for model in (tiny_llama(1), tiny_llama(2), tiny_llama(1, 32))}
     assert len(names) == 3
-    assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) == step_graph.graph_key(tiny_llama(1), {}, 1, 16)
-    assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) != step_graph.graph_key(tiny_llama(1), {}, 1, 17)
-    assert step_graph.graph_key(tiny_llama(1), {}, 1, 16) != step_graph.graph_key(tiny_llama(1).bfloat16(), {}, 1, 16)
+    assert graph_key(tiny_llama(1), {}, 1, 16) == graph_key(tiny_llama(1), {}, 1, 16)
+    assert graph_key(tiny_llama(1), {}, 1, 16) != graph_key(tiny_llama(1), {}, 1, 17)
+    assert graph_key(tiny_llama(1), {}, 1, 16) != graph_key(tiny_llama(1).bfloat16(), {}, 1, 16)
 
 
 def test_code_that_was_changed_is_another_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +80,14 @@ def test_code_that_was_changed_is_another_graph(tmp_path: Path, monkeypatch: pyt
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "own_model", module)
         spec.loader.exec_module(module)
-        return step_graph.graph_key(module.Own(), {})
+        return graph_key(module.Own(), {})
 
     text = "import torch\nclass Own(torch.nn.Module):\n    def forward(self, x):\n        return x + 1\n"
     assert key(text) == key(text)
     assert key(text) != key(text.replace("x + 1", "x + 2"))
     monkeypatch.delitem(sys.modules, "own_model")
     made = type("Own", (torch.nn.Module,), {"__module__": "own_model"})
-    assert step_graph.graph_key(made(), {}) != key(text)
+    assert graph_key(made(), {}) != key(text)
 
 
 def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -> None:
@@ -135,25 +136,25 @@ def test_a_graph_with_ticks_is_kept_as_well(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_call_of_another_shape_does_not_run_the_graph() -> None:
     shape = {"input_ids": torch.zeros(1, 1, dtype=torch.long), "use_cache": True}
-    shapes, others = step_graph._signature(shape)
-    made = step_graph.Plan((), shapes, others, ("NoneType", 0), ("builtins", "dict"), ())
-    assert step_graph._fits(made, shape)
-    assert not step_graph._fits(made, shape | {"use_cache": False})
-    assert not step_graph._fits(made, shape | {"input_ids": torch.zeros(2, 1, dtype=torch.long)})
-    assert not step_graph._fits(made, shape | {"position_ids": torch.zeros(1, 1)})
+    shapes, others = step_plan.signature(shape)
+    made = step_plan.Plan((), shapes, others, ("NoneType", 0), ("builtins", "dict"), ())
+    assert step_plan.fits(made, shape)
+    assert not step_plan.fits(made, shape | {"use_cache": False})
+    assert not step_plan.fits(made, shape | {"input_ids": torch.zeros(2, 1, dtype=torch.long)})
+    assert not step_plan.fits(made, shape | {"position_ids": torch.zeros(1, 1)})
 
 
 def test_a_plan_is_the_same_after_being_written_and_read(tmp_path: Path) -> None:
     places = (
-        step_graph.Place("weight", "a.b"),
-        step_graph.Place("cache", "keys", 3),
-        step_graph.Place("in attention_mask", "full"),
+        step_plan.Place("weight", "a.b"),
+        step_plan.Place("cache", "keys", 3),
+        step_plan.Place("in attention_mask", "full"),
     )
-    made = step_graph.Plan(
+    made = step_plan.Plan(
         places, (("a", "(1,)"),), (("b", "1"),), ("StaticCache", 16), ("m", "C"), (("logits", 0),), (1, 2), {"w": "a.b"}, 9
     )
-    (tmp_path / "plan.json").write_text(step_graph._written(made))
-    assert step_graph._read(tmp_path / "plan.json") == made
+    (tmp_path / "plan.json").write_text(step_plan.written(made))
+    assert step_plan.read(tmp_path / "plan.json") == made
 
 
 def test_compiled_forward_gives_an_encoders_numbers() -> None:

@@ -280,3 +280,37 @@ def test_mixed_precision_refuses(keep: str, says: str) -> None:
     with pytest.raises(Refusal, match=says):
         apply(llama(), "mixed_precision", keep=keep)
     assert "float32 models" in (passes.get("mixed_precision").check(PassContext(facts("float16"), target(), frozenset())) or "")
+
+
+# -- the output head ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", [PassConfig("bfloat16"), PassConfig("autocast"), PassConfig("mixed_precision")])
+def test_the_head_is_given_rows_where_torch_takes_a_slow_path_for_slices(
+    choice: PassConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = llama(tie_word_embeddings=False)
+    made = Subject(model, "text-generation", 1, 16, 1)
+    (report,) = plan.apply_all(made, [choice])
+    assert "is given rows instead of a slice" in report.notes[-1]
+    head = model.lm_head
+    hidden = torch.randn(1, 6, 32).to(head.weight.dtype)
+    expected = torch.nn.functional.linear(hidden[:, -1:].clone(memory_format=torch.contiguous_format), head.weight)
+    strides = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda x, *rest: strides.append(x.stride()) or linear(x, *rest))
+    found = head(hidden[:, -1:])
+    assert found.shape == (1, 1, 64)
+    assert torch.equal(found, expected)
+    assert strides == [(32, 1)]  # a slice has those of the prompt, (192, 32, 1)
+    assert (type(head).__name__, isinstance(head, torch.nn.Linear)) == ("Linear", True)
+    for undo in reversed(made.undo):
+        undo()
+    assert type(head) is torch.nn.Linear
+
+
+def test_the_head_is_left_alone_where_nothing_is_computed_in_16_bits() -> None:
+    model = llama()
+    (report,) = plan.apply_all(Subject(model, "text-generation", 1, 16, 1), [PassConfig("threads")])
+    assert type(model.lm_head) is torch.nn.Linear
+    assert not any("rows instead" in note for note in report.notes)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from core.analysis.quality import embedding_figures, joined, language_figures, score, share, sqnr_db
 from core.config import WorkloadConfig
 from core.engine.forms.base import form_of
+from core.engine.forms.generating import greedily
 from core.engine.forms.placing import placed
 from core.engine.layer_error import first_tensor
 from core.engine.material import Labelled, Material
@@ -108,34 +108,13 @@ def is_encoder_decoder(model: Any) -> bool:
 
 def written(model: Any, example: Example, generation: Mapping[str, Any]) -> torch.Tensor:
     """What the model writes about an example, greedily: int64 [1, length], on the CPU."""
-    with _quiet():
-        tokens: torch.Tensor = model.generate(
-            **_placed(example.tensors, model),
-            max_new_tokens=GENERATED,
-            min_new_tokens=GENERATED,
-            do_sample=False,
-            num_beams=1,
-            **{**example.arguments, **generation},
-        )
-    return tokens.cpu()
+    arguments = {**example.arguments, **generation}
+    return greedily(model, _placed(example.tensors, model), GENERATED, arguments).cpu()
 
 
 def _placed(tensors: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """The arguments in the numbers that the model's weights have now."""
     return {name: placed(value, model, getattr(model, "device", "cpu")) for name, value in tensors.items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Some models' ``generate`` warns each time of settings that it makes itself."""
-    from transformers.utils import logging as library_logging
-
-    verbosity = library_logging.get_verbosity()
-    library_logging.set_verbosity(library_logging.ERROR)
-    try:
-        yield
-    finally:
-        library_logging.set_verbosity(verbosity)
 
 
 def answer(model: Any, example: Example, task: str) -> Answer:

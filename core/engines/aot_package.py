@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.compiled.step_graph import graph_key
+from core.compiled.key import graph_key
 from core.engines.aot_flat import Outline, flat_inputs, flat_model, outline, output_of, put_back, states_of, unfitting
 from core.engines.exporting import EXPORT_FAILURES, Sample, quiet
 from core.errors import Refusal

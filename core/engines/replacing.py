@@ -1,14 +1,18 @@
-"""Replacing: what a pass does once its engine holds the model: hand the model over, say so to the subject, and report."""
+"""Replacing: what passes share whose engine runs an exported model: when they can, handing the model over, the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
+from core import units
 from core.engines.engine_clock import EngineClock, Observed
-from core.engines.exporting import Exported, Sample
+from core.engines.exporting import Exported, Sample, experimental, unexportable
 from core.engines.stand_in import Engine, let_go, replace_forward
-from core.passes.base import Subject
+from core.errors import Refusal
+from core.passes.base import Pass, PassContext, PassReport, Subject
+from core.passes.extras import missing
 from core.passes.weights import weight_bytes
 
 
@@ -23,7 +27,75 @@ class Replacement(Engine, Observed, Protocol):
         ...
 
 
-def hand_over(subject: Subject, pass_id: str, engine: Replacement, exported: Exported, sample: Sample) -> None:
+def why_not(context: PassContext, packages: Sequence[str], extra: str) -> str | None:
+    """Why the engine cannot be had for this target and model, as a short clause, or None."""
+    if context.target.id != "cpu":
+        return "it is set up for the CPU only"
+    if (why := _missing(packages, extra)) is not None:
+        return why
+    if context.model is None:
+        return None
+    if context.model.dtype != "float32":
+        return f"it takes the model in float32, which is loaded as {context.model.dtype}"
+    return unexportable(context.model.task)
+
+
+def require(title: str, packages: Sequence[str], extra: str) -> None:
+    """``Refusal`` with the command that installs them where one of these packages is missing."""
+    if (why := _missing(packages, extra)) is not None:
+        raise Refusal(f"{title} {why}.")
+
+
+def _missing(packages: Sequence[str], extra: str) -> str | None:
+    return next((why for package in packages if (why := missing(package, extra)) is not None), None)
+
+
+def replaced(
+    subject: Subject,
+    one: Pass,
+    options: Any,
+    engine: Replacement,
+    exported: Exported,
+    sample: Sample,
+    *,
+    smaller: str | None,
+    precision: str,
+    computes: str,
+) -> PassReport:
+    """Let ``engine`` run the subject's model from here on, and report it.
+
+    Args:
+        subject: still with its weights.
+        one: the pass.
+        options: of the pass.
+        engine: holds the graph.
+        exported: the graph that it was made of.
+        sample: of the model's inputs.
+        smaller: how weights were made smaller ("int8"); None: not at all.
+        precision: for the summary ("int8 products").
+        computes: in what it computes, for the notes.
+    """
+    predicted, prediction = _expected_gain(subject, engine, smaller=smaller)
+    _hand_over(subject, one.id, engine, exported, sample)
+    notes = (
+        f"Computes in {computes}, with {threads_in_words(subject.threads)}.",
+        f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in a "
+        "second session, which takes the weights' memory once more.",
+        experimental(exported),
+    )
+    return PassReport(
+        one.id,
+        one.title,
+        asdict(options),
+        sum(1 for _ in subject.model.modules()),
+        f"{engine.name} runs {engine.nodes} nodes in {precision}",
+        notes=notes,
+        predicted=predicted,
+        prediction=prediction,
+    )
+
+
+def _hand_over(subject: Subject, pass_id: str, engine: Replacement, exported: Exported, sample: Sample) -> None:
     """From here on ``engine`` runs the subject's model, whose weights are let go; ``subject.undo`` closes it.
 
     Args:
@@ -66,7 +138,7 @@ def threads_in_words(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
 
 
-def expected_gain(subject: Subject, engine: Replacement, *, smaller: str | None) -> tuple[Mapping[str, float], str]:
+def _expected_gain(subject: Subject, engine: Replacement, *, smaller: str | None) -> tuple[Mapping[str, float], str]:
     """What a report predicts, before the weights are let go, and the sentence for it.
 
     Args:

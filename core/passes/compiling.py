@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from core.analysis.outline import outline
-from core.compiled.step_graph import StepGraph, graph_key
+from core.compiled.key import graph_key
+from core.compiled.step_graph import StepGraph
 from core.errors import Refusal
 from core.models.stages import layers_of
 from core.native import compiler

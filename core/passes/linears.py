@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core import units
@@ -90,6 +91,39 @@ def output_head(model: torch.nn.Module) -> torch.nn.Module | None:
     """The projection from hidden states to the vocabulary, if the model has one."""
     find = getattr(model, "get_output_embeddings", None)
     return find() if find is not None else None
+
+
+def head_in_rows(model: torch.nn.Module) -> Callable[[], None] | None:
+    """Let the output head see its positions as rows [n, hidden]; returns what takes it back, None where it is no plain layer.
+
+    After a prompt ``generate`` gives it the last position as a slice, [1, 1, hidden] with the strides of the whole prompt. For
+    these torch 2.13's products in 16 bits take a path that is 20 times slower (340 against 14 ms for 49152 × 576).
+    """
+    import torch
+
+    head: Any = output_head(model)
+    if type(head) is not torch.nn.Linear:
+        return None
+    head.__class__ = _in_rows_class()
+
+    def take_back() -> None:
+        head.__class__ = torch.nn.Linear
+
+    return take_back
+
+
+@lru_cache(maxsize=1)
+def _in_rows_class() -> Any:
+    """The class, made when torch is there; it keeps the name that people and stages read."""
+    import torch
+
+    class Linear(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            rows = torch.nn.functional.linear(input.reshape(-1, self.in_features), self.weight, self.bias)
+            return rows.view(*input.shape[:-1], self.out_features)
+
+    Linear.__qualname__ = "Linear"
+    return Linear
 
 
 def head_path(model: torch.nn.Module) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core.compiled.step_graph import graph_key
+from core.compiled.key import graph_key
 from core.errors import Refusal
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core import units
-from core.engines.exporting import Exported, Sample, experimental, export, quiet, sample_of, unexportable
+from core.engines.exporting import Exported, Sample, export, quiet, sample_of
 from core.engines.onnx_session import LEVELS, OnnxEngine
-from core.engines.replacing import expected_gain, hand_over, threads_in_words
+from core.engines.replacing import replaced, require, why_not
 from core.errors import Refusal
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.extras import missing
 
 if TYPE_CHECKING:
     import torch
@@ -54,47 +52,26 @@ class OnnxRuntime:
     lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
-        if context.target.id != "cpu":
-            return "it is set up for the CPU only"
-        for package in PACKAGES:
-            if (why := missing(package, "onnx")) is not None:
-                return why
-        if context.model is None:
-            return None
-        if context.model.dtype != "float32":
-            return f"its kernels for the CPU take float32, and the model is loaded as {context.model.dtype}"
-        return unexportable(context.model.task)
+        return why_not(context, PACKAGES, "onnx")
 
     def apply(self, subject: Subject, options: OnnxRuntimeOptions) -> PassReport:
-        for package in PACKAGES:
-            if (why := missing(package, "onnx")) is not None:
-                raise Refusal(f"ONNX Runtime {why}.")
+        require(self.title, PACKAGES, "onnx")
         subject.progress.report("Exporting to ONNX", None)
         sample = sample_of(subject.model, subject.task)
         exported = _exported(subject.model, sample, options)
         subject.progress.report("Opening the graph in ONNX Runtime", None)
         engine = OnnxEngine(exported, subject.threads, options.optimization)
         int8 = options.quantize == "int8"
-        predicted, prediction = expected_gain(subject, engine, smaller="int8" if int8 else None)
-        hand_over(subject, self.id, engine, exported, sample)
-        modules = sum(1 for _ in subject.model.modules())
-        precision = "int8 products" if int8 else "float32"
-        notes = [
-            f"Computes in {'int8 where it multiplies by weights, else in float32' if int8 else 'float32'}, "
-            f"with {threads_in_words(subject.threads)}.",
-            f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in "
-            "a second session, which takes the weights' memory once more.",
-            experimental(exported),
-        ]
-        return PassReport(
-            self.id,
-            self.title,
-            asdict(options),
-            modules,
-            f"{engine.name} runs {engine.nodes} nodes in {precision}",
-            notes=tuple(notes),
-            predicted=predicted,
-            prediction=prediction,
+        return replaced(
+            subject,
+            self,
+            options,
+            engine,
+            exported,
+            sample,
+            smaller="int8" if int8 else None,
+            precision="int8 products" if int8 else "float32",
+            computes="int8 where it multiplies by weights, else in float32" if int8 else "float32",
         )
 
 

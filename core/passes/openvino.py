@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core import units
-from core.engines.exporting import Exported, Sample, experimental, export, quiet, sample_of, unexportable
+from core.engines.exporting import Exported, Sample, export, quiet, sample_of
 from core.engines.openvino_request import OpenVINOEngine, computes_in_bfloat16, layer_names
-from core.engines.replacing import expected_gain, hand_over, threads_in_words
+from core.engines.replacing import replaced, require, why_not
 from core.errors import Refusal
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.extras import missing
 
 if TYPE_CHECKING:
     import torch
@@ -54,20 +52,10 @@ class OpenVINO:
     lossless: ClassVar[bool] = False
 
     def check(self, context: PassContext) -> str | None:
-        if context.target.id != "cpu":
-            return "it is set up for the CPU only"
-        if (why := missing("openvino", "openvino")) is not None:
-            return why
-        if context.model is None:
-            return None
-        if context.model.dtype != "float32":
-            return f"it has a precision of its own and takes the model in float32, which is loaded as {context.model.dtype}"
-        return unexportable(context.model.task)
+        return why_not(context, ("openvino",), "openvino")
 
     def apply(self, subject: Subject, options: OpenVINOOptions) -> PassReport:
-        for package in ("openvino",) if options.weights == "none" else ("openvino", "nncf"):
-            if (why := missing(package, "openvino")) is not None:
-                raise Refusal(f"OpenVINO {why}.")
+        require(self.title, ("openvino",) if options.weights == "none" else ("openvino", "nncf"), "openvino")
         if options.precision == "bf16" and not computes_in_bfloat16():
             raise Refusal(
                 "OpenVINO has no bfloat16 kernels for this processor and would compute in float32; choose precision=f32."
@@ -79,25 +67,9 @@ class OpenVINO:
         subject.progress.report("Compiling the graph in OpenVINO", None)
         engine = OpenVINOEngine(exported, names, subject.threads, options.precision)
         smaller = None if options.weights == "none" else options.weights
-        predicted, prediction = expected_gain(subject, engine, smaller=smaller)
-        hand_over(subject, self.id, engine, exported, sample)
-        modules = sum(1 for _ in subject.model.modules())
-        kept = f", weights in {options.weights}" if smaller else ""
-        notes = [
-            f"Computes in {_WORDS[options.precision]}{kept}, with {threads_in_words(subject.threads)}.",
-            f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in "
-            "a second request, which takes the weights' memory once more.",
-            experimental(exported),
-        ]
-        return PassReport(
-            self.id,
-            self.title,
-            asdict(options),
-            modules,
-            f"{engine.name} runs {engine.nodes} nodes in {_WORDS[options.precision]}{kept}",
-            notes=tuple(notes),
-            predicted=predicted,
-            prediction=prediction,
+        precision = _WORDS[options.precision] + (f", weights in {smaller}" if smaller else "")
+        return replaced(
+            subject, self, options, engine, exported, sample, smaller=smaller, precision=precision, computes=precision
         )
 
 

@@ -17,6 +17,7 @@ from core.models.base import ModelFacts
 from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.passes.conflicts import clause
 from core.passes.kernels import as_run, kernels_by_layer
+from core.passes.linears import head_in_rows, output_head
 from core.passes.weights import held_bytes
 from core.prediction.ledger import Ledger
 from core.targets.base import TargetFacts
@@ -188,12 +189,28 @@ def apply_all(
         before, held = held, held_bytes(subject)
         report = ledger.after(one, report)
         reports.append(_completed(report, before, held, took))
+    reports = _with_head_in_rows(subject, reports)
     if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
         with as_run(subject):
             if subject.decode_forward is not None:
                 probe()  # compiles, which would drown the kernels
             return credited(reports, kernels_by_layer(subject, probe), subject.changed_by)
     return tuple(reports)
+
+
+def _with_head_in_rows(subject: Subject, reports: list[PassReport]) -> list[PassReport]:
+    """After a pass that left products of 16 bits to torch, its slow path for the head is gone round; the report says so."""
+    place = next((place for place, report in enumerate(reports) if get(report.id).phase == Phase.PRECISION), None)
+    weight = getattr(output_head(subject.model), "weight", None)
+    if place is None or weight is None or weight.device.type != "cpu" or subject.engine is not None:
+        return reports
+    take_back = head_in_rows(subject.model)
+    if take_back is None:
+        return reports
+    subject.undo.append(take_back)
+    note = "The output head is given rows instead of a slice of the prompt, for which torch takes a slow path in 16 bits."
+    reports[place] = dataclasses.replace(reports[place], notes=(*reports[place].notes, note))
+    return reports
 
 
 def with_notes(

@@ -1,13 +1,14 @@
 """The ledger of a stack of passes: what the model does before and after each, and what that pass should gain.
 
 Bytes and operations say what a product takes at least; kernels that are slower than that are found by trying the layers
-themselves, of each shape as many as hold enough to be read from memory.
+themselves, one after another as a forward does, so that each has to be read from where it lies then.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter_ns
@@ -32,12 +33,10 @@ LOOKED_AT = (Phase.PROCESS, Phase.PRECISION, Phase.QUANTIZE)
 COUNTED = (Phase.STRUCTURE, Phase.MASK, Phase.HEAL, Phase.KERNEL)
 """Phases whose passes predict themselves; where one does not, bytes and operations alone are compared."""
 
-TIMED_BYTES = 256 << 20  # of layers of one shape, tried one after another: more than a cache holds
-TIMED_OPERATIONS = 2e9
-TIMED_ROWS = 256
+TRIED_BYTES = 512 << 20  # of larger models the first layers, more than a cache holds
+TRIED_OPERATIONS = 1e10
+TRIED_ROWS = 256
 ROUNDS = 3
-MATTERS = 0.04
-"""Shapes with a smaller part of the bytes, and of the operations, are not tried."""
 
 COUNTED_BYTES = 4 << 30
 """Larger models are not called for counting their operators, which takes as long as a token; these are little beside it."""
@@ -105,32 +104,43 @@ class Ledger:
         return State(work, limits, {step.kind: self._timed(work, step) for step in self._steps})
 
     def _timed(self, work: Work, step: Step) -> tuple[Timed, ...]:
-        """Layers of every shape that matters, tried; those that cannot be called alone are left out."""
-        found = []
-        for products, rows in _shapes(work, step):
-            self._subject.progress.check()
-            one = products[0]
-            numbers = next(self._subject.model.parameters()).dtype
-            name = f"{one.form} {one.inputs}x{one.outputs}x{len(products)}, {rows} rows of {numbers} {self._casts_to or ''}"
-            try:
-                operators, taken_ns = remembered(name, lambda products=products, rows=rows: self._try(products, rows))  # type: ignore[misc]
-            except MODEL_ERRORS:
-                continue
-            limits = ceilings()
-            speed = limits.read_per_s(sum(product.read_bytes(rows) for product in products))
-            least = sum(roofline.product_ns(product, rows, limits, speed) for product in products)
-            least += operators * len(products) * limits.operator_ns
-            macs = sum(product.macs for product in products) * rows
-            found.append(Timed(tuple(product.path for product in products), one.shape, rows, macs, taken_ns, least))
-        return tuple(found)
+        """Layers of every shape, tried; () where they cannot be called alone."""
+        self._subject.progress.check()
+        products = _to_try(work, step)
+        dtype = next(self._subject.model.parameters()).dtype
+        looks = repr((products, step, dtype, self._casts_to, [ROUNDS, TRIED_ROWS]))
+        try:
+            found = remembered(f"layers {_digest(looks)}", lambda: self._try(products, step))
+        except MODEL_ERRORS:
+            return ()
+        limits = ceilings()
+        tried = list(itertools.chain.from_iterable(products.values()))
+        speed = limits.read_per_s(sum(one.read_bytes(_rows(one, step)) for one in tried))
+        made = []
+        for (shape, alike), (operators, taken_ns) in zip(products.items(), found, strict=True):
+            rows = _rows(alike[0], step)
+            least = sum(roofline.product_ns(one, rows, limits, speed) for one in alike)
+            least += operators * len(alike) * limits.operator_ns
+            macs = sum(one.macs for one in alike) * rows
+            made.append(Timed(tuple(one.path for one in alike), shape, rows, macs, taken_ns, least))
+        return tuple(made)
 
-    def _try(self, products: list[Product], rows: int) -> tuple[int, int]:
-        """Operators of one layer, and the shortest time that all of them took, in ns."""
-        modules = [self._subject.model.get_submodule(product.path) for product in products]
-        inputs = _inputs(self._subject.model, modules[0], rows, products[0].inputs)
-        operators = operators_of(lambda: modules[0](inputs))
-        with self._casting():
-            return operators, _best_ns(lambda: [module(inputs) for module in modules])
+    def _try(self, products: Mapping[roofline.Shape, list[Product]], step: Step) -> list[tuple[int, int]]:
+        """For each shape the operators of one layer, and the shortest time that all of this shape took, in ns."""
+        import torch
+
+        model = self._subject.model
+        places = {path: number for number, (path, _) in enumerate(model.named_modules())}
+        calls, operators = [], []
+        with torch.no_grad(), self._casting():
+            for number, alike in enumerate(products.values()):
+                modules = [model.get_submodule(product.path) for product in alike]
+                inputs = _inputs(model, modules[0], _rows(alike[0], step), alike[0].inputs)
+                operators.append(operators_of(lambda module=modules[0], x=inputs: module(x)))  # type: ignore[misc]
+                calls += [(places[one.path], number, module, inputs) for one, module in zip(alike, modules, strict=True)]
+            calls.sort(key=lambda call: call[0])
+            taken = [_round(calls, len(products)) for _ in range(ROUNDS + 1)][1:]  # the first packs weights
+        return list(zip(operators, map(min, zip(*taken, strict=True)), strict=True))
 
     def _casting(self) -> Any:
         import torch
@@ -170,10 +180,12 @@ def _operators(model: torch.nn.Module, products: tuple[Product, ...]) -> int | N
         return None
     config: Any = getattr(model, "config", None)
     looks = repr((type(model).__qualname__, getattr(config, "_attn_implementation", ""), str(config), products))
-    found: int | None = remembered(
-        f"operators {hashlib.sha256(looks.encode()).hexdigest()[:24]}", lambda: _counted(model, inputs)
-    )
+    found: int | None = remembered(f"operators {_digest(looks)}", lambda: _counted(model, inputs))
     return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _counted(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> int | None:
@@ -193,25 +205,31 @@ def _counted(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> int 
         return None
 
 
-def _shapes(work: Work, step: Step) -> list[tuple[list[Product], int]]:
-    """The layers of each shape and form that matters, as many as are quickly tried, and how many rows to try them with."""
-    by_shape: dict[roofline.Shape, list[Product]] = {}
-    for product in work.products:
-        if product.inputs and step.rows_of(product):
-            by_shape.setdefault(product.shape, []).append(product)
-    least_bytes = MATTERS * sum(product.held_bytes for product in work.products)
-    least_macs = MATTERS * sum(product.macs * step.rows_of(product) for product in work.products)
-    found = []
-    for products in by_shape.values():
-        rows = min(step.rows_of(products[0]), TIMED_ROWS)
-        if (
-            sum(product.held_bytes for product in products) < least_bytes
-            and sum(product.macs for product in products) * step.rows_of(products[0]) < least_macs
-        ):
-            continue
-        most = min(TIMED_BYTES / products[0].held_bytes, TIMED_OPERATIONS / (2.0 * products[0].macs * rows))
-        found.append((products[: max(1, int(most))], rows))
+def _rows(product: Product, step: Step) -> int:
+    """With how many rows it is tried."""
+    return min(step.rows_of(product), TRIED_ROWS)
+
+
+def _to_try(work: Work, step: Step) -> dict[roofline.Shape, list[Product]]:
+    """The layers of each shape, in the order in which shapes occur; the head, which comes last, even of large models."""
+    fit = [one for one in work.products if one.inputs and step.rows_of(one)]
+    found: dict[roofline.Shape, list[Product]] = {}
+    held, operations = 0, 0.0
+    for one in fit:
+        held, operations = held + one.held_bytes, operations + 2.0 * one.macs * _rows(one, step)
+        if one.shape not in found or (held <= TRIED_BYTES and operations <= TRIED_OPERATIONS):
+            found.setdefault(one.shape, []).append(one)
     return found
+
+
+def _round(calls: Sequence[tuple[int, int, Any, Any]], shapes: int) -> list[int]:
+    """Nanoseconds by shape of calling each layer once."""
+    taken = [0] * shapes
+    for _, shape, module, inputs in calls:
+        start = perf_counter_ns()
+        module(inputs)
+        taken[shape] += perf_counter_ns() - start
+    return taken
 
 
 def _inputs(model: torch.nn.Module, module: Any, rows: int, width: int) -> torch.Tensor:
@@ -221,16 +239,3 @@ def _inputs(model: torch.nn.Module, module: Any, rows: int, width: int) -> torch
     first = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     dtype = module.weight.dtype if is_linear(module) else first.dtype
     return torch.linspace(-1, 1, rows * width).view(1, rows, width).to(dtype)
-
-
-def _best_ns(call: Callable[[], object]) -> int:
-    import torch
-
-    taken = []
-    with torch.no_grad():
-        call()  # the first packs, and makes what later ones use again
-        for _ in range(ROUNDS):
-            start = perf_counter_ns()
-            call()
-            taken.append(perf_counter_ns() - start)
-    return min(taken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,12 @@ class Generating:
             moments.token_visible(sequences)
 
         shown: list[torch.Tensor] = []
-        result = self._generate(subject, inputs, new_tokens, visible)
+        result = greedily(subject.model, inputs.tensors, new_tokens, self.arguments | subject.generation, visible)
         # Whisper's generate gives its result without the tokens that say what to do; what was seen has them like all others.
         return shown[0] if shown else result
 
     def probe(self, subject: Subject, inputs: Inputs) -> None:
-        self._generate(subject, inputs, 2, lambda sequences: None)
+        greedily(subject.model, inputs.tensors, 2, self.arguments | subject.generation)
 
     def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
         ids = tuple(result[0, self._start :].tolist())
@@ -70,20 +70,33 @@ class Generating:
             return None
         return str(self._tokenizer.decode(sequences[0, self._start :].tolist(), skip_special_tokens=True))
 
-    def _generate(self, subject: Subject, inputs: Inputs, new_tokens: int, visible: Any) -> torch.Tensor:
-        from transformers import StoppingCriteriaList
 
-        with _silence():
-            result: torch.Tensor = subject.model.generate(
-                **inputs.tensors,
-                max_new_tokens=new_tokens,
-                min_new_tokens=new_tokens,
-                do_sample=False,
-                num_beams=1,
-                stopping_criteria=StoppingCriteriaList([_watching(visible)]),
-                **{**self.arguments, **subject.generation},
-            )
-        return result
+def greedily(
+    model: Any,
+    tensors: Mapping[str, Any],
+    new_tokens: int,
+    arguments: Mapping[str, Any],
+    visible: Callable[[torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """The model's own ``generate``: always its likeliest token, so many of them, ended by nothing.
+
+    Args:
+        model: a model that generates.
+        tensors: its inputs.
+        new_tokens: how many.
+        arguments: of ``generate`` besides.
+        visible: is given the sequences [batch, length] so far at each step.
+
+    Returns:
+        Sequences [batch, length].
+    """
+    from transformers import StoppingCriteriaList
+
+    criteria = {} if visible is None else {"stopping_criteria": StoppingCriteriaList([_watching(visible)])}
+    fixed = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False, "num_beams": 1}
+    with _silence():
+        result: torch.Tensor = model.generate(**tensors, **{**fixed, **criteria, **arguments})
+    return result
 
 
 @contextmanager
@@ -99,14 +112,18 @@ def _silence() -> Iterator[None]:
         library_logging.set_verbosity(verbosity)
 
 
-def _watching(visible: Any) -> Any:
-    """A stopping criterion that never stops and passes the sequences on at each step."""
+def _watching(visible: Callable[[torch.Tensor], None]) -> Any:
+    """A stopping criterion that never stops and passes the sequences on (it is called once a step)."""
     import torch
     from transformers import StoppingCriteria
 
     class Watching(StoppingCriteria):
+        never: torch.Tensor | None = None
+
         def __call__(self, input_ids: torch.Tensor, scores: Any, **_kwargs: Any) -> torch.Tensor:
             visible(input_ids)
-            return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+            if self.never is None:
+                self.never = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+            return self.never
 
     return Watching()

@@ -5,10 +5,11 @@ Also where tokens are guessed: transformers cuts off what a last check gives bey
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs, form_kinds
+from core.engine.forms.generating import greedily
 from core.engine.forms.prompt import Prompt
 from core.engine.moments import Frame, Moments
 from core.models.base import LoadedModel
@@ -50,21 +51,10 @@ class Continuing:
         return tuple(Frame(draft, "draft") for draft in subject.drafts)
 
     def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
-        from transformers import StoppingCriteriaList
-
-        result: torch.Tensor = subject.model.generate(
-            **inputs.tensors,
-            max_new_tokens=new_tokens,
-            min_new_tokens=new_tokens,
-            do_sample=False,
-            num_beams=1,
-            stopping_criteria=StoppingCriteriaList([_criterion(moments)]),
-            **subject.generation,
-        )
-        return result
+        return greedily(subject.model, inputs.tensors, new_tokens, subject.generation, moments.token_visible)
 
     def probe(self, subject: Subject, inputs: Inputs) -> None:
-        subject.model.generate(**inputs.tensors, max_new_tokens=2, min_new_tokens=2, do_sample=False, **subject.generation)
+        greedily(subject.model, inputs.tensors, 2, subject.generation)
 
     def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
         ids = tuple(result[0, self._prompt_length :].tolist())
@@ -74,22 +64,3 @@ class Continuing:
         if self._tokenizer is None:
             return None
         return str(self._tokenizer.decode(sequences[0, self._prompt_length :].tolist(), skip_special_tokens=True))
-
-
-def _criterion(moments: Moments) -> Any:
-    """A stopping criterion that never stops and notes when a token became visible (it is called once a step)."""
-    from transformers import StoppingCriteria
-
-    class TokenVisible(StoppingCriteria):
-        def __init__(self) -> None:
-            self._never: torch.Tensor | None = None
-
-        def __call__(self, input_ids: torch.Tensor, scores: Any, **_kwargs: Any) -> torch.Tensor:
-            moments.token_visible(input_ids)
-            if self._never is None:
-                import torch
-
-                self._never = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-            return self._never
-
-    return TokenVisible()
