@@ -185,6 +185,25 @@ def test_output_of_a_finished_run_is_its_last(qtbot, state, run):
     assert view.output.text.toPlainText() == "[12 random tokens]\n5 6 7"
 
 
+@pytest.mark.parametrize(
+    ("task", "workload", "shown_text"),
+    [
+        ("classification", WorkloadConfig(prompt="Good."), "Good.\nLABEL_1"),
+        ("image-classification", WorkloadConfig(), "[made-up image]\nLABEL_1"),
+        ("image-text", WorkloadConfig(prompt="What?", image="/pictures/cat.png"), "[cat.png]\nWhat?\nLABEL_1"),
+        ("speech", WorkloadConfig(audio="a.wav"), "[a.wav]\nLABEL_1"),
+        ("module", WorkloadConfig(), "[made-up tensors]\nLABEL_1"),
+    ],
+)
+def test_output_says_what_the_model_was_given(qtbot, state, run, task, workload, shown_text):
+    view = shown(qtbot, LiveView(state))
+    assert run.facts.model is not None
+    facts = replace(run.facts, model=replace(run.facts.model, task=task))
+    trace = replace(run.trace, outputs=(Output(0, (), "LABEL_1", "length"),))
+    show(view, replace(run, trace=trace, facts=facts, config=replace(run.config, workload=workload)))
+    assert view.output.text.toPlainText() == shown_text
+
+
 @pytest.mark.parametrize(("size", "columns"), [((1130, 790), 2), ((800, 628), 2), ((560, 600), 1)])
 def test_cards_fill_the_view_and_never_overlap(qtbot, state, run, size, columns):
     view = shown(qtbot, LiveView(state), size)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QTextEdit, QWidget
 
-from core.models.base import generates
+from core.models.base import TASKS, generates
 from core.session.run import Run
 from gui.charts.card import START_HINT, Card
 from gui.theme import Palette
@@ -128,7 +129,18 @@ def _prompt(run: Run) -> str:
     workload = run.config.workload
     if run.facts.status == "imported":
         return ""
-    return workload.prompt if workload.prompt_tokens is None else f"[{workload.prompt_tokens} random tokens]"
+    task = TASKS.get(run.facts.model.task) if run.facts.model is not None else None
+    modality = "text" if task is None else task.modality
+    text = workload.prompt if workload.prompt_tokens is None else f"[{workload.prompt_tokens} random tokens]"
+    image = f"[{Path(workload.image).name if workload.image else 'made-up image'}]"
+    sound = f"[{Path(workload.audio).name if workload.audio else 'made-up sound'}]"
+    given = {"image": image, "image-text": f"{image}\n{text}", "speech": sound, "tensors": "[made-up tensors]"}
+    return given.get(modality, text)
+
+
+def _continues(run: Run) -> bool:
+    """Whether the output is the rest of the prompt, and not an answer to what was given."""
+    return run.facts.model is None or run.facts.model.task == "text-generation"
 
 
 def _said(run: Run) -> str:
@@ -137,7 +149,7 @@ def _said(run: Run) -> str:
         return ""
     output = run.trace.outputs[-1]
     if output.text is not None and (output.text or not output.values):
-        return output.text
+        return output.text if _continues(run) else f"\n{output.text}"
     if output.values:
         shown = ", ".join(f"{value:.4f}" for value in output.values[:64])
         return f"\n[{shown}{', …' if len(output.values) > 64 else ''}] ({len(output.values)} values)"

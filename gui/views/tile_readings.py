@@ -132,7 +132,7 @@ def _decode(summary: Json) -> Reading:
     if spread.get("median") is None:
         spread = _spread(summary, "input_tokens_per_s")
         if spread.get("median") is not None:
-            return Reading(*units.split_rate(spread["median"]), "input tokens")
+            return Reading(*units.split_rate(spread["median"]), "positions read")
         return missing(_final(summary, "decode") or _waiting(summary, "decode"))
     batch = summary.get("workload", {}).get("batch", 1)
     sub = _certainty(spread, units.split_rate)
