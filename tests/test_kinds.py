@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core import units
+from core.analysis.summary import summarize
+from core.commands import report
 from core.config import ModelConfig, RunConfig, WorkloadConfig
 from core.engine.forms.base import form_of
 from core.engine.gate import Gate
 from core.engine.holder import Holder
 from core.engine.preparation import prepare, recording
 from core.models import catalog
+from core.models.base import parameters_in_words
 from core.progress import Progress
 from core.session.run import Run
+from gui.setup.model_picker import facts_line
 from profilers.trace import KINDS
 from tests import tiny_kinds as kinds
 from tests.tiny_models import save_model
@@ -159,6 +164,12 @@ def test_of_a_mixture_only_the_chosen_experts_work(spec, experts, among, chosen)
     done = run(spec, prompt_tokens=5)
     facts = done.facts.model
     assert facts.parameters - facts.active_parameters == 2 * experts * (among - chosen)
+    words = parameters_in_words(facts.parameters, facts.active_parameters)
+    assert words.endswith(f", {units.count(facts.active_parameters)} active")
+    assert words in facts_line(facts)
+    told = summarize(done)
+    assert told["model"]["active_parameters"] == facts.active_parameters
+    assert words in report.text(told)
     assert moment_kinds(done) == GENERATED * 2
     found = stages(done)
     assert found["model.layers.0.mlp.experts"] == "mlp"

@@ -19,6 +19,7 @@ def model_json(run: Run) -> Json:
         "architecture": facts.architecture if facts else None,
         "task": facts.task if facts else None,
         "parameters": facts.parameters if facts else None,
+        "active_parameters": facts.active_parameters if facts else None,
         "weight_bytes": facts.weight_bytes if facts else None,
         "layers": facts.layers if facts else None,
         "dtype": facts.dtype if facts else run.config.model.dtype,

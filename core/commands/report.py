@@ -9,7 +9,7 @@ from core import units
 from core.commands.output import table
 from core.commands.quality_report import cost
 from core.commands.section import Section
-from core.models.base import generates
+from core.models.base import generates, parameters_in_words
 from profilers.trace import KINDS
 
 Json = dict[str, Any]
@@ -64,7 +64,7 @@ def _about(summary: Json) -> Section:
     new = "" if encoder else f", {workload['new_tokens']} new tokens"
     parts = [
         model["architecture"],
-        f"{units.count(model['parameters'])} parameters",
+        parameters_in_words(model["parameters"], model["active_parameters"]),
         model["stored_as"],
         f"as {model['dtype']}",
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from core import units
 from core.config import ModelConfig
 from core.progress import Progress
 from core.registry import Registry
@@ -42,6 +43,12 @@ TASKS: Mapping[str, Task] = {
 def generates(task: str | None) -> bool:
     """Whether models of this task give token after token; an unknown one (None, an imported trace) is taken to."""
     return not task or task not in TASKS or TASKS[task].generates
+
+
+def parameters_in_words(parameters: int | None, active: int | None) -> str:
+    """``134.5 M parameters``; of a mixture of experts also how many of them work on one token."""
+    working = f", {units.count(active)} active" if active is not None and active != parameters else ""
+    return f"{units.count(parameters)} parameters{working}"
 
 
 @dataclass(frozen=True)

