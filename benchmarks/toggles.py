@@ -91,7 +91,8 @@ class Toggling:
             found = self.outputs(choices)
         except Refusal as refusal:
             sentence = str(refusal)
-            assert sentence[:1].isupper() and sentence.endswith("."), f"no sentence: {sentence!r}"
+            assert sentence[:1].isupper(), f"no sentence: {sentence!r}"
+            assert sentence.endswith("."), f"no sentence: {sentence!r}"
             self.refused["+".join(choice.id for choice in choices)] = sentence
             return False
         finally:
