@@ -153,7 +153,9 @@ def test_the_sampler_tells_of_the_lost_device_and_keeps_the_rest(tmp_path: Path)
     assert sampled.wait(5)
     nvml.gone = True
     assert heard.wait(5)
-    counter.write_text("400000")
+    whole = counter.with_suffix(".new")  # written over, it would be empty for a moment, and might be read then
+    whole.write_text("400000")
+    whole.replace(counter)
     sampler.stop()
     assert [what for what, _ in told] == ["energy"]
     assert samples(recorder)["package_energy"][-1] == pytest.approx(0.4)

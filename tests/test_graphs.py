@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,22 +46,39 @@ def end(made: Any) -> None:
         undo()
 
 
-def test_the_second_start_finds_the_graph_and_compiles_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = tokens(tiny_llama(1))
-    first = compiled(tiny_llama(1))
-    with as_run(first):
-        assert tokens(first.model, **first.generation) == expected
+@pytest.fixture(scope="module")
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
+    """The cache's folder after a first start, and its tokens; compiling takes ten seconds, so it is done once."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TICKSCOPE_CACHE", str(folder))
+        first = compiled(tiny_llama(1))
+        with as_run(first):
+            found = tokens(first.model, **first.generation)
         assert first.afterwards["compile_decode"]()[0].endswith("it was compiled once.")
-    end(first)
-    assert [path.name for path in own_cache.iterdir()] != []
-    compiles: list[object] = []
-    monkeypatch.setattr(step_graph.StepGraph, "_compile", lambda *args: compiles.append(args))
+        end(first)
+    return folder, found
+
+
+@pytest.fixture
+def kept(own_cache: Path, first_start: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The same folder at a second start, in which nothing may be compiled; the tokens of the first."""
+    shutil.copytree(first_start[0], own_cache.parent, dirs_exist_ok=True)
+    monkeypatch.setattr(step_graph.StepGraph, "_compile", compiled_again)
+    return first_start[1]
+
+
+def compiled_again(*_: Any) -> Any:
+    raise NotImplementedError("compiled again")
+
+
+def test_the_second_start_finds_the_graph_and_compiles_nothing(kept: list[int]) -> None:
+    assert kept == tokens(tiny_llama(1))
     second = compiled(tiny_llama(1))
     with as_run(second):
-        assert tokens(second.model, **second.generation) == expected
+        assert tokens(second.model, **second.generation) == kept
         assert "from disk" in second.afterwards["compile_decode"]()[0]
     end(second)
-    assert compiles == []
 
 
 def test_another_model_of_the_same_class_is_another_graph(own_cache: Path) -> None:
@@ -90,19 +108,15 @@ def test_code_that_was_changed_is_another_graph(tmp_path: Path, monkeypatch: pyt
     assert graph_key(made(), {}) != key(text)
 
 
-def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path) -> None:
-    first = compiled(tiny_llama(1))
-    with as_run(first):
-        expected = tokens(first.model, **first.generation)
-    end(first)
-    (kept,) = own_cache.iterdir()
-    whole = (kept / LIBRARY).read_bytes()
-    (kept / LIBRARY).unlink()  # not written over: this process has it loaded
-    (kept / LIBRARY).write_bytes(whole[: len(whole) // 2])
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("part", [LIBRARY, "plan.json"])
+def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path, part: str) -> None:
+    (folder,) = own_cache.iterdir()
+    whole = (folder / part).read_bytes()
+    (folder / part).write_bytes(whole[: len(whole) // 2])
     second = compiled(tiny_llama(1))
-    with as_run(second):
-        assert tokens(second.model, **second.generation) == expected
-        assert "compiled once" in second.afterwards["compile_decode"]()[0]
+    with as_run(second), pytest.raises(RuntimeError, match="compiled again"):
+        tokens(second.model, **second.generation)
     end(second)
 
 
