@@ -19,12 +19,13 @@ from transformers import (
     T5Config,
 )
 
+from core import remembered
 from core.analysis import roofline
 from core.analysis.roofline import Ceilings, Product, State, Step, Timed, Work
 from core.config import PassConfig
 from core.passes import plan
 from core.passes.base import Subject
-from core.prediction import ledger, remembered
+from core.prediction import ledger
 from core.prediction.ceilings import READ_BYTES, ceilings, operators_of
 from core.prediction.work import work_of
 from core.quantization import grouped

@@ -19,7 +19,7 @@ from core.compiled.key import graph_key
 from core.errors import Refusal
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.prediction.remembered import remembered
+from core.remembered import remembered
 
 if TYPE_CHECKING:
     import torch

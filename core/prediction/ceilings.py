@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from core.analysis.roofline import Ceilings
-from core.prediction.remembered import remembered
+from core.remembered import remembered
 
 MIB = 1 << 20
 READ_BYTES = (MIB // 2, 2 * MIB, 8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * MIB)

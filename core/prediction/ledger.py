@@ -21,8 +21,8 @@ from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
 from core.passes.base import Pass, PassReport, Phase, Subject
 from core.passes.linears import is_linear
 from core.prediction.ceilings import ceilings, operators_of
-from core.prediction.remembered import remembered
 from core.prediction.work import once_paths, work_of
+from core.remembered import remembered
 
 if TYPE_CHECKING:
     import torch
