@@ -39,4 +39,5 @@ def test_every_pass_describes_itself(one: str) -> None:
     assert 10 < len(known.summary) < 100
     assert not known.summary.endswith(".")
     assert known.phase.title
-    assert plan.parse_options(known, {}) is None or known.options is not None
+    options = plan.parse_options(known, {})
+    assert options is None if known.options is None else isinstance(options, known.options)
