@@ -1,0 +1,63 @@
+"""Where everything stands: header on top, sidebar beside the views, the log below them, the status bar at the bottom."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QHBoxLayout, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+
+from gui.banner import Banner
+from gui.header import Header
+from gui.log_panel import LogPanel
+from gui.saved_strip import SavedStrip
+from gui.setup.sidebar import Sidebar
+from gui.status_bar import StatusBar
+
+
+class Frame(QWidget):
+    """Lays out panels that others made; ``stack`` is empty until the views are there."""
+
+    def __init__(
+        self, header: Header, sidebar: Sidebar, banner: Banner, saved: SavedStrip, log: LogPanel, status_bar: StatusBar
+    ) -> None:
+        super().__init__()
+        self._banner, self._saved = banner, saved
+        self.stack = QStackedWidget()
+        upper = QWidget()
+        row = QHBoxLayout(upper)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        row.addWidget(sidebar)
+        row.addWidget(self._build_content(), 1)
+        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.setHandleWidth(1)
+        self.splitter.addWidget(upper)
+        self.splitter.addWidget(log)
+        self.splitter.setStretchFactor(0, 1)
+        self.splitter.setSizes([700, 180])
+        log.hide()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
+        outer.addWidget(header)
+        outer.addWidget(self.splitter, 1)
+        outer.addWidget(status_bar)
+
+    def make_room(self) -> None:
+        """The room above the views is there only while something stands in it."""
+        self._above.setVisible(not self._banner.isHidden() or not self._saved.isHidden())
+
+    def _build_content(self) -> QWidget:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        self._above = QWidget()
+        room = QVBoxLayout(self._above)
+        room.setContentsMargins(12, 12, 12, 0)
+        room.addWidget(self._banner)
+        room.addWidget(self._saved)
+        self._above.hide()
+        column.addWidget(self._above)
+        column.addWidget(self.stack, 1)
+        return content
