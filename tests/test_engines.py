@@ -140,7 +140,7 @@ def test_generate_gives_the_same_tokens(language: Pair) -> None:
 
 @torch.no_grad()
 def test_the_cache_says_how_long_it_is_and_how_many_bytes(language: Pair) -> None:
-    from core.engine.moments import cache_bytes
+    from core.engine.cache_size import cache_bytes
 
     ours, theirs = (model(IDS, use_cache=True).past_key_values for model in (language.model, language.plain))
     assert ours.get_seq_length() == theirs.get_seq_length() == 6

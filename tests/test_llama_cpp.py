@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core.config import ModelConfig, PassConfig
-from core.engine.calls import cache_bytes
+from core.engine.cache_size import cache_bytes
 from core.errors import Refusal
 from core.passes import plan
 from core.passes.base import PassReport, Subject

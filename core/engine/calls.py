@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from profilers.trace import NOT_MEASURED
-
 _WHOLE_SEQUENCES = ("decoder_input_ids", "input_ids", "decoder_inputs_embeds", "inputs_embeds")
 """Arguments with one entry per position, the decoder's before what its encoder was given."""
 
@@ -62,19 +60,3 @@ def _context(kwargs: dict[str, Any]) -> int:
     if kwargs.get("cache") is not None and positions is not None:
         return int(positions.reshape(-1)[0])
     return 0
-
-
-def cache_bytes(cache: Any) -> int:
-    """Bytes of a transformers KV cache's tensors (a static or paged one: all it has set aside), -1 where there is none."""
-    paged = getattr(cache, "cache_tensor", None)
-    if paged is not None:
-        return int(paged.nbytes)
-    layers = getattr(cache, "layers", None) or getattr(getattr(cache, "self_attention_cache", None), "layers", None)
-    if not layers:
-        return NOT_MEASURED
-    total = 0
-    for layer in layers:
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        if keys is not None and values is not None:
-            total += keys.nbytes + values.nbytes
-    return total

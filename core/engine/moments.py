@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.engine.calls import Call, cache_bytes, read
+from core.engine.cache_size import cache_bytes, cache_in
+from core.engine.calls import Call, read
 from core.engine.gate import Gate
 from core.engine.guessing import Guessing
 from core.engine.turns import ALWAYS, NEVER, Turns
@@ -254,8 +255,7 @@ class Moments:
             self.compiling = False
             moment.start_ns = start
             moment.paused_ns = start - entered
-            cache = getattr(output, "past_key_values", None)
-            moment.cache = kwargs.get("cache") if cache is None else cache
+            moment.cache = cache_in(output, kwargs)
             self._moment = moment
             return output
 
