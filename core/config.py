@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+HOW_OFTEN = {"asked": False}
+"""Metadata of workload fields that say how often something is asked, not what: they may differ between equal workloads."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,23 @@ class WorkloadConfig:
     Text generation is greedy and of fixed length (``new_tokens`` exactly) so that runs can be compared.
     Encoders ignore ``new_tokens``. ``warmup`` requests come first and never count. None for ``warmup`` or ``repeats`` leaves
     the number to ``core.analysis.stopping``: until the latency has settled, and until it is known well enough.
+
+    A new field counts as part of what is asked (``asked``) unless its metadata say otherwise: ``HOW_OFTEN``, or
+    ``{"unless": NAME}`` for one that has no say where the field of that name is set.
     """
 
-    prompt: str = "The capital of France is"
+    prompt: str = field(default="The capital of France is", metadata={"unless": "prompt_tokens"})
     prompt_tokens: int | None = None
     new_tokens: int = 64
     batch: int = 1
-    repeats: int | None = None
-    warmup: int | None = None
+    repeats: int | None = field(default=None, metadata=HOW_OFTEN)
+    warmup: int | None = field(default=None, metadata=HOW_OFTEN)
     seed: int = 0
     question: str = ""  # question answering: asked about ``prompt``
     image: str | None = None  # path of an image file; None: a made-up one of ``image_size``
-    image_size: int | None = None  # pixels a side; None: what the model is made for
+    image_size: int | None = field(default=None, metadata={"unless": "image"})  # pixels a side; None: the model's own
     audio: str | None = None  # path of a sound file; None: ``audio_seconds`` of made-up sound
-    audio_seconds: float | None = None  # None: what the model is made for
+    audio_seconds: float | None = field(default=None, metadata={"unless": "audio"})  # None: what the model is made for
 
     def __post_init__(self) -> None:
         limits = {"prompt_tokens": 1, "new_tokens": 1, "batch": 1, "repeats": 1, "warmup": 0, "image_size": 1}
@@ -77,6 +83,21 @@ class WorkloadConfig:
                 raise ValueError(f"{name.replace('_', ' ')} is {value}; give at least {least}.")
         if self.prompt_tokens is None and not self.prompt.strip():
             raise ValueError("The prompt is empty; write one, or give a number of prompt tokens.")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked of the model, by field: two workloads are the same exactly where this is equal.
+
+        The one list for everything that holds runs against each other: comparisons, noise floors, speed × quality. A field that
+        another one overrules is None, so that a prompt left in the form does not count beside a number of tokens.
+        """
+        found: dict[str, Any] = {}
+        for one in fields(self):
+            if one.metadata.get("asked", True):
+                overruling = one.metadata.get("unless")
+                overruled = overruling is not None and getattr(self, overruling) is not None
+                found[one.name] = None if overruled else getattr(self, one.name)
+        return found
 
 
 @dataclass(frozen=True)

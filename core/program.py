@@ -27,6 +27,7 @@ from core.engine.worker import Worker
 from core.engine.workload import is_out_of_memory
 from core.errors import Cancelled, Refusal
 from core.models.base import ModelFacts
+from core.passes import plan
 from core.progress import Progress
 from core.session.floors import FloorBook
 from core.session.run import Run
@@ -243,6 +244,7 @@ class Program:
         self.notices.put(Notice("unloaded", "The model was unloaded."))
 
     def _run(self, config: RunConfig) -> None:
+        config = plan.typed_run(config)
         self._load(config.model, config.target)
         self._state = "preparing"
         prepared = prepare(config, self._holder, self._progress)
@@ -255,6 +257,7 @@ class Program:
             self._end(under_way)
 
     def _carry_out_trial(self, config: TrialConfig) -> None:
+        config = replace(config, sides=tuple(plan.typed_run(side) for side in config.sides))
         self._state = "loading"
         self._warn_if_busy(config.sides[0])
         trial = Trial(config, self._holder, self.gate, self._progress, self._into_session, FloorBook())

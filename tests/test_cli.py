@@ -156,8 +156,8 @@ def test_switches_become_the_config(tmp_path: Path) -> None:
     assert config.model.force
     passes = [(one.id, dict(one.options)) for one in config.passes]
     assert passes == [
-        ("layer_drop", {"layers": "0,2-3"}),
-        ("threads", {"count": "1"}),
+        ("layer_drop", {"layers": "0,2-3", "by": "place", "share": 0.1}),  # typed, and what is not said as it is by itself
+        ("threads", {"count": 1}),
     ]
     assert config.target.threads == 2
     assert config.workload.prompt == "Wie geht's?\n"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from core.analysis.compare import NOT_INTERLEAVED, compare
+from core.analysis.verdict import judge
 from core.session.run import Run
 from core.targets.base import TargetFacts
 from profilers.trace import Trace
 from tests.synthetic import synthetic_run
-from tests.trials import synthetic_trial
+from tests.trials import gaussian, synthetic_trial
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,15 @@ def test_a_refusal_names_what_differs(run: Run) -> None:
     ):
         assert part in refused
     assert refused.endswith(".")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_trial_is_judged_again_by_the_plan_it_began_with(seed: int) -> None:
+    runs = synthetic_trial((1.0, 0.985), rounds=16, noise=gaussian(0.012), seed=seed, most_rounds=16)
+    (during,) = judge(runs, {}, 16, ended=True)
+    assert compare(*runs).verdicts == list(during.metrics.values())
+
+
+def test_the_plan_matters() -> None:
+    runs = synthetic_trial((1.0, 0.985), rounds=16, noise=gaussian(0.012), seed=1)
+    assert judge(runs, {}, 16, ended=True) != judge(runs, {}, 60, ended=True)

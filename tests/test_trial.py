@@ -57,6 +57,7 @@ def test_sides_take_turns_and_become_runs_of_the_session(program: Program) -> No
     assert program.store is not None
     stored = [program.store.read(head.id) for head in program.store.runs()]
     assert [run.facts.trial.side for run in stored if run.facts.trial] == [0, 1]
+    assert [run.facts.trial.most_rounds for run in stored if run.facts.trial] == [6, 6]
     assert stored[0].facts.trial is not None
     assert stored[1].facts.trial is not None
     assert stored[0].facts.trial.id == stored[1].facts.trial.id

@@ -39,6 +39,7 @@ def synthetic_trial(
     new_tokens: int = 6,
     layer_ratios: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     floors: dict[str, float] | None = None,
+    most_rounds: int = 60,
 ) -> tuple[Run, ...]:
     """One run per ratio; ``layer_ratios`` multiply the layers' shares on every side but the first. Noise: a value a request."""
     rng = np.random.default_rng(seed)
@@ -57,9 +58,11 @@ def synthetic_trial(
             tag = Tag.TRACED if traced else Tag.CLEAN
             _request(recorders[side], tag, ratios[side] * times[len(order)], new_tokens, shares)
             order.append(side)
-    return tuple(
-        _run(recorder, side, sides, tuple(order), floors or {}, ratios, new_tokens) for side, recorder in enumerate(recorders)
-    )
+    parts = [
+        TrialPart("trial-1", side, sides, tuple(order), floors or {}, len(set(ratios)) == 1, most_rounds)
+        for side in range(sides)
+    ]
+    return tuple(_run(recorder, part, new_tokens) for recorder, part in zip(recorders, parts, strict=True))
 
 
 def _request(recorder: Recorder, tags: Tag, scale: float, new_tokens: int, shares: Array) -> None:
@@ -99,24 +102,15 @@ def _request(recorder: Recorder, tags: Tag, scale: float, new_tokens: int, share
     recorder.output(Output(request, tuple(range(new_tokens)), "text", "length"))
 
 
-def _run(
-    recorder: Recorder,
-    side: int,
-    sides: int,
-    order: tuple[int, ...],
-    floors: dict[str, float],
-    ratios: Sequence[float],
-    new_tokens: int,
-) -> Run:
+def _run(recorder: Recorder, part: TrialPart, new_tokens: int) -> Run:
     config = RunConfig(
         ModelConfig("arch:llama"),
-        (PassConfig("bfloat16"),) if side else (),
+        (PassConfig("bfloat16"),) if part.side else (),
         workload=WorkloadConfig(new_tokens=new_tokens, repeats=3, warmup=1),
-        name="ABCDEFGH"[side],
+        name="ABCDEFGH"[part.side],
     )
-    part = TrialPart("trial-1", side, sides, order, floors, same=len(set(ratios)) == 1)
     facts = RunFacts(status="finished", threads=1, trial=part)
-    return Run(side + 1, config.name, "2026-11-21T10:00:00+00:00", config, facts, recorder.snapshot())
+    return Run(part.side + 1, config.name, "2026-11-21T10:00:00+00:00", config, facts, recorder.snapshot())
 
 
 def running(run: Run) -> Run:

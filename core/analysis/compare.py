@@ -10,7 +10,7 @@ from core.analysis.layers import LayerTable, layer_rows
 from core.analysis.samples import samples
 from core.analysis.statistics import median_ratio, spread
 from core.analysis.summary import memory_json
-from core.analysis.verdict import MOST_ROUNDS, Verdict, judge
+from core.analysis.verdict import Verdict, judge
 from core.session.run import Run
 
 Json = dict[str, Any]
@@ -42,7 +42,6 @@ _VERSIONS = (
     "os_release",
 )
 _TORCH = ("torch_cpu_capability", "torch_libraries", "torch_matmul_precision", "torch_deterministic")
-_WORKLOAD = ("prompt", "prompt_tokens", "new_tokens", "batch", "seed")
 
 _RECORDED_APART = "Recorded apart: only runs that took turns in one trial (A B B A …) get a verdict"
 
@@ -103,8 +102,7 @@ def compare(a: Run, b: Run) -> Comparison:
     refused = refusal(a, b)
     trial = b.facts.trial
     if refused is None and trial is not None:
-        most = getattr(trial, "most_rounds", MOST_ROUNDS)
-        (side,) = judge((a, b), trial.floors, most, ended=b.facts.status != "running")
+        (side,) = judge((a, b), trial.floors, trial.most_rounds, ended=b.facts.status != "running")
         verdicts = list(side.metrics.values())
     return Comparison(_tiles(a, b), _layers(layer_rows(a), layer_rows(b)), warnings(a, b), verdicts, refused)
 
@@ -188,7 +186,8 @@ def conditions(a: Run, b: Run) -> list[str]:
         found.append(f"the targets differ: {_target(a)} and {_target(b)}")
     if a.facts.threads != b.facts.threads:
         found.append(f"the thread counts differ: {a.facts.threads} and {b.facts.threads}")
-    found += _differing("workloads", asdict(a.config.workload), asdict(b.config.workload), _WORKLOAD)
+    ours = a.config.workload.asked
+    found += _differing("workloads", ours, b.config.workload.asked, tuple(ours))
     found += _differing("machines", a.facts.environment, b.facts.environment, _MACHINE)
     found += _differing("versions", a.facts.environment, b.facts.environment, _VERSIONS)
     found += _differing("settings of torch", a.facts.environment, b.facts.environment, _TORCH)

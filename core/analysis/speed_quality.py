@@ -141,13 +141,10 @@ def placed(found: Sequence[Point], reference: int | None = None) -> list[Point]:
 def setting(run: Run) -> Setting:
     """What the run's speed and cost depend on besides its passes."""
     model, facts, environment = run.config.model, run.facts, run.facts.environment
-    work = run.config.workload
-    asked = (work.prompt_tokens or work.prompt, work.new_tokens, work.batch, work.seed, work.question)
-    shown = (work.image or work.image_size, work.audio or work.audio_seconds)
     sets_threads = any(choice.id == "threads" for choice in run.config.passes)
     return Setting(
         model=f"{model.spec} {model.dtype} {model.seed}",
-        workload=repr((asked, shown)),
+        workload=repr(run.config.workload.asked),
         target=run.config.target.id,
         machine=f"{environment.get('cpu_model')} {facts.target.name if facts.target else ''}",
         versions=f"{environment.get('torch')} {environment.get('transformers')}",

@@ -34,8 +34,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         raise
     except ValueError as error:
         raise Refusal(str(error)) from error
-    check(config)
-    return config
+    return check(config)
 
 
 def trial_config(args: argparse.Namespace) -> TrialConfig:
@@ -51,15 +50,12 @@ def trial_config(args: argparse.Namespace) -> TrialConfig:
     if given and given != list(SIDES[1 : 1 + len(given)]):
         raise Refusal(f"--{given[-1]} is given without the sides before it; name sides in the order of their letters.")
     try:
-        sides = [_side(args, side, asked[side] or ()) for side in ("a", *given)]
-        config = TrialConfig(tuple(sides * 2 if args.aa else sides), args.most_rounds, args.most_seconds)
+        sides = [check(_side(args, side, asked[side] or ())) for side in ("a", *given)]
+        return TrialConfig(tuple(sides * 2 if args.aa else sides), args.most_rounds, args.most_seconds)
     except Refusal:
         raise
     except ValueError as error:
         raise Refusal(str(error)) from error
-    for side in config.sides:
-        check(side)
-    return config
 
 
 def _side(args: argparse.Namespace, side: str, texts: Sequence[str]) -> RunConfig:
@@ -108,16 +104,18 @@ def _quality(args: argparse.Namespace, passes: Sequence[PassConfig]) -> QualityC
     return asked if passes else None
 
 
-def check(config: RunConfig) -> None:
-    """Refuse what does not exist: a pass or its option, a target, an instrument, a kind of model, a file to measure on."""
+def check(config: RunConfig) -> RunConfig:
+    """The run with its passes' options typed; refuses what does not exist.
+
+    That is a pass or its option, a target, an instrument, a kind of model, or a file to measure on.
+    """
     from core.engine.material import read_material
     from core.models import catalog
     from core.passes import plan
     from core.targets.base import targets
     from profilers.base import instruments
 
-    for choice in config.passes:
-        plan.parse_options(plan.get(choice.id), choice.options)
+    typed = plan.typed_run(config)
     known = instruments()
     for name in config.profilers:
         if name not in known:
@@ -129,6 +127,7 @@ def check(config: RunConfig) -> None:
     catalog.parse(config.model.spec)
     if config.quality is not None:
         read_material(config.quality)
+    return typed
 
 
 def parse_pass(text: str) -> PassConfig:

@@ -40,9 +40,7 @@ def demo_config(spec: str) -> RunConfig:
 
     model = ModelConfig(spec)
     workload = WORKLOAD if catalog.describe(model).has_tokenizer else replace(WORKLOAD, prompt_tokens=16)
-    config = RunConfig(model, workload=workload, name="Demo")
-    check(config)
-    return config
+    return check(RunConfig(model, workload=workload, name="Demo"))
 
 
 def write_files(run: Run, folder: Path) -> list[Path]:

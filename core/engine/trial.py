@@ -275,7 +275,15 @@ class Trial:
     def _tell_part(self) -> None:
         """Put the trial into every side's facts."""
         for side in self._sides:
-            part = TrialPart(self._id, side.number, len(self._sides), tuple(self._order), dict(self._floors), self.config.same)
+            part = TrialPart(
+                self._id,
+                side.number,
+                len(self._sides),
+                tuple(self._order),
+                dict(self._floors),
+                self.config.same,
+                self.most_rounds,
+            )
             side.recording.facts = replace(side.recording.facts, trial=part)
 
     def _end(self, status: str, error: str | None) -> None:

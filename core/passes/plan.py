@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from core import units
-from core.config import PassConfig
+from core.config import PassConfig, RunConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts
 from core.passes.base import Pass, PassContext, PassReport, Phase, Subject, passes
@@ -30,8 +30,11 @@ KERNEL_PHASES = (Phase.KERNEL, Phase.PRECISION, Phase.QUANTIZE, Phase.COMPILE, P
 
 
 def order(choices: Iterable[PassConfig]) -> tuple[PassConfig, ...]:
-    """The choices in the order in which they apply, whatever the order of clicks; ``Refusal`` for an unknown pass."""
-    return tuple(sorted(choices, key=lambda choice: (get(choice.id).phase, choice.id)))
+    """The choices in the order in which they apply, whatever the order of clicks, their options typed.
+
+    ``Refusal`` for an unknown pass or option.
+    """
+    return tuple(typed(choice) for choice in sorted(choices, key=lambda choice: (get(choice.id).phase, choice.id)))
 
 
 def get(pass_id: str) -> Pass:
@@ -67,6 +70,21 @@ def refuse_impossible(choices: Sequence[PassConfig], model: ModelFacts | None, t
 
 
 # -- options --------------------------------------------------------------------------------------------------------------
+
+
+def typed(choice: PassConfig) -> PassConfig:
+    """The choice with every option of its pass, each of its type, so that equal setups are equal wherever they came from.
+
+    A command line gives text for some options, a form values for all, a file of an earlier version either. ``Refusal`` as
+    ``parse_options``.
+    """
+    options = parse_options(get(choice.id), choice.options)
+    return PassConfig(choice.id, {} if options is None else dataclasses.asdict(options))
+
+
+def typed_run(config: RunConfig) -> RunConfig:
+    """The run with the options of all its passes ``typed``."""
+    return dataclasses.replace(config, passes=tuple(typed(choice) for choice in config.passes))
 
 
 def parse_options(one: Pass, given: Mapping[str, Any]) -> Any:

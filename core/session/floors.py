@@ -24,7 +24,6 @@ MACHINE_KEYS = (
     *("cpu_governor", "smt_active", "memory_bytes", "power_source", "variables"),
 )
 VERSION_KEYS = ("python", "tickscope", "torch", "transformers", "torchao", "numpy")
-WORKLOAD_KEYS = ("prompt", "prompt_tokens", "new_tokens", "batch")
 
 
 class FloorBook:
@@ -100,7 +99,7 @@ def conditions(config: RunConfig, facts: RunFacts) -> dict[str, Any]:
         "threads": facts.threads,
         "target": {"id": config.target.id, "name": facts.target.name if facts.target is not None else None},
         "model": {"spec": config.model.spec, "dtype": config.model.dtype},
-        "workload": {key: getattr(config.workload, key) for key in WORKLOAD_KEYS},
+        "workload": config.workload.asked,
     }
 
 

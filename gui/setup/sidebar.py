@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -168,9 +168,7 @@ class Sidebar(QFrame):
             if reason:
                 raise Refusal(f"{known.title} cannot be used: {reason}; switch it off or change what it depends on.")
             options = self.forms[pass_id].values() if pass_id in self.forms else {}
-            if known.options is not None:
-                self._choices.parse_options(known, options)
-            chosen.append(PassConfig(pass_id, options))
+            chosen.append(PassConfig(pass_id, self._typed(known, options)))
         workload, facts = self.workload.config(), self.model.facts
         read = self.workload.has_prompt and workload.prompt_tokens is None
         if facts is not None and not facts.has_tokenizer and read:
@@ -184,6 +182,10 @@ class Sidebar(QFrame):
             quality=self.quality.config(bool(chosen)),
         )
 
+    def _typed(self, known: Pass, options: Mapping[str, Any]) -> dict[str, Any]:
+        parsed = self._choices.parse_options(known, options) if known.options is not None else None
+        return {} if parsed is None else {one.name: getattr(parsed, one.name) for one in fields(parsed)}
+
     def model_config(self) -> ModelConfig:
         """The chosen model, or ``ValueError``."""
         return self.model.config()
@@ -195,10 +197,17 @@ class Sidebar(QFrame):
         self.workload.show_config(config.workload)
         for choice in config.passes:
             if choice.id in self.forms:
-                self.forms[choice.id].set_values(choice.options)
+                self.forms[choice.id].set_values(self._readable(choice))
         self.passes.choose(choice.id for choice in config.passes)
         self.quality.show_config(config.quality, bool(config.passes))
         self.instruments.choose(config.profilers)
+
+    def _readable(self, choice: PassConfig) -> Mapping[str, Any]:
+        """Typed, as far as they can be: files of earlier versions hold text, and "false" is not False."""
+        try:
+            return self._typed(next(one for one in self._choices.passes if one.id == choice.id), choice.options)
+        except ValueError:
+            return choice.options
 
     def show_status(self, status: Status, loaded: ModelFacts | None) -> None:
         """Offer what can be done now: Cancel stands where Run was while something is going."""

@@ -1,0 +1,89 @@
+"""Two setups are the same, or not, for everyone who asks: comparisons, noise floors, speed × quality, trials."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from core.analysis import compare
+from core.analysis.speed_quality import difference, setting
+from core.commands.configure import check, parse_pass
+from core.config import ModelConfig, PassConfig, RunConfig, TrialConfig, WorkloadConfig
+from core.errors import Refusal
+from core.passes import plan
+from core.session import floors
+from core.session.run import Run
+from tests.synthetic import synthetic_run
+
+HOW_OFTEN = {"repeats": 7, "warmup": 9}
+OTHER: dict[str, Any] = {"audio_seconds": 2.5, "image": "other.png", "audio": "other.wav"}
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return synthetic_run(repeats=1)
+
+
+def with_workload(run: Run, **changes: Any) -> Run:
+    return replace(run, config=replace(run.config, workload=replace(run.config.workload, **changes)))
+
+
+def another(name: str) -> Any:
+    value = getattr(WorkloadConfig(), name)
+    if name in OTHER:
+        return OTHER[name]
+    return f"{value} changed" if isinstance(value, str) else (value or 0) + 3
+
+
+def answers(a: Run, b: Run) -> tuple[bool, bool, bool]:
+    """Whether they differ, says each of the three that ask."""
+    return (
+        bool(compare.conditions(a, b)),
+        floors.conditions(a.config, a.facts) != floors.conditions(b.config, b.facts),
+        bool(difference(setting(a), setting(b))),
+    )
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(WorkloadConfig)])
+def test_each_field_of_a_workload_counts_for_all_or_for_none(run: Run, name: str) -> None:
+    changed = with_workload(run, **{name: HOW_OFTEN.get(name) or another(name)})
+    assert answers(run, changed) == (name not in HOW_OFTEN,) * 3
+
+
+@pytest.mark.parametrize(
+    ("overruled", "by"),
+    [("prompt", {"prompt_tokens": 9}), ("image_size", {"image": "a.png"}), ("audio_seconds", {"audio": "a.wav"})],
+)
+def test_what_is_overruled_does_not_count(run: Run, overruled: str, by: dict[str, Any]) -> None:
+    a = with_workload(run, **by)
+    assert answers(a, with_workload(a, **{overruled: another(overruled)})) == (False,) * 3
+
+
+def test_a_difference_is_named(run: Run) -> None:
+    (told,) = compare.conditions(run, with_workload(run, question="Who?", image_size=64))
+    assert told == "the workloads differ: question  and Who?, image size not known and 64"
+
+
+def a_run(*passes: PassConfig) -> RunConfig:
+    return RunConfig(ModelConfig("arch:llama"), passes)
+
+
+@pytest.mark.parametrize("text", ["mlp_width:keep=0.5", "kv_cache", "layer_drop:layers=3-5", "threads:count=2"])
+def test_options_are_equal_from_the_command_line_and_from_a_form(text: str) -> None:
+    typed = parse_pass(text)
+    pass_id = typed.id
+    options = plan.parse_options(plan.get(pass_id), typed.options)
+    form = {one.name: getattr(options, one.name) for one in fields(options)}  # a form gives every field, in its type
+    from_line, from_form = check(a_run(typed)), check(a_run(PassConfig(pass_id, form)))
+    assert from_line == from_form
+    assert TrialConfig((from_line, from_form)).same
+    assert dict(from_line.passes[0].options) == form
+
+
+def test_an_order_of_passes_has_typed_options() -> None:
+    (choice,) = plan.order([PassConfig("mlp_width", {"keep": "0.5"})])
+    assert choice.options["keep"] == 0.5
+    with pytest.raises(Refusal, match="cannot be"):
+        plan.order([PassConfig("mlp_width", {"keep": "half"})])
