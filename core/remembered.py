@@ -44,6 +44,11 @@ def remembered(name: str, find: Callable[[], Any]) -> Any:
     return found
 
 
+def is_remembered(name: str) -> bool:
+    """Whether ``remembered`` would return at once."""
+    return name in _read(str(_file()))
+
+
 def forget() -> None:
     """Find everything out again (in this process: for tests, and after another folder was named)."""
     _read.cache_clear()

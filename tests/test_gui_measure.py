@@ -23,7 +23,7 @@ from gui.charts.quantities import missing_count, scale_of, written
 from gui.charts.stages import StageBars
 from gui.theme import DARK, LIGHT
 from gui.view_state import ViewState
-from gui.views.layer_model import COLUMNS
+from gui.views.layer_columns import TITLES as LAYER_TITLES
 from gui.views.layers import LayersView
 from gui.views.live import LiveView
 from gui.views.operator_model import MOMENT, SELF, TITLES, OperatorModel
@@ -340,11 +340,11 @@ def rows_of(model, parent=None):
 
 def cell(view, path, title):
     index = view.model.index_of(path)
-    return index.siblingAtColumn(COLUMNS.index(title))
+    return index.siblingAtColumn(LAYER_TITLES.index(title))
 
 
 def visible(view) -> set[str]:
-    return {title for column, title in enumerate(COLUMNS) if not view.tree.isColumnHidden(column)}
+    return {title for column, title in enumerate(LAYER_TITLES) if not view.tree.isColumnHidden(column)}
 
 
 def test_layer_table_has_counts_beside_times(qtbot, state, counted):
@@ -356,7 +356,7 @@ def test_layer_table_has_counts_beside_times(qtbot, state, counted):
     inside = cell(view, "model.layers.3.mlp", "Cycles")
     assert inside.data() == "—"
     assert inside.data(Qt.ItemDataRole.ToolTipRole) == "Not measured: counted for blocks, embedding, norm and head only"
-    view.tree.sortByColumn(COLUMNS.index("Cycles"), Qt.SortOrder.DescendingOrder)
+    view.tree.sortByColumn(LAYER_TITLES.index("Cycles"), Qt.SortOrder.DescendingOrder)
     assert view.proxy.index(0, 0).data() == "LlamaForCausalLM"
     assert "cycles" in view.table()
 
@@ -365,7 +365,7 @@ def test_count_columns_without_data_are_hidden_until_asked_for(qtbot, state, run
     view = show(shown(qtbot, LayersView(state)), with_counters(run, hardware=False))
     assert "CPU time" in visible(view)
     assert not {"Cycles", "IPC", "Cache misses", "Instr."} & visible(view)
-    view.show_column(COLUMNS.index("Cycles"), True)
+    view.show_column(LAYER_TITLES.index("Cycles"), True)
     show(view, with_counters(run, hardware=False))
     assert "Cycles" in visible(view)
     assert cell(view, "model.layers.3", "Cycles").data() == "—"

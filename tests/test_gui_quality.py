@@ -28,8 +28,8 @@ from gui.theme import DARK, LIGHT
 from gui.view_state import ViewState
 from gui.views import quality_words
 from gui.views.compare import CompareView
+from gui.views.layer_columns import SQNR, TITLES
 from gui.views.layer_errors import worst_layers
-from gui.views.layer_model import COLUMNS, SQNR
 from gui.views.layers import LayersView
 from gui.views.live import LiveView
 from gui.views.tile_readings import SPECS
@@ -425,7 +425,7 @@ def test_layers_sort_by_their_error_worst_first(qtbot, state, run):
 def test_without_layer_errors_there_is_no_column_and_a_reason(qtbot, state, runs):
     view = shown(qtbot, LayersView(state), (1300, 800))
     view.show_slow(runs[0], summarize(runs[0], intervals=False))
-    assert view.tree.isColumnHidden(COLUMNS.index("SQNR dB"))
+    assert view.tree.isColumnHidden(TITLES.index("SQNR dB"))
     assert not view.errors.isVisible()
     view.show_column(SQNR, True)
     index = view.model.index_of("lm_head")

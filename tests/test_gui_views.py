@@ -6,11 +6,12 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
-from PySide6.QtCore import QModelIndex, Qt
+from PySide6.QtCore import QModelIndex, QPoint, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFrame, QLabel, QTextEdit, QTreeView, QWidget
 
 from core.analysis.compare import TileDifference
+from core.analysis.roofline import LayerProduct
 from core.analysis.summary import summarize
 from core.config import PassConfig, WorkloadConfig
 from core.errors import Refusal
@@ -21,7 +22,8 @@ from gui.theme import DARK, LIGHT
 from gui.view_state import ViewState
 from gui.views.compare import HINT, SAME, CompareView
 from gui.views.differences import difference_text
-from gui.views.layer_model import PATH_ROLE
+from gui.views.layer_columns import SHARE, TITLES
+from gui.views.layer_model import BAR_ROLE, PATH_ROLE
 from gui.views.layers import LayersView
 from gui.views.live import LiveView
 from gui.views.sessions import MODEL, NAME, NO_RUNS, NO_STORE, NOTE, PASSES, STATUS, TPOT, TTFT, SessionsView
@@ -298,7 +300,8 @@ def test_layer_table_is_the_module_tree_with_the_summary_s_times(qtbot, state, r
     texts = row_texts(up)
     assert texts[:4] == ["up_proj", "Linear", "mlp", "1"]
     assert float(texts[4].split()[0]) == pytest.approx(row["total_ns"] / 1e3, rel=0.01)
-    assert texts[6] == f"{100 * row['share']:.1f} %"
+    assert texts[SHARE] == f"{100 * row['total_share']:.1f} %"
+    assert texts[TITLES.index("Self share")] == f"{100 * row['share']:.1f} %"
     assert view.note.text() == "median moment, scaled to clean"
 
 
@@ -307,7 +310,8 @@ def test_a_module_that_is_never_called_shows_the_sum_of_what_is_inside(qtbot, st
     show(view, run)
     blocks = next(index for index in walk(view.proxy) if row_texts(index)[1] == "ModuleList")
     texts = row_texts(blocks)
-    assert (texts[3], texts[5], texts[6]) == ("—", "—", "—")
+    assert (texts[3], texts[TITLES.index("Self")], texts[TITLES.index("Self share")]) == ("—", "—", "—")
+    assert texts[SHARE] != "—"
     inside = [row["total_ns"] for row in summarize(run)["layers"] if row["kind"] == "decode" and row["path"].count(".") == 2]
     inside = inside[: view.proxy.rowCount(blocks)]
     assert float(texts[4].split()[0]) == pytest.approx(sum(inside) / 1e6, rel=0.01)
@@ -332,6 +336,75 @@ def test_layer_kind_sort_and_filter(qtbot, state, run):
     assert view.tree.isExpanded(view.proxy.index(0, 0))
     view.filter.clear()
     assert len(list(walk(view.proxy))) == len(run.trace.layers)
+
+
+def index_of(view, path):
+    return view.proxy.mapFromSource(view.model.index_of(path))
+
+
+def test_bars_are_scaled_among_layers_of_one_depth(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    totals = [index_of(view, f"model.layers.{block}").data(BAR_ROLE)[1] for block in range(6)]
+    assert max(totals) == 1.0
+    assert min(totals) > 0.5, "a block is no hair beside the whole model"
+
+
+def test_the_first_click_on_a_number_sorts_down(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    header = view.tree.header()
+    at = header.sectionViewportPosition(TITLES.index("Total")) + 10
+    qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(at, header.height() // 2))
+    assert header.sortIndicatorSection() == TITLES.index("Total")
+    assert header.sortIndicatorOrder() == Qt.SortOrder.DescendingOrder
+
+
+def test_layers_of_one_role_are_one_row_and_add_up(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    rows = {row["path"]: row for row in summarize(run)["layers"] if row["kind"] == "decode"}
+    view.by_role.setChecked(True)
+    up = index_of(view, "model.layers.*.mlp.up_proj")
+    assert up.data() == "up_proj  ×6"
+    wanted = sum(rows[f"model.layers.{block}.mlp.up_proj"]["total_ns"] for block in range(6))
+    assert up.siblingAtColumn(TITLES.index("Total")).data(Qt.ItemDataRole.UserRole) == wanted
+    assert len(list(walk(view.proxy))) == 20
+    with qtbot.waitSignal(state.layer_selected) as selected:
+        view.tree.setCurrentIndex(up)
+    assert selected.args == ["model.layers.0.mlp.up_proj"]
+    state.select_layer("model.layers.4.mlp.down_proj")
+    assert view.tree.currentIndex().data(PATH_ROLE) == "model.layers.*.mlp.down_proj"
+    view.by_role.setChecked(False)
+    assert view.tree.currentIndex().data(PATH_ROLE) == "model.layers.4.mlp.down_proj"
+
+
+def test_prefill_stands_beside_decode(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    prefill = {row["path"]: row for row in summarize(run)["layers"] if row["kind"] == "prefill"}
+    beside = TITLES.index("Beside")
+    assert view.proxy.headerData(beside, Qt.Orientation.Horizontal) == "Prefill"
+    shown_ns = index_of(view, "lm_head").siblingAtColumn(beside).data(Qt.ItemDataRole.UserRole)
+    assert shown_ns == prefill["lm_head"]["total_ns"]
+    view.kind_combo.setCurrentIndex(1)
+    assert view.proxy.headerData(beside, Qt.Orientation.Horizontal) == "Decode"
+
+
+def test_rates_are_there_where_the_run_says_what_its_layers_multiply(qtbot, state, run):
+    view = shown(qtbot, LayersView(state))
+    show(view, run)
+    rate = TITLES.index("GB/s")
+    assert view.tree.isColumnHidden(rate)
+    products = {"lm_head": LayerProduct(49152 * 576, 4 * 49152 * 576, "float32", head=True)}
+    show(view, replace(run, facts=replace(run.facts, layer_products=products)))
+    head = index_of(view, "lm_head")
+    total_ns = head.siblingAtColumn(TITLES.index("Total")).data(Qt.ItemDataRole.UserRole)
+    assert not view.tree.isColumnHidden(rate)
+    assert head.siblingAtColumn(rate).data(Qt.ItemDataRole.UserRole) == pytest.approx(1e9 * 4 * 49152 * 576 / total_ns)
+    assert view.tree.isColumnHidden(TITLES.index("Of limit")), "the machine's ceilings are not known"
+    norm = index_of(view, "model.norm").siblingAtColumn(rate)
+    assert (norm.data(), norm.data(Qt.ItemDataRole.ToolTipRole)) == ("—", "Not known: it multiplies with no weight")
 
 
 def test_blocks_are_shown_and_closed_at_first(qtbot, state, run):

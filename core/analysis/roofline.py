@@ -101,6 +101,22 @@ class Product:
 
 
 @dataclass(frozen=True)
+class LayerProduct:
+    """What a session keeps of a ``Product``, whose fields these are: enough to say how fast the layer worked."""
+
+    macs: int
+    held_bytes: int
+    arithmetic: str
+    share: float = 1.0
+    head: bool = False
+    once: bool = False
+
+    def read_bytes(self, rows: float) -> float:
+        """As ``Product.read_bytes``."""
+        return min(1.0, self.share * rows) * self.held_bytes
+
+
+@dataclass(frozen=True)
 class Work:
     """What a forward does. ``operators`` None: they could not be counted."""
 

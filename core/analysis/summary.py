@@ -11,6 +11,7 @@ from core.analysis.counts import COUNTS, per_token
 from core.analysis.energy import energy
 from core.analysis.facts import model_json, outputs_json, passes_json, quality_json, requests_json, target_json, trial_json
 from core.analysis.gaps import unavailable_json
+from core.analysis.layer_rates import add_rates
 from core.analysis.operators import slowdown
 from core.analysis.samples import Samples, samples
 from core.analysis.select import counted, kinds_present, of_kind, tagged
@@ -186,13 +187,14 @@ def stages_json(run: Run) -> list[Json]:
 
 
 def layers_json(run: Run) -> list[Json]:
-    """The layer table; ``calls``, ``total_ns`` and ``self_ns`` are per moment, ``share`` is own time over the moment's.
+    """The layer table; ``calls``, ``total_ns`` and ``self_ns`` are per moment, ``share`` is own time over the moment's;
+    ``core.analysis.layer_rates`` says what it adds.
 
     ``sqnr_db`` is the layer's signal-to-noise ratio against the model without passes; null: not measured, or equal bit for bit.
     """
     table = layer_rows(run)
     drift = run.facts.quality.layer_sqnr_db if run.facts.quality is not None else {}
-    return [
+    rows = [
         {
             "path": table.path[i],
             "type": table.type[i],
@@ -209,6 +211,8 @@ def layers_json(run: Run) -> list[Json]:
         }
         for i in range(len(table))
     ]
+    add_rates(run, rows)
+    return rows
 
 
 def _whole(value: float | None) -> int | None:

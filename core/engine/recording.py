@@ -29,6 +29,8 @@ from core.passes import kernels, plan
 from core.passes.base import Subject
 from core.passes.compiling import compile_ns
 from core.passes.weights import held_bytes
+from core.prediction.ceilings import known_ceilings
+from core.prediction.work import layer_products
 from core.progress import Progress
 from core.session.environment import environment
 from core.session.run import Run, RunFacts, Unavailable
@@ -123,6 +125,8 @@ class Recording:
             rss_before_bytes=prepared.loaded.rss_before_bytes,
             rss_loaded_bytes=resident_bytes(),
             weights_bytes=held_bytes(prepared.subject),
+            layer_products=layer_products(prepared.subject.model),
+            ceilings=known_ceilings() if target_facts.id == "cpu" else None,
             planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,
         )
         chosen, missing = sampled([name for name in config.profilers if name not in self._turns.left_out])

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from core.analysis.roofline import Ceilings
-from core.remembered import remembered
+from core.remembered import is_remembered, remembered
 
 MIB = 1 << 20
 READ_BYTES = (MIB // 2, 2 * MIB, 8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * MIB)
@@ -27,6 +27,11 @@ def ceilings() -> Ceilings:
     found = remembered("ceilings", _measured)
     reads = tuple((int(size), float(speed)) for size, speed in found["reads"])
     return Ceilings(torch.get_num_threads(), reads, found["operations_per_s"], found["operator_ns"])
+
+
+def known_ceilings() -> Ceilings | None:
+    """As ``ceilings``, but None where nobody has asked for them yet: measuring takes a second that a run should not wait."""
+    return ceilings() if is_remembered("ceilings") else None
 
 
 def _measured() -> dict[str, Any]:

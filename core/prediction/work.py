@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from core.analysis.roofline import Product
+from core.analysis.roofline import LayerProduct, Product
 from core.models import experts
 from core.passes.linears import is_linear, output_head
 from core.quantization import grouped, int4_groups, int8_rows
@@ -43,6 +43,14 @@ def work_of(model: torch.nn.Module, casts_to: str | None = None) -> list[Product
             )
         found.append(replace(product, head=module is head, once=path.startswith(once) if once else False))
     return found
+
+
+def layer_products(model: torch.nn.Module) -> dict[str, LayerProduct]:
+    """What a session keeps of ``work_of``, by path."""
+    return {
+        one.path: LayerProduct(one.macs, one.held_bytes, one.arithmetic, one.share, one.head, one.once)
+        for one in work_of(model)
+    }
 
 
 def _product(path: str, module: Any) -> Product | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.analysis.roofline import Ceilings, LayerProduct
 from core.config import RunConfig
 from core.models.base import ModelFacts
 from core.passes.base import PassReport
@@ -103,6 +104,10 @@ class RunFacts:
     stopped: str | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
     competitors: tuple[str, ...] = ()  # other processes that computed meanwhile, busiest first: "cc1plus (61 % of a core)"
     trial: TrialPart | None = None
+    layer_products: Mapping[str, LayerProduct] = field(
+        default_factory=dict
+    )  # by path of each layer that multiplies with a weight
+    ceilings: Ceilings | None = None  # of the machine with these threads; None: not measured yet
     quality: Quality | None = None  # None: not measured (``unavailable`` says why where it was asked for)
 
 

@@ -3,69 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from PySide6.QtCore import QAbstractItemModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from core import units
+from gui.views.layer_columns import (
+    BESIDE,
+    COLUMNS,
+    COUNTED,
+    NOTHING,
+    NUMBERS_FROM,
+    SQNR,
+    TITLES,
+    LayerError,
+    Times,
+    name_of,
+    sort_key,
+    text_of,
+)
 from profilers.trace import Layer
 
 Index = QModelIndex | QPersistentModelIndex
 SORT_ROLE = Qt.ItemDataRole.UserRole
 PATH_ROLE = Qt.ItemDataRole.UserRole + 1
-BAR_ROLE = Qt.ItemDataRole.UserRole + 2  # (self share, total share, stage), both of the largest block
+BAR_ROLE = Qt.ItemDataRole.UserRole + 2  # (self share, total share, stage), both of the largest of the same depth
 LISTS = ("ModuleList", "Sequential")
-COLUMNS = (
-    *("Layer", "Type", "Stage", "Calls", "Total", "Self", "Share", "Cycles", "Instr.", "IPC", "Cache misses", "CPU time"),
-    "SQNR dB",
-)
-SQNR = COLUMNS.index("SQNR dB")
-EXACT_DB = 1e6
-"""Where layers that are equal bit for bit stand among the others: behind all, before those that were not measured."""
-
-SHARE = COLUMNS.index("Share")
-COUNTED = {"Cycles": "cycles", "Instr.": "instructions", "IPC": "ipc", "Cache misses": "cache_misses", "CPU time": "cpu_ns"}
-"""Columns of the processor's counters, with their names in the layer table. Only blocks and their like are counted."""
-MEANINGS = (
-    "Module by its place in the model",
-    "Class of the module",
-    "What the module does in the model",
-    "Calls in one moment",
-    "Time in a median moment with everything inside it, scaled to clean moments",
-    "Time of the module itself, without the modules inside it, scaled to clean moments",
-    "Self time over the moment's time. Bar, to the scale of the largest block: solid by itself, pale with everything inside",
-    "Clock cycles of the processor in a median traced moment, over all threads, with everything inside",
-    "Instructions in a median traced moment, over all threads, with everything inside",
-    "Instructions per cycle: below 1 the processor mostly waits, for memory as a rule",
-    "Misses of the last cache in a median traced moment, with everything inside",
-    "Time on a processor, added up over all threads: with two busy threads twice the total",
-    "Layer error: power of the unoptimized layer's output over that of its difference, in decibels; the lower, the further the "
-    "passes moved it. exact: equal bit for bit",
-)
-NUMBERS_FROM = 3
-
-
-class Times(NamedTuple):
-    """One layer's numbers; ``summed``: the layer itself is never called, its total is that of what is inside."""
-
-    calls: float | None
-    total_ns: float | None
-    self_ns: float | None
-    share: float | None
-    total_share: float | None
-    summed: bool = False
-    counts: Mapping[str, float | None] = MappingProxyType({})  # by name of ``COUNTED``
-
-
-class LayerError(NamedTuple):
-    """Signal-to-noise ratio of a layer's output in dB (None: exact); ``inside``: the lowest of the layers inside it."""
-
-    sqnr_db: float | None
-    inside: bool = False
-
-
-NOTHING = Times(None, None, None, None, None)
 
 
 class LayerModel(QAbstractItemModel):
@@ -76,11 +39,15 @@ class LayerModel(QAbstractItemModel):
         self.layers: tuple[Layer, ...] = ()
         self.times: list[Times] = []
         self.no_counts = ""  # why there are none
+        self.no_rates = ""  # why there are no rates
+        self.no_limit = ""  # why there is no share of the machine's limit
         self.errors: list[LayerError | None] = []  # by layer number
         self.no_sqnr = ""  # why there is none
+        self.beside = ""  # the kind of moment that stands beside the chosen one
         self._children: list[list[int]] = [[]]  # by layer number + 1; 0 is the invisible root
         self._place: list[int] = []  # among its siblings
-        self._bar_scale = 1.0
+        self._depth: list[int] = []
+        self._scales: dict[int, float] = {}  # the largest total share by depth
 
     def set_layers(self, layers: Sequence[Layer]) -> bool:
         """The model's modules; returns whether they are others than before."""
@@ -90,36 +57,36 @@ class LayerModel(QAbstractItemModel):
         self.beginResetModel()
         self.layers = layers
         self._children = [[] for _ in range(len(layers) + 1)]
-        self._place = []
+        self._place, self._depth = [], []
         for number, layer in enumerate(layers):
             siblings = self._children[layer.parent + 1]
             self._place.append(len(siblings))
+            self._depth.append(self._depth[layer.parent] + 1 if layer.parent >= 0 else 0)
             siblings.append(number)
         self.times = [NOTHING] * len(layers)
         self.errors = [None] * len(layers)
         self.endResetModel()
         return True
 
-    def set_times(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Values by path: ``calls``, ``total_ns``, ``self_ns`` and ``share`` of each row."""
-        by_path = {row["path"]: row for row in rows}
+    def set_times(self, rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Values by path, as rows of the layer table; ``beside``: those of another kind of moment, for one more column."""
+        by_path, others = {row["path"]: row for row in rows}, {row["path"]: row["total_ns"] for row in beside}
         moment_ns = next((row["self_ns"] / row["share"] for row in by_path.values() if row["share"]), None)
         times = [NOTHING] * len(self.layers)
         # Children have higher numbers than their parents, so from the end each sum is complete when it is needed.
         for number in range(len(self.layers) - 1, -1, -1):
-            row = by_path.get(self.layers[number].path)
-            inside = [times[child].total_ns for child in self._children[number + 1]]
-            known = [value for value in inside if value is not None]
+            path = self.layers[number].path
+            inside = [times[child] for child in self._children[number + 1]]
+            beside_ns = others.get(path, _sum([one.beside_ns for one in inside]))
+            row = by_path.get(path)
             if row is not None:
-                total = row["total_ns"]
-                counts = {name: row.get(name) for name in COUNTED.values()}
-                share = total / moment_ns if moment_ns else None
-                times[number] = Times(row["calls"], total, row["self_ns"], row["share"], share, counts=counts)
-            elif known:
-                total = sum(known)
-                times[number] = Times(None, total, None, None, total / moment_ns if moment_ns else None, summed=True)
+                times[number] = _times(row, moment_ns)._replace(beside_ns=beside_ns)
+            else:
+                total = _sum([one.total_ns for one in inside])
+                share = total / moment_ns if total is not None and moment_ns else None
+                times[number] = Times(None, total, None, None, share, summed=total is not None, beside_ns=beside_ns)
         self.times = times
-        self._bar_scale = self._largest_piece()
+        self._scales = self._largest_of_each_depth()
         # One signal for the top row, not one for each of hundreds of parents: the proxy would look at every row again
         # (60 ms for 400 layers). The view asks for values whenever it paints, and its owner has it painted.
         if self.layers:
@@ -150,67 +117,64 @@ class LayerModel(QAbstractItemModel):
         number = next((row for row, layer in enumerate(self.layers) if layer.path == path), None)
         return QModelIndex() if number is None else self.createIndex(self._place[number], 0, number)
 
-    def counted(self, column: int) -> bool:
-        """Whether any layer has a value in a column of the counters."""
-        name = COUNTED[COLUMNS[column]]
-        return any(times.counts.get(name) is not None for times in self.times)
+    def known(self, column: int) -> bool:
+        """Whether any layer has a value in a column of numbers."""
+        value = COLUMNS[column].value
+        return self.has_errors if value is None else any(value(times) is not None for times in self.times)
 
-    def _largest_piece(self) -> float:
-        """The largest share of a module that is not on the way to the blocks: bars to its scale can be told apart."""
-        on_the_way: set[int] = set()
-        for number, layer in enumerate(self.layers):
-            if layer.type in LISTS:
-                above = number
-                while above >= 0 and above not in on_the_way:
-                    on_the_way.add(above)
-                    above = self.layers[above].parent
-        shares = (times.total_share or 0.0 for number, times in enumerate(self.times) if number not in on_the_way)
-        return max(shares, default=0.0) or 1.0
+    def _largest_of_each_depth(self) -> dict[int, float]:
+        """Bars are told apart among layers of one depth: beside the whole model a block is a hair."""
+        scales: dict[int, float] = {}
+        for depth, times in zip(self._depth, self.times, strict=True):
+            scales[depth] = max(scales.get(depth, 0.0), times.total_share or 0.0)
+        return scales
+
+    def _bar(self, number: int) -> tuple[float, float, str]:
+        times, largest = self.times[number], self._scales.get(self._depth[number]) or 1.0
+        return (times.share or 0.0) / largest, (times.total_share or 0.0) / largest, self.layers[number].stage
 
     def _text(self, number: int, column: int) -> str:
-        layer, times = self.layers[number], self.times[number]
-        if column == 0:
-            above, _, name = layer.path.rpartition(".")
-            # "layers.12" says more than a bare 12.
-            return f"{above.rpartition('.')[2]}.{name}" if name.isdigit() and above else name or layer.type
-        if column == 3:
-            return units.DASH if times.calls is None else f"{times.calls:.3g}" if times.calls % 1 else f"{times.calls:.0f}"
-        if column == SQNR:
-            return error_text(self.errors[number])
-        if COLUMNS[column] in COUNTED:
-            return _count_text(COLUMNS[column], times.counts.get(COUNTED[COLUMNS[column]]))
-        shown = (layer.type, layer.stage, "", units.duration(times.total_ns), units.duration(times.self_ns))
-        return units.percent(times.share) if column == SHARE else shown[column - 1]
+        if column >= NUMBERS_FROM:
+            return text_of(column, self.times[number], self.errors[number])
+        layer = self.layers[number]
+        if column == 0 and self.times[number].layers > 1:
+            return f"{name_of(layer)}  ×{self.times[number].layers}"
+        return (name_of(layer), layer.type, layer.stage)[column]
 
     def _sort_key(self, number: int, column: int) -> Any:
-        times = self.times[number]
-        if column == SQNR:
-            error = self.errors[number]
-            return 2 * EXACT_DB if error is None else EXACT_DB if error.sqnr_db is None else error.sqnr_db
-        if COLUMNS[column] in COUNTED:
-            value = times.counts.get(COUNTED[COLUMNS[column]])
-            return -1.0 if value is None else float(value)
         if column >= NUMBERS_FROM:
-            value = (times.calls, times.total_ns, times.self_ns, times.share)[column - NUMBERS_FROM]
-            return -1.0 if value is None else float(value)
+            return sort_key(column, self.times[number], self.errors[number])
         return number if column == 0 else self._text(number, column)
 
-    def _count_tip(self, number: int, column: int) -> str:
-        """Why a count is missing: the model counts only what lies side by side, to keep the reading of counters cheap."""
+    def _tip(self, number: int, column: int) -> str:
+        """What the row says in words; and of a number that is missing, why."""
         if column == SQNR:
-            error = self.errors[number]
-            if error is None:
-                return f"Not measured: {self.no_sqnr}"
-            inside = "\nThe lowest of the layers inside; it was not measured itself." if error.inside else ""
-            return f"{self._tip(number)}{inside}\n{MEANINGS[SQNR]}"
-        if self.times[number].counts.get(COUNTED[COLUMNS[column]]) is not None:
-            return self._tip(number)
-        why = "counted for blocks, embedding, norm and head only" if self.counted(column) else self.no_counts
-        return f"Not measured: {why or 'none was counted in these moments'}"
+            return self._error_tip(number)
+        told = COLUMNS[column]
+        missing = told.optional and told.value is not None and told.value(self.times[number]) is None
+        if not missing:
+            return self._row_tip(number)
+        if told.title in COUNTED:
+            # the model counts only what lies side by side, to keep the reading of counters cheap
+            why = "counted for blocks, embedding, norm and head only" if self.known(column) else self.no_counts
+            return f"Not measured: {why or 'none was counted in these moments'}"
+        if column == BESIDE:
+            return f"Not called in {self.beside.replace('_', ' ')} moments." if self.beside else "Not measured"
+        why = self.no_rates or ("it multiplies with no weight" if self.times[number].bytes_per_s is None else self.no_limit)
+        return f"Not known: {why}"
 
-    def _tip(self, number: int) -> str:
+    def _error_tip(self, number: int) -> str:
+        error = self.errors[number]
+        if error is None:
+            return f"Not measured: {self.no_sqnr}"
+        inside = "\nThe lowest of the layers inside; it was not measured itself." if error.inside else ""
+        return f"{self._row_tip(number)}{inside}\n{COLUMNS[SQNR].meaning}"
+
+    def _row_tip(self, number: int) -> str:
         layer, times = self.layers[number], self.times[number]
         name = f"{layer.path} ({layer.type}, {layer.stage})" if layer.path else layer.type
+        if times.layers > 1:
+            name = f"{times.layers} layers {name}, added up"
         if times.summed:
             return f"{name}\nNot called itself; its total is that of the modules inside it."
         if times.total_ns is None:
@@ -252,42 +216,44 @@ class LayerModel(QAbstractItemModel):
         if role == PATH_ROLE:
             return self.layers[number].path
         if role == BAR_ROLE:
-            times = self.times[number]
-            return (
-                (times.share or 0.0) / self._bar_scale,
-                (times.total_share or 0.0) / self._bar_scale,
-                self.layers[number].stage,
-            )
+            return self._bar(number)
         if role == Qt.ItemDataRole.TextAlignmentRole and column >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._count_tip(number, column) if COLUMNS[column] in COUNTED or column == SQNR else self._tip(number)
+            return self._tip(number, column)
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if orientation != Qt.Orientation.Horizontal:
             return None
         if role == Qt.ItemDataRole.DisplayRole:
-            return COLUMNS[section]
+            beside = self.beside.replace("_", " ").capitalize()
+            return beside if section == BESIDE and beside else TITLES[section]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return MEANINGS[section]
+            return COLUMNS[section].meaning
+        if role == Qt.ItemDataRole.InitialSortOrderRole and section >= NUMBERS_FROM:
+            return Qt.SortOrder.DescendingOrder  # the first click asks for the longest, not for the shortest
         if role == Qt.ItemDataRole.TextAlignmentRole and section >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
 
 
-def error_text(error: LayerError | None) -> str:
-    """``31.4``, ``min 11.8`` of what is inside, ``exact``, or a dash where it was not measured."""
-    if error is None:
-        return units.DASH
-    if error.sqnr_db is None:
-        return "exact"
-    return f"{'min ' if error.inside else ''}{error.sqnr_db:.1f}"
+def _times(row: Mapping[str, Any], moment_ns: float | None) -> Times:
+    total = row["total_ns"]
+    return Times(
+        row["calls"],
+        total,
+        row["self_ns"],
+        row["share"],
+        total / moment_ns if moment_ns else None,
+        counts={name: row.get(name) for name in COUNTED.values()},
+        bytes_per_s=row.get("bytes_per_s"),
+        operations_per_s=row.get("operations_per_s"),
+        limit_share=row.get("limit_share"),
+        layers=row.get("layers", 1),
+    )
 
 
-def _count_text(column: str, value: float | None) -> str:
-    if value is None:
-        return units.DASH
-    if column == "CPU time":
-        return units.duration(value)
-    return f"{value:.2f}" if column == "IPC" else units.count(value)
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from PySide6.QtCore import QItemSelection, QModelIndex, QPersistentModelIndex, QRectF, QSortFilterProxyModel, Qt
-from PySide6.QtGui import QColor, QGuiApplication, QKeySequence, QPainter, QResizeEvent, QShortcut
+from PySide6.QtCore import QItemSelection, QModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -15,14 +15,13 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QMenu,
     QSplitter,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
     QToolButton,
     QTreeView,
     QVBoxLayout,
     QWidget,
 )
 
+from core.analysis.layer_roles import lowest, role, roles_of, together
 from core.analysis.select import main_kind
 from core.session.run import Run
 from gui.charts.card import START_HINT
@@ -33,44 +32,19 @@ from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
 from gui.views.hinted import HintedCard
+from gui.views.layer_columns import BESIDE, COLUMNS, COUNTED, SHARE, TITLES
 from gui.views.layer_errors import LayerErrors, no_layer_errors
-from gui.views.layer_model import BAR_ROLE, COLUMNS, COUNTED, LISTS, MEANINGS, PATH_ROLE, SHARE, SORT_ROLE, SQNR, LayerModel
+from gui.views.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
 from gui.views.operators import LOW, OperatorsPanel
+from gui.views.share_delegate import ShareDelegate
 
 NARROW = 900
 QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own "no limit", which PySide does not name
-WIDTHS = (0, 130, 76, 52, 78, 78, 150, 72, 72, 52, 92, 80, 78)
-LESS = ("Type", "Stage", "Cache misses")  # left out of a narrow window; type and stage are in the tooltip too
-SELDOM = ("Instr.",)  # IPC says it shorter
+NO_PRODUCTS = "this run does not say what its layers multiply (an older file, or another engine)"
+NO_CEILINGS = "what this machine can do at most was not measured yet; a run with a pass does that"
+STAGE = TITLES.index("Stage")  # the last column of text
+RATES = ("total_share", "bytes_per_s", "operations_per_s", "limit_share")
 IMPORTED = "An imported trace has no layers; the operators are below."
-
-
-class ShareDelegate(QStyledItemDelegate):
-    """A bar behind the number: solid for the layer's own share, pale for the share with everything inside it."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.palette_in_use: Palette | None = None
-
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
-        super().paint(painter, option, index)
-        palette = self.palette_in_use
-        if palette is None:
-            return
-        own, total, stage = index.data(BAR_ROLE)
-        colour = QColor(palette.stages.get(stage, palette.muted))
-        room = option.rect.adjusted(8, 0, -66, 0)
-        if room.width() < 10:
-            return
-        line = QRectF(room.left(), room.center().y() - 3, room.width(), 7)
-        painter.save()
-        painter.setPen(Qt.PenStyle.NoPen)
-        for share, alpha in ((total, 70), (own, 255)):
-            if share > 0:
-                colour.setAlpha(alpha)
-                painter.setBrush(colour)
-                painter.drawRect(QRectF(line.left(), line.top(), max(1.0, line.width() * min(1.0, share)), line.height()))
-        painter.restore()
 
 
 class LayersView(QWidget):
@@ -154,16 +128,15 @@ class LayersView(QWidget):
             self._show_operators()
             return
         self._partial = self._hidden(run, summary) if main_kind(run.trace.moments) not in self._kinds else ""
-        if self.model.set_layers(run.trace.layers):
-            self._expand_to_blocks()
-        self._show_errors(run)
+        self._show_structure()
         self._show_kind()
         self._explain(None)
         self.select_layer(self.state.layer)
 
     def select_layer(self, path: str) -> None:
         """Select the layer's row and make it visible."""
-        index = self.proxy.mapFromSource(self.model.index_of(path)) if path else QModelIndex()
+        shown = role(path) if self.by_role.isChecked() else path
+        index = self.proxy.mapFromSource(self.model.index_of(shown)) if path else QModelIndex()
         if not index.isValid():
             self.tree.selectionModel().clearSelection()
         elif index != self.tree.currentIndex() or not self.tree.selectionModel().isRowSelected(index.row(), index.parent()):
@@ -179,8 +152,8 @@ class LayersView(QWidget):
 
     def table(self) -> dict[str, list[Any]]:
         """The layers of the chosen kind as columns, for the clipboard."""
-        rows = [row for row in self._rows if row["kind"] == self.kind]
-        names = ("path", "type", "stage", "kind", "calls", "total_ns", "self_ns", "share", *COUNTED.values())
+        rows = self._rows_of(self.kind)
+        names = ("path", "type", "stage", "kind", "calls", "total_ns", "self_ns", "share", *RATES, *COUNTED.values())
         return {name: [row.get(name) for row in rows] for name in names}
 
     def _build_head(self) -> None:
@@ -204,6 +177,13 @@ class LayersView(QWidget):
         self._head.addWidget(self.filter, 2)
         self._head.addWidget(self.kind_combo)
         self._head.addWidget(self.note, 1)
+        self.by_role = QToolButton(self)
+        self.by_role.setObjectName("layersByRole")
+        self.by_role.setText("By role")
+        self.by_role.setCheckable(True)
+        self.by_role.setToolTip("The same module of every block as one row: all mlp.up_proj together")
+        self.by_role.toggled.connect(self._on_by_role)
+        self._head.addWidget(self.by_role)
         for text, tip, call in (
             ("Blocks", "Show the blocks and close what is inside them", self._expand_to_blocks),
             ("Expand all", "Show every layer", lambda: self.tree.expandAll()),
@@ -240,9 +220,9 @@ class LayersView(QWidget):
         header = self.tree.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column, width in enumerate(WIDTHS):
-            if width:
-                header.resizeSection(column, width)
+        for column, told in enumerate(COLUMNS):
+            if told.width:
+                header.resizeSection(column, told.width)
         header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         header.customContextMenuRequested.connect(lambda at: self.column_menu().popup(header.mapToGlobal(at)))
         self.tree.selectionModel().selectionChanged.connect(self._on_selected)
@@ -254,11 +234,11 @@ class LayersView(QWidget):
         """The head's menu: which columns are shown. The layer's name always is."""
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for column, title in list(enumerate(COLUMNS))[1:]:
-            action = menu.addAction(title)
+        for column, told in list(enumerate(COLUMNS))[1:]:
+            action = menu.addAction(told.title)
             action.setCheckable(True)
             action.setChecked(not self.tree.isColumnHidden(column))
-            action.setToolTip(MEANINGS[column])
+            action.setToolTip(told.meaning)
             action.toggled.connect(lambda on, chosen=column: self.show_column(chosen, on))
         menu.setToolTipsVisible(True)
         return menu
@@ -272,18 +252,28 @@ class LayersView(QWidget):
         """What the user asked for; else what there is data and room for."""
         narrow = self.width() < NARROW
         self.note.setVisible(not self.explanation and (not narrow or bool(self._partial)))
-        for column, title in list(enumerate(COLUMNS))[1:]:
-            empty = title in COUNTED and not self.model.counted(column)
-            empty |= column == SQNR and not self.model.has_errors
-            shown = not (empty or title in SELDOM or (narrow and title in LESS))
+        for column, told in list(enumerate(COLUMNS))[1:]:
+            empty = (told.optional or told.value is None) and column > STAGE and not self.model.known(column)
+            shown = not (empty or told.seldom or (narrow and told.roomy))
             self.tree.setColumnHidden(column, not self._wanted.get(column, shown))
 
-    def _show_errors(self, run: Run) -> None:
-        """The layer errors of the run's passes, as column and with the worst of them named above the table."""
+    def _show_structure(self) -> None:
+        """The module tree, or one row for each role in it, with the layer errors of the run's passes."""
+        run = self._run
+        if run is None:
+            return
+        layers = roles_of(run.trace.layers)[0] if self.by_role.isChecked() else run.trace.layers
+        if self.model.set_layers(layers):
+            self._expand_to_blocks()
         quality = run.facts.quality
         found = {} if quality is None else quality.layer_sqnr_db
-        self.model.set_errors(found, no_layer_errors(run))
+        self.model.set_errors(lowest(found) if self.by_role.isChecked() else found, no_layer_errors(run))
         self.errors.show_errors(found)
+
+    def _on_by_role(self) -> None:
+        self._show_structure()
+        self._show_kind()
+        self.select_layer(self.state.layer)
 
     def _show_operators(self) -> None:
         self.operators.in_background = self.in_background
@@ -316,9 +306,14 @@ class LayersView(QWidget):
         self.kind_combo.setVisible(bool(kinds))
 
     def _show_kind(self) -> None:
-        rows = [row for row in self._rows if row["kind"] == self.kind]
-        self.model.no_counts = "" if self._run is None else missing_count(self._run, "cycles")
-        self.model.set_times(rows)
+        self.model.beside = next((kind for kind in self._kinds if kind != self.kind), "")
+        rows, beside = self._rows_of(self.kind), self._rows_of(self.model.beside)
+        if self._run is not None:
+            self.model.no_counts = missing_count(self._run, "cycles")
+            self.model.no_rates = "" if self._run.facts.layer_products else NO_PRODUCTS
+            self.model.no_limit = "" if self._run.facts.ceilings is not None else NO_CEILINGS
+        self.model.set_times(rows, beside)
+        self.model.headerDataChanged.emit(Qt.Orientation.Horizontal, BESIDE, BESIDE)
         self._fit_columns()
         self._show_operators()
         running = self._run is not None and self._run.facts.status == "running"
@@ -332,6 +327,11 @@ class LayersView(QWidget):
         self.kind_combo.setToolTip(self._partial or how)
         if self._partial:
             self.note.setText(self._partial)
+
+    def _rows_of(self, kind: str) -> list[Mapping[str, Any]]:
+        """Rows of one kind of moment, by layer or by role."""
+        rows = [row for row in self._rows if row["kind"] == kind]
+        return list(together(rows)) if self.by_role.isChecked() else rows
 
     def _hidden(self, run: Run, summary: Mapping[str, Any] | None) -> str:
         """Why there are no layer times of the moments that the run is about."""
@@ -363,8 +363,14 @@ class LayersView(QWidget):
 
     def _on_selected(self, selected: QItemSelection, _: QItemSelection) -> None:
         indexes = selected.indexes()
-        if indexes:
-            self.state.select_layer(indexes[0].data(PATH_ROLE))
+        if not indexes:
+            return
+        path = indexes[0].data(PATH_ROLE)
+        if self.by_role.isChecked() and self._run is not None and role(self.state.layer) != path:
+            path = next((layer.path for layer in self._run.trace.layers if role(layer.path) == path), "")
+        elif self.by_role.isChecked():
+            return  # a layer of this role is selected already
+        self.state.select_layer(path)
 
     def _explain(self, text: str | None) -> None:
         if text is not None:
@@ -381,7 +387,6 @@ class LayersView(QWidget):
 
 def layer_rows_of(run: Run) -> list[Mapping[str, Any]]:
     """The layer table as rows by name."""
-    from core.analysis.series import layer_rows
+    from core.analysis.summary import layers_json
 
-    columns = layer_rows(run).table()
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return list(layers_json(run))
