@@ -7,7 +7,6 @@ from PySide6.QtGui import QFontDatabase, QIcon
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPlainTextEdit,
     QPushButton,
     QSizePolicy,
@@ -19,6 +18,7 @@ from PySide6.QtWidgets import (
 import resources
 from core.engine.notice import Notice
 from gui.bridge import ENDS, STARTS
+from gui.plain import Label
 
 SHOWN = ("failed", "run_failed", "trial_failed", "refused", "warning", "busy")
 
@@ -32,7 +32,7 @@ class Banner(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("errorBanner")
-        self.text = QLabel()
+        self.text = Label()
         self.text.setObjectName("bannerText")
         self.text.setWordWrap(True)
         self.text.setTextFormat(Qt.TextFormat.PlainText)

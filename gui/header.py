@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence, QShortcut
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QMenu, QMenuBar, QTabBar, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QMenu, QMenuBar, QTabBar, QWidget
 
+from gui.plain import Label, plain_tip
 from gui.theme import THEMES
 
 
@@ -35,7 +36,7 @@ class Header(QFrame):
         self.setObjectName("header")
         self.actions_by_name: dict[str, QAction] = {}
         self._groups: dict[str, QActionGroup] = {}
-        name = QLabel("Tickscope")
+        name = Label("Tickscope")
         name.setObjectName("appName")
         self.menu_bar = QMenuBar()
         self.menu_bar.setNativeMenuBar(False)
@@ -55,7 +56,7 @@ class Header(QFrame):
         inside = QHBoxLayout(frame)
         inside.setContentsMargins(3, 3, 3, 3)
         inside.addWidget(self.tabs)
-        self.session = QLabel()
+        self.session = Label()
         self.session.setObjectName("sessionName")
         self.session.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         left = QHBoxLayout()
@@ -74,7 +75,7 @@ class Header(QFrame):
     def show_session(self, name: str, explanation: str = "") -> None:
         """The open session's file name."""
         self.session.setText(name)
-        self.session.setToolTip(explanation)
+        self.session.setToolTip(plain_tip(explanation))
 
     def show_theme(self, name: str) -> None:
         """Mark the theme in use in its menu."""
@@ -90,8 +91,8 @@ class Header(QFrame):
             action.setObjectName(command.name)
             action.setShortcuts([QKeySequence(keys) for keys in command.keys])
             if command.hint:
-                action.setToolTip(command.hint)
-                action.setStatusTip(command.hint)
+                action.setToolTip(plain_tip(command.hint))
+                action.setStatusTip(plain_tip(command.hint))
             action.setCheckable(bool(command.group) or command.checkable)
             if command.group:
                 self._groups.setdefault(command.group, QActionGroup(owner)).addAction(action)

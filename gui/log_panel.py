@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from PySide6.QtGui import QFontDatabase, QGuiApplication
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from core.engine.notice import Notice
+from gui.plain import Label
 
 MOST_LINES = 5000
 MARKS = {"failed": "! ", "run_failed": "! ", "trial_failed": "! ", "refused": "! ", "warning": "? ", "busy": "? "}
@@ -20,7 +21,7 @@ class LogPanel(QFrame):
         super().__init__(parent)
         self.setObjectName("logPanel")
         self.setMinimumHeight(90)
-        title = QLabel("LOG")
+        title = Label("LOG")
         title.setProperty("role", "section")
         self.text = QPlainTextEdit()
         self.text.setObjectName("logText")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PySide6.QtCore import QEvent
 from PySide6.QtGui import QCloseEvent
-from PySide6.QtWidgets import QMainWindow, QMessageBox, QWidget
+from PySide6.QtWidgets import QMainWindow, QWidget
 
 from core.engine.notice import Notice
 from core.session.run import Run
@@ -24,6 +24,7 @@ from gui.frame import Frame
 from gui.header import Header
 from gui.log_panel import LogPanel
 from gui.notices import NoticeRouter
+from gui.plain import ask
 from gui.restoring import remember, restore
 from gui.saved_strip import SavedStrip
 from gui.settings import Settings
@@ -55,11 +56,6 @@ class View(Protocol):
 
 MakeViews = Callable[[ViewState, Any], Sequence[QWidget]]
 """Makes the four views from the view state and the program."""
-
-
-def ask(parent: QWidget, title: str, question: str) -> bool:
-    """A yes-or-no question. Tests replace it: a modal dialog would hang them."""
-    return QMessageBox.question(parent, title, question) == QMessageBox.StandardButton.Yes
 
 
 class MainWindow(QMainWindow):

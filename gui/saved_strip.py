@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QWidget
 
 from core.session.run import Run
+from gui.plain import Label
 
 
 class SavedStrip(QFrame):
@@ -16,7 +17,7 @@ class SavedStrip(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("savedStrip")
-        self.text = QLabel()
+        self.text = Label()
         back = QPushButton("Back to live")
         back.setObjectName("backToLive")
         back.clicked.connect(lambda: self.back_asked.emit())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import psutil
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QToolButton, QWidget
 
 from core import units
 from core.engine.notice import Status
+from gui.plain import Label, plain_tip
 
 LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"
 MOST_PIXELS = 560
@@ -97,7 +98,7 @@ class StatusBar(QFrame):
         self._held = max(self._held, metrics.horizontalAdvance(shown) + 2) if hold else 0
         self.text.setMinimumWidth(min(max(60, self._held), self._room() + 2))
         self.text.setText(shown)
-        self.text.setToolTip(text)
+        self.text.setToolTip(plain_tip(text))
 
     def _room(self) -> int:
         """How wide the text may be beside everything else in the bar."""
@@ -114,8 +115,8 @@ def _left(status: Status) -> str:
     return "compiling" if "compil" in status.text else ""
 
 
-def _label(name: str, explanation: str = "") -> QLabel:
-    label = QLabel()
+def _label(name: str, explanation: str = "") -> Label:
+    label = Label()
     label.setObjectName(name)
-    label.setToolTip(explanation)
+    label.setToolTip(plain_tip(explanation))
     return label

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QContextMenuEvent, QPixmap, QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
 from core.session.run import Run
 from gui.charts.menu import ChartMenu
 from gui.charts.plot import Painted, PaintMeter, Plot
+from gui.plain import Label
 from gui.theme import Palette
 
 START_HINT = "Load a model and press Run"
@@ -34,11 +35,11 @@ class Card(QFrame):
         self.setObjectName(object_name)
         self.setProperty("card", True)
         self.setAccessibleName(title)
-        self.title = QLabel(title, self)
+        self.title = Label(title, self)
         self.title.setProperty("role", "title")
         self.head_buttons: list[QWidget] = []
         self._notes: tuple[str, ...] = ()
-        self.note = QLabel(self)
+        self.note = Label(self)
         self.note.setProperty("role", "muted")
         self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -53,8 +54,16 @@ class Card(QFrame):
 
     def set_note(self, *texts: str) -> None:
         """The muted text at the right of the head line, longest first: the first that fits is shown."""
-        if texts != self._notes:
+        self._set_note(Qt.TextFormat.PlainText, texts)
+
+    def set_legend(self, *markup: str) -> None:
+        """As ``set_note``, with markup of our own: coloured marks and words, and nothing that comes from a file."""
+        self._set_note(Qt.TextFormat.RichText, markup)
+
+    def _set_note(self, form: Qt.TextFormat, texts: tuple[str, ...]) -> None:
+        if texts != self._notes or form != self.note.textFormat():
             self._notes = texts
+            self.note.setTextFormat(form)
             self._fit_note()
 
     def _fit_note(self) -> None:
@@ -92,7 +101,7 @@ class Chart(Card):
         self._hint_text = hint
         self._paint_meter: PaintMeter | None = None
         self.body = QWidget(self)
-        self.hint = QLabel(self)
+        self.hint = Label(self)
         self.hint.setProperty("role", "hint")
         self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.hint.setWordWrap(True)

@@ -20,6 +20,7 @@ from gui.charts.card import Chart
 from gui.charts.colours import ColourBar, lookup_table
 from gui.charts.plot import Plot
 from gui.charts.quantities import QUANTITIES, missing_count, scale_of, written
+from gui.plain import plain_tip
 from gui.theme import Palette
 from profilers.trace import KINDS
 
@@ -213,7 +214,9 @@ class LayerHeat(Chart):
         for name, action in self.quantity_actions.items():
             there = name in data.quantities
             action.setEnabled(there)
-            action.setToolTip(QUANTITIES[name].title if there else f"Not here: {missing_count(run, QUANTITIES[name].column)}")
+            action.setToolTip(
+                plain_tip(QUANTITIES[name].title if there else f"Not here: {missing_count(run, QUANTITIES[name].column)}")
+            )
 
     def _rescale(self) -> None:
         self.limit = 0.0

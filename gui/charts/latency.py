@@ -156,7 +156,7 @@ class LatencyChart(Chart):
         out = [f"{self.profiled} profiled not drawn"] if self.profiled else []
         most = len(LEGEND) + len(special)
         choices = [[*shown, *out], [*shown[:most], *out], shown[:most], shown[:3], shown[:2]]
-        self.set_note(*("&nbsp; ".join(choice) for choice in choices))
+        self.set_legend(*("&nbsp; ".join(choice) for choice in choices))
 
     def _sort_into_groups(self, data: series.LatencySeries) -> None:
         """Each moment gets the number of its mark in ``MARKS``; later rules win."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from core.analysis import series
 from core.session.run import Run
@@ -16,6 +16,7 @@ from core.units import DASH, number
 from gui.charts.axis import nice_limit
 from gui.charts.card import Chart
 from gui.charts.plot import Plot, Values
+from gui.plain import Label, plain_tip
 from gui.theme import Palette
 
 EXPECTED = (("cpu", "CPU"), ("frequency", "Clock"), ("switches", "Switches"))
@@ -43,13 +44,13 @@ class TrackCell(QWidget):
         self.name = ""
         self._full_title = ""
         self.setMinimumSize(CELL_WIDTH - 20, CELL_HEIGHT - 12)  # explicit: else a long value would widen the whole window
-        self.title = QLabel(self)
+        self.title = Label(self)
         self.title.setProperty("role", "muted")
         self.title.setMinimumWidth(20)
-        self.value = QLabel(DASH, self)
+        self.value = Label(DASH, self)
         self.value.setProperty("role", "title")
         self.value.setAlignment(Qt.AlignmentFlag.AlignRight)
-        self.reason = QLabel(self)
+        self.reason = Label(self)
         self.reason.setProperty("role", "muted")
         self.reason.setWordWrap(True)
         self.reason.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -81,7 +82,7 @@ class TrackCell(QWidget):
         if name == self.name:
             return False
         self.name = name
-        self.title.setToolTip(f"{title}: {MEANINGS[name]}" if name in MEANINGS else title)
+        self.title.setToolTip(plain_tip(f"{title}: {MEANINGS[name]}" if name in MEANINGS else title))
         self._top = 0.0
         return True
 

@@ -16,6 +16,7 @@ from core.session.run import Run
 from gui.charts.axis import nice_limit
 from gui.charts.card import Chart
 from gui.charts.plot import Plot
+from gui.plain import plain_tip
 from gui.theme import Palette
 from profilers.trace import KINDS as MOMENT_KINDS
 
@@ -124,7 +125,7 @@ class MemoryChart(Chart):
         each = [f"{PHASES.get(phase, phase)} {peak / MIB:,.0f}".replace(",", " ") for phase, peak in self.peaks.items()]
         highest = max(self.peaks, key=lambda phase: self.peaks[phase])
         self.set_note(f"peaks in MiB: {' · '.join(each)}", f"highest in {PHASES.get(highest, highest)}", "peaks")
-        self.note.setToolTip("Peak resident memory of each phase, MiB:\n" + "\n".join(each))
+        self.note.setToolTip(plain_tip("Peak resident memory of each phase, MiB:\n" + "\n".join(each)))
 
     def _label(self) -> None:
         palette = self.palette_in_use

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QGraphicsSimpleTextItem, QLabel, QWidget
+from PySide6.QtWidgets import QGraphicsSimpleTextItem, QWidget
 
 from gui.charts.axis import Axis
+from gui.plain import Label
 from gui.theme import Palette
 
 Values = npt.NDArray[np.float64]
@@ -159,7 +160,7 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
             item.layout.setContentsMargins(0, 7, 0, 7)
         self.labels = EndLabels(self)
         self._x_unit = QGraphicsSimpleTextItem(x_unit, item)
-        self.readout = QLabel(self)
+        self.readout = Label(self)
         self.readout.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.readout.hide()
         view.sigRangeChanged.connect(self._place)

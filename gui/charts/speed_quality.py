@@ -210,7 +210,7 @@ class SpeedQualityChart(Chart):
             marks.append(("○", palette.disabled, "not comparable"))
         legend = "&nbsp;&nbsp; ".join(f'<span style="color:{colour}">{mark}</span>&nbsp;{name}' for mark, colour, name in marks)
         bars = "bars: 95&nbsp;% of the speed, ± standard error of the cost"
-        self.set_note(f"{bars}&nbsp;&nbsp; {legend}", legend)
+        self.set_legend(f"{bars}&nbsp;&nbsp; {legend}", legend)
 
     def _place_names(self) -> None:
         """Names beside the best points and the unoptimized one, where none lies on another; the rest tell by hovering."""

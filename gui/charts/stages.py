@@ -16,6 +16,7 @@ from core.session.run import Run
 from gui.charts.card import Chart
 from gui.charts.heat import NOTHING_YET, hidden_layers
 from gui.charts.plot import Painted
+from gui.plain import plain_tip
 from gui.theme import Palette
 from profilers.trace import KINDS
 
@@ -183,4 +184,4 @@ class StageBars(Chart):
 
     def _hover(self, row: int) -> None:
         self._hovered = row
-        self.bars.setToolTip(self.hover_text)
+        self.bars.setToolTip(plain_tip(self.hover_text))

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QDoubleSpinBox, QFrame, QLabel, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QDoubleSpinBox, QFrame, QSpinBox, QVBoxLayout, QWidget
+
+from gui.plain import Label, plain_tip
 
 
 class FieldBox(QFrame):
@@ -17,14 +19,14 @@ class FieldBox(QFrame):
         super().__init__(parent)
         self.setProperty("fieldBox", True)
         self.editor = editor
-        self.label = QLabel(label, self)
+        self.label = Label(label, self)
         self.label.setProperty("role", "fieldLabel")
         self.label.setBuddy(editor)
         editor.setProperty("inBox", True)
         editor.setAccessibleName(label)
         editor.setAccessibleDescription(explanation)
-        editor.setToolTip(explanation)
-        self.setToolTip(explanation)
+        editor.setToolTip(plain_tip(explanation))
+        self.setToolTip(plain_tip(explanation))
         self.setFocusProxy(editor)
         if isinstance(editor, QComboBox):
             narrow(editor)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QLineEdit
 
 import resources
 from core.errors import Refusal
+from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox
 
 
@@ -57,5 +58,5 @@ class FileBox(FieldBox):
     def _on_text(self, text: str) -> None:
         text = text.strip()
         self.set_invalid(bool(text) and not Path(text).expanduser().is_file())
-        self.line.setToolTip(text or self.toolTip())
+        self.line.setToolTip(plain_tip(text) or self.toolTip())
         self.changed.emit()

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
+from gui.plain import Label
 from gui.setup.model_picker import Background
 from gui.setup.switch_list import SwitchList
 from gui.theme import Palette
@@ -85,7 +86,7 @@ class InstrumentSection(QWidget):
         self.toggle.setToolTip("What is measured beside the time of each moment")
         self.toggle.setCheckable(True)
         self.toggle.toggled.connect(self._on_toggled)
-        self.note = QLabel(self)
+        self.note = Label(self)
         self.note.setProperty("role", "muted")
         head = QHBoxLayout()
         head.setSpacing(8)

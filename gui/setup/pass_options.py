@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QSizePolicy, QVBoxLayout, QWidget
 
 from core.passes.base import Pass
+from gui.plain import Label
 from gui.setup.options_form import OptionsForm
 
 
@@ -19,9 +20,9 @@ class PassOptions(QFrame):
     def __init__(self, passes: Iterable[Pass], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("passOptions")
-        self.title = QLabel(self)
+        self.title = Label(self)
         self.title.setProperty("role", "fieldLabel")
-        self.told = QLabel(self)
+        self.told = Label(self)
         self.told.setObjectName("passDetails")
         self.told.setProperty("role", "muted")
         self.told.setWordWrap(True)

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from core.config import QualityConfig
+from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox, spin_box
 from gui.setup.file_box import FileBox
 
@@ -95,7 +96,7 @@ class QualityForm(QWidget):
         """Without passes there is nothing to measure."""
         self.check.setEnabled(has_passes)
         said = EXPLAINED if has_passes else NOTHING
-        self.check.setToolTip(said)
+        self.check.setToolTip(plain_tip(said))
         self.check.setAccessibleDescription(said)
 
     def _on_more(self, is_open: bool) -> None:

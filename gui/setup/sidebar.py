@@ -16,6 +16,7 @@ from core.models.base import ModelFacts, Source
 from core.passes.base import Pass, PassReport
 from core.session.run import Run
 from core.targets.base import TargetFacts
+from gui.plain import Label, plain_tip
 from gui.setup.baselines import Baselines
 from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.model_picker import Background, ModelKnowledge, ModelPicker
@@ -92,7 +93,7 @@ class Sidebar(QFrame):
         column = QVBoxLayout(body)
         column.setContentsMargins(14, 10, 14, 8)
         column.setSpacing(6)
-        self._switched_on = QLabel()
+        self._switched_on = Label()
         self._switched_on.setProperty("role", "muted")
         for title, note, widgets in (
             ("MODEL", None, (self.model,)),
@@ -127,14 +128,14 @@ class Sidebar(QFrame):
         self.pass_filter.setAccessibleName("Filter passes")
         self.pass_filter.setClearButtonEnabled(True)
         self.pass_filter.setVisible(len(self._choices.passes) > FEW)
-        self._no_match = QLabel("No pass has this in its name or description.")
+        self._no_match = Label("No pass has this in its name or description.")
         self._no_match.setProperty("role", "muted")
         self._no_match.setWordWrap(True)
         self._no_match.hide()
         return self.pass_filter, self._no_match
 
     def _build_actions(self) -> QWidget:
-        self.problem = QLabel()
+        self.problem = Label()
         self.problem.setObjectName("setupProblem")
         self.problem.setProperty("role", "error")
         self.problem.setWordWrap(True)
@@ -293,7 +294,7 @@ class Sidebar(QFrame):
 
 
 def _section(title: str, note: QLabel | None) -> QHBoxLayout:
-    label = QLabel(title)
+    label = Label(title)
     label.setProperty("role", "section")
     row = QHBoxLayout()
     row.setSpacing(8)
@@ -307,7 +308,7 @@ def _section(title: str, note: QLabel | None) -> QHBoxLayout:
 def _button(name: str, text: str, explanation: str, asked: Any) -> QPushButton:
     button = QPushButton(text)
     button.setObjectName(name)
-    button.setToolTip(explanation)
+    button.setToolTip(plain_tip(explanation))
     button.setAccessibleDescription(explanation)
     button.clicked.connect(lambda: asked.emit())
     return button

@@ -20,6 +20,7 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QShowEvent
 from PySide6.QtWidgets import QListWidget, QListWidgetItem, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
+from gui.plain import plain_tip
 from gui.theme import DARK, Palette
 
 ID = Qt.ItemDataRole.UserRole
@@ -205,7 +206,7 @@ class SwitchList(QListWidget):
             item.setFlags(flags & ~Qt.ItemFlag.ItemIsEnabled if reason and not on else flags)
             line = reason or self.line(thing_id, on)
             item.setData(LINE, line)
-            item.setToolTip(f"{title}: {self.tip(thing_id, line)}")
+            item.setToolTip(plain_tip(f"{title}: {self.tip(thing_id, line)}"))
             item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{title}, {'on' if on else 'off'}")
             item.setData(Qt.ItemDataRole.AccessibleDescriptionRole, f"Not available: {reason}" if reason else line)
         self.blockSignals(blocked)

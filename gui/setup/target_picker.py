@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QWidget
 
 from core.config import TargetConfig
 from core.targets.base import TargetFacts
+from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox, spin_box
 
 
@@ -48,7 +49,7 @@ class TargetPicker(QWidget):
             name = " · ".join(part for part in (facts.title, facts.name) if part)
             self.combo.addItem(_short(name) if facts.available else f"{facts.title} · not here", facts.id)
             hint = name if facts.available else f"{facts.title}: {facts.reason or 'not available'}"
-            self.combo.setItemData(row, hint, Qt.ItemDataRole.ToolTipRole)
+            self.combo.setItemData(row, plain_tip(hint), Qt.ItemDataRole.ToolTipRole)
             self.combo.setItemData(row, hint, Qt.ItemDataRole.AccessibleDescriptionRole)
             model.item(row).setEnabled(facts.available)
         usable = next((row for row, facts in enumerate(targets) if facts.available), 0)
@@ -67,7 +68,7 @@ class TargetPicker(QWidget):
 
     def _on_changed(self) -> None:
         facts = self.facts()
-        self.combo.setToolTip(" · ".join(part for part in (facts.title, facts.name) if part))
+        self.combo.setToolTip(plain_tip(" · ".join(part for part in (facts.title, facts.name) if part)))
         self.threads.setMaximum(facts.threads or 1024)
         self._threads_box.setEnabled(facts.id == "cpu")
         self.changed.emit()

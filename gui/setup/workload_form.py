@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit, QPlainTextEdit, QSpinBox, 
 
 from core.config import WorkloadConfig
 from core.models.base import TASKS, generates
+from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox, FloatSpinBox, spin_box
 from gui.setup.file_box import FileBox
 
@@ -113,8 +114,8 @@ class WorkloadForm(QWidget):
         self._asks = task == "question-answering"
         label, explanation = PROMPTS.get(task or "", PROMPT)
         self.prompt_box.label.setText(label)
-        self.prompt_box.setToolTip(explanation)
-        self.prompt.setToolTip(explanation)
+        self.prompt_box.setToolTip(plain_tip(explanation))
+        self.prompt.setToolTip(plain_tip(explanation))
         self.prompt.setAccessibleName(label)
         self.prompt_box.setVisible(self.has_prompt)
         self.question_box.setVisible(self._asks)

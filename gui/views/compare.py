@@ -13,7 +13,6 @@ from PySide6.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QScrollArea,
     QStackedLayout,
     QTabBar,
@@ -28,6 +27,7 @@ from core.engine.notice import Status
 from core.errors import Refusal
 from core.session.run import Run
 from gui.charts.plot import PaintMeter
+from gui.plain import Label, plain_tip
 from gui.setup.sidebar import BUSY
 from gui.theme import Palette
 from gui.view_state import ViewState
@@ -178,7 +178,7 @@ class CompareView(QWidget):
         self._head = QHBoxLayout()
         self._head.setSpacing(8)
         for combo, name in ((self.first, "First"), (self.second, "Second")):
-            label = QLabel(name, self)
+            label = Label(name, self)
             label.setProperty("role", "muted")
             label.setBuddy(combo)
             combo.setObjectName(f"compare{name}")
@@ -188,7 +188,7 @@ class CompareView(QWidget):
             combo.activated.connect(self._choose)
             self._head.addWidget(label)
             self._head.addWidget(combo, 1)
-        self.badge = QLabel(self)
+        self.badge = Label(self)
         self.badge.setObjectName("compareVerdict")
         self.badge.setWordWrap(True)
         self.badge.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -226,7 +226,7 @@ class CompareView(QWidget):
         layout.addLayout(body, 1)
 
     def _build_body(self) -> None:
-        self.hint = QLabel(self)
+        self.hint = Label(self)
         self.hint.setProperty("role", "hint")
         self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.hint.setWordWrap(True)
@@ -235,7 +235,7 @@ class CompareView(QWidget):
         QVBoxLayout(empty).addWidget(self.hint)
         self._grid = QGridLayout()
         self._grid.setSpacing(8)
-        self.warnings = QLabel(self)
+        self.warnings = Label(self)
         self.warnings.setProperty("role", "muted")
         self.warnings.setWordWrap(True)
         self.warnings.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -333,7 +333,7 @@ class CompareView(QWidget):
             combo.clear()
             for row, (text, tip, key) in enumerate(entries):
                 combo.addItem(text, key)
-                combo.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
+                combo.setItemData(row, plain_tip(tip), Qt.ItemDataRole.ToolTipRole)
             combo.setCurrentIndex(next((row for row, (_, _, key) in enumerate(entries) if key == chosen), -1))
             combo.setPlaceholderText("choose a run")
             combo.blockSignals(False)

@@ -6,11 +6,12 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from core import units
 from core.analysis.compare import LayerDifference, TileDifference
 from core.analysis.verdict import Verdict
+from gui.plain import Label
 from gui.theme import Palette
 from gui.views.trial_words import interval, judged
 
@@ -53,11 +54,11 @@ class DifferenceTile(QFrame):
         self.setProperty("card", True)
         self.setObjectName(f"compare{tile.name.replace(' ', '')}")
         show = FORMATS[tile.unit]
-        name = QLabel(tile.name, self)
+        name = Label(tile.name, self)
         name.setProperty("role", "muted")
-        values = QLabel(f"{show(tile.a)}  →  {show(tile.b)}", self)
+        values = Label(f"{show(tile.a)}  →  {show(tile.b)}", self)
         values.setProperty("role", "title")
-        self.difference = QLabel(difference_text(tile), self)
+        self.difference = Label(difference_text(tile), self)
         self.difference.setProperty("role", "muted")
         self.difference.setWordWrap(True)
         layout = QVBoxLayout(self)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QLabel, QStackedLayout, QWidget
+from PySide6.QtWidgets import QFrame, QStackedLayout, QWidget
+
+from gui.plain import Label
 
 
 class HintedCard(QFrame):
@@ -12,7 +14,7 @@ class HintedCard(QFrame):
     def __init__(self, content: QWidget, hint: str, parent: QWidget) -> None:
         super().__init__(parent)
         self.setProperty("card", True)
-        self.hint = QLabel(hint, self)
+        self.hint = Label(hint, self)
         self.hint.setProperty("role", "hint")
         self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.hint.setWordWrap(True)

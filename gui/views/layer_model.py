@@ -8,6 +8,7 @@ from typing import Any
 from PySide6.QtCore import QAbstractItemModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from core import units
+from gui.plain import plain_tip
 from gui.views.layer_columns import (
     BESIDE,
     COLUMNS,
@@ -220,7 +221,7 @@ class LayerModel(QAbstractItemModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and column >= NUMBERS_FROM:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._tip(number, column)
+            return plain_tip(self._tip(number, column))
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:

@@ -11,7 +11,6 @@ from PySide6.QtWidgets import (
     QComboBox,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QLineEdit,
     QMenu,
     QSplitter,
@@ -28,6 +27,7 @@ from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
 from gui.charts.menu import as_tsv
 from gui.charts.quantities import missing_count
+from gui.plain import Label, plain_tip
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
@@ -168,7 +168,7 @@ class LayersView(QWidget):
         self.kind_combo.setObjectName("layerKind")
         self.kind_combo.setAccessibleName("Kind of moment")
         self.kind_combo.currentIndexChanged.connect(self._show_kind)
-        self.note = QLabel(self)
+        self.note = Label(self)
         self.note.setProperty("role", "muted")
         self.bar = QWidget(self)
         self._head = QHBoxLayout(self.bar)
@@ -191,7 +191,7 @@ class LayersView(QWidget):
         ):
             button = QToolButton(self)
             button.setText(text)
-            button.setToolTip(tip)
+            button.setToolTip(plain_tip(tip))
             button.clicked.connect(call)
             self._head.addWidget(button)
 
@@ -323,8 +323,8 @@ class LayersView(QWidget):
         scaled = rows[0].get("scaled_to", "clean") if rows else "clean"
         how = f"median moment, scaled to {scaled}" if scaled == "clean" else "median traced moment, not scaled"
         self.note.setText(how)
-        self.note.setToolTip(self._partial or how)
-        self.kind_combo.setToolTip(self._partial or how)
+        self.note.setToolTip(plain_tip(self._partial or how))
+        self.kind_combo.setToolTip(plain_tip(self._partial or how))
         if self._partial:
             self.note.setText(self._partial)
 

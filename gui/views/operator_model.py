@@ -10,6 +10,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 
 from core import units
 from core.analysis.operators import OperatorRow
+from gui.plain import plain_tip
 
 Index = QModelIndex | QPersistentModelIndex
 Value = float | str | None
@@ -134,7 +135,7 @@ class OperatorModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and column.number:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole:
-            return _tip(row)
+            return plain_tip(_tip(row))
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:

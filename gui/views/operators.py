@@ -7,12 +7,13 @@ from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import QHBoxLayout, QHeaderView, QLabel, QLineEdit, QStackedLayout, QToolButton, QTreeView, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QHeaderView, QLineEdit, QStackedLayout, QToolButton, QTreeView, QWidget
 
 from core import units
 from core.session.run import Run
 from gui.charts.card import Card
 from gui.charts.menu import as_tsv
+from gui.plain import Label, plain_tip
 from gui.views.background import InBackground, at_once
 from gui.views.operator_model import COLUMNS, LAYER, MOMENT, SELF, TITLES, OperatorModel
 
@@ -41,7 +42,7 @@ class OperatorsPanel(Card):
         self.model = OperatorModel(self)
         self._build_head()
         self._build_table()
-        self.sentence = QLabel(self)
+        self.sentence = Label(self)
         self.sentence.setProperty("role", "hint")
         self.sentence.setWordWrap(True)
         self.sentence.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
@@ -195,7 +196,7 @@ def _why_none(run: Run) -> str:
 def _toggle(text: str, tip: str, parent: QWidget) -> QToolButton:
     button = QToolButton(parent)
     button.setText(text)
-    button.setToolTip(tip)
+    button.setToolTip(plain_tip(tip))
     button.setCheckable(True)
     button.setProperty("toggle", True)
     return button

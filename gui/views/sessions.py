@@ -13,8 +13,6 @@ from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
-    QMessageBox,
     QPushButton,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -27,6 +25,7 @@ from PySide6.QtWidgets import (
 from core import units
 from core.errors import Refusal
 from core.session.run import Run
+from gui.plain import Label, ask, plain_tip
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
@@ -40,11 +39,6 @@ EDITABLE = (NAME, NOTE)
 RUN_ROLE = Qt.ItemDataRole.UserRole
 NO_STORE = "No session is open. It begins with the first run, and every run is saved into it as it happens."
 NO_RUNS = "This session has no runs yet. Press Run, and each run is saved here as it happens."
-
-
-def ask(parent: QWidget, title: str, question: str) -> bool:
-    """A yes-or-no question. Tests replace it: a modal dialog would hang them."""
-    return QMessageBox.question(parent, title, question) == QMessageBox.StandardButton.Yes
 
 
 class NameDelegate(QStyledItemDelegate):
@@ -211,7 +205,7 @@ class SessionsView(QWidget):
         self.rename_button = self._button("Rename", self.rename_selected)
         self.note_button = self._button("Note", self.annotate_selected)
         self.delete_button = self._button("Delete", self.delete_selected)
-        self.count = QLabel(self)
+        self.count = Label(self)
         self.count.setProperty("role", "muted")
         self._buttons.addStretch(1)
         self._buttons.addWidget(self.count)
@@ -230,10 +224,10 @@ class SessionsView(QWidget):
         texts = (head.name or f"run {head.id}", started(head.created), model, passes, "", "", head.status, head.note)
         for column, text in enumerate(texts):
             item.setText(column, text)
-            item.setToolTip(column, text)
-        item.setToolTip(STARTED, head.created)
+            item.setToolTip(column, plain_tip(text))
+        item.setToolTip(STARTED, plain_tip(head.created))
         if head.facts.error:
-            item.setToolTip(STATUS, head.facts.error)
+            item.setToolTip(STATUS, plain_tip(head.facts.error))
         for column in (TTFT, TPOT):
             item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         palette = self._palette
@@ -249,7 +243,7 @@ class SessionsView(QWidget):
         for column, value in zip((TTFT, TPOT), found or (None, None), strict=True):
             item.setText(column, units.duration(value) if found else "…")
             known = "median of clean moments" if value is not None else "no clean moment of that kind"
-            item.setToolTip(column, known if found else "not read yet")
+            item.setToolTip(column, plain_tip(known if found else "not read yet"))
 
     def _read_next_headline(self) -> None:
         """One run at a time, newest first, and only while nothing is being measured."""
@@ -344,5 +338,5 @@ def _key(head: Head) -> tuple[int, str, str]:
 
 def _allow(button: QPushButton, reason: str) -> None:
     button.setEnabled(not reason)
-    button.setToolTip(reason)
+    button.setToolTip(plain_tip(reason))
     button.setAccessibleDescription(reason)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QWidget
 
 from core import units
 from gui.charts.plot import Painted, small_font
+from gui.plain import markup
 from gui.theme import Palette
 
 MOST_BARS = 16
@@ -52,7 +53,7 @@ class SpeculationStrip(Painted):
             self.setAccessibleName("Guessed tokens")
             by_place = ", ".join(f"{place}: {units.percent(one)}" for place, one in enumerate(shares, 1))
             self.setAccessibleDescription(f"{'; '.join(texts)}. By place in the guess: {by_place}")
-            self.setToolTip(f"{DEFINITION}<br><br>By place: {by_place}" if by_place else DEFINITION)
+            self.setToolTip(markup("{}<br><br>By place: {}", DEFINITION, by_place) if by_place else DEFINITION)
             self.update()
 
     def set_palette(self, palette: Palette) -> None:

@@ -7,13 +7,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.analysis.speed_quality import NO_QUALITY, Point, cost_of, placed, point
 from core.errors import Refusal
 from core.session.run import Run
 from gui.charts.plot import PaintMeter
 from gui.charts.speed_quality import SpeedQualityChart
+from gui.plain import Label
 from gui.theme import Palette
 from gui.views.background import InBackground, at_once
 from gui.views.saved_runs import Head, Store
@@ -192,8 +193,8 @@ def _said(points: list[Point]) -> str:
     return " · ".join(told)
 
 
-def _muted(parent: QWidget) -> QLabel:
-    label = QLabel(parent)
+def _muted(parent: QWidget) -> Label:
+    label = Label(parent)
     label.setProperty("role", "muted")
     label.setWordWrap(True)
     label.setTextFormat(Qt.TextFormat.PlainText)

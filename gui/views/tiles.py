@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QFont, QFontMetrics, QResizeEvent
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
 from core.session.run import Run
+from gui.plain import Label, markup
 from gui.theme import Palette
 from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
 
@@ -27,14 +28,14 @@ class Tile(QFrame):
         self.setProperty("card", True)
         self.setAccessibleName(spec.label)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.label = QLabel(spec.label, self)
+        self.label = Label(spec.label, self)
         self.label.setProperty("role", "muted")
-        self.value = QLabel(self)
-        self.unit = QLabel(self)
+        self.value = Label(self)
+        self.unit = Label(self)
         self.unit.setProperty("role", "muted")
-        self.sub = QLabel(self)
+        self.sub = Label(self)
         self.sub.setProperty("role", "muted")
-        self.reason = QLabel(self)  # instead of value and line below: as many lines as those two are high
+        self.reason = Label(self)  # instead of value and line below: as many lines as those two are high
         self.reason.setProperty("role", "muted")
         self.reason.setTextFormat(Qt.TextFormat.PlainText)
         self.reason.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
@@ -82,7 +83,7 @@ class Tile(QFrame):
         said = f"{reading.value} {reading.unit}".strip() if reading.value != units.DASH else "not measured"
         below = "; ".join(text for text in (reading.detail or reading.why, reading.sub) if text)
         self.setAccessibleDescription(f"{said}, {below}. {self.spec.definition}")
-        self.setToolTip(f"<b>{self.spec.label}</b>: {said}<br>{below}<br><br>{self.spec.definition}")
+        self.setToolTip(markup("<b>{}</b>: {}<br>{}<br><br>{}", self.spec.label, said, below, self.spec.definition))
         if tone_changed:
             self._colour()
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from gui.charts.plot import PaintMeter
+from gui.plain import Label
 from gui.theme import Palette
 from gui.views.background import InBackground, at_once
 from gui.views.trial_chart import TrialChart
@@ -58,7 +59,7 @@ class TrialPanel(QScrollArea):
         self.layers = LayerVerdicts(content)
         self.layers.setMinimumHeight(TABLE_HEIGHT)
         self.layers.selectionModel().currentRowChanged.connect(self._on_row)
-        self.layers_title = QLabel(content)
+        self.layers_title = Label(content)
         self.layers_title.setProperty("role", "title")
         self.layers_card = QFrame(content)
         self.layers_card.setProperty("card", True)

@@ -140,7 +140,7 @@ class TrialChart(Chart):
         ]
         more = ["band: 95&nbsp;% interval"] + (["grey: noise floor"] if has_floor else []) + (["×&nbsp;far off"] if far else [])
         what = f"{units.METRIC_TITLES[self.judged_metric]}, below 1 is faster"
-        self.set_note("&nbsp; ".join([what, *sides, *more]), "&nbsp; ".join([what, *sides]), "&nbsp; ".join(sides))
+        self.set_legend("&nbsp; ".join([what, *sides, *more]), "&nbsp; ".join([what, *sides]), "&nbsp; ".join(sides))
 
     def _limits(self, state: TrialState, known: Values) -> tuple[float, float]:
         """Round limits around most dots, the intervals, 1 and the floor; one far-off round must not flatten the rest."""

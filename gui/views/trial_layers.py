@@ -9,6 +9,7 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHeaderView, QTableView, QWidget
 
 from core import units
+from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.trial_words import NAMES, SIGNS, interval
 
@@ -57,7 +58,9 @@ class LayerVerdictModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.ForegroundRole and column == VERDICT and self.palette_in_use is not None:
             return QColor(getattr(self.palette_in_use, COLOURS[row.word]))
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{row.path or '(whole model)'}: median of {row.n} traced rounds; the ratio is the side's time over A's"
+            return plain_tip(
+                f"{row.path or '(whole model)'}: median of {row.n} traced rounds; the ratio is the side's time over A's"
+            )
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:

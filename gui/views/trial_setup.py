@@ -10,7 +10,6 @@ from PySide6.QtWidgets import (
     QComboBox,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QToolButton,
     QVBoxLayout,
@@ -19,6 +18,7 @@ from PySide6.QtWidgets import (
 
 from core.config import RunConfig, TrialConfig
 from core.errors import Refusal
+from gui.plain import Label, plain_tip
 from gui.setup.field_box import FieldBox, spin_box
 from gui.views.fitted import FittedCard
 from gui.views.saved_runs import Head
@@ -147,7 +147,7 @@ class TrialSetup(FittedCard):
         self.floor_button = _button("startFloor", "Noise floor (A/A)", self.start_floor)
         self.start_button = _button("startTrial", "Start A/B", self.start)
         self.start_button.setProperty("primary", True)
-        self.problem = QLabel()
+        self.problem = Label()
         self.problem.setObjectName("trialProblem")
         self.problem.setProperty("role", "muted")
         self.problem.setWordWrap(True)
@@ -199,7 +199,7 @@ class TrialSetup(FittedCard):
             combo.clear()
             for row, setup in enumerate(self._setups()):
                 combo.addItem(setup.text, setup.key)
-                combo.setItemData(row, setup.hint, Qt.ItemDataRole.ToolTipRole)
+                combo.setItemData(row, plain_tip(setup.hint), Qt.ItemDataRole.ToolTipRole)
             self._choose(combo, chosen if chosen is not None and combo.findData(chosen) >= 0 else NOW)
 
     def _choose(self, combo: QComboBox, key: str) -> None:
@@ -268,7 +268,7 @@ def _tool(name: str, text: str, hint: str, call: Callable[[], None]) -> QToolBut
     button = QToolButton()
     button.setObjectName(name)
     button.setText(text)
-    button.setToolTip(hint)
+    button.setToolTip(plain_tip(hint))
     button.setAccessibleName(hint)
     button.clicked.connect(lambda: call())
     return button
@@ -276,5 +276,5 @@ def _tool(name: str, text: str, hint: str, call: Callable[[], None]) -> QToolBut
 
 def _allow(button: QPushButton, reason: str, hint: str) -> None:
     button.setEnabled(not reason)
-    button.setToolTip(reason or hint)
+    button.setToolTip(plain_tip(reason or hint))
     button.setAccessibleDescription(reason or hint)

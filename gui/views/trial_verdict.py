@@ -9,6 +9,7 @@ from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
+from gui.plain import Label, plain_tip
 from gui.theme import Palette
 from gui.views import quality_words, trial_words
 from gui.views.fitted import FittedCard
@@ -107,7 +108,7 @@ class VerdictCard(FittedCard):
                 if number < len(rows):
                     texts, word, tip = rows[number]
                     _set(cell, texts[at])
-                    cell.setToolTip(tip)
+                    cell.setToolTip(plain_tip(tip))
                     if at == 2 and number:
                         self._colour(cell, word)
 
@@ -126,8 +127,8 @@ class VerdictCard(FittedCard):
                 label.setStyleSheet(f"color: {wanted};")
 
 
-def _label(parent: QWidget, role: str = "", name: str = "", *, wrap: bool = False) -> QLabel:
-    label = QLabel(parent)
+def _label(parent: QWidget, role: str = "", name: str = "", *, wrap: bool = False) -> Label:
+    label = Label(parent)
     label.setObjectName(name)
     label.setProperty("role", role)
     label.setWordWrap(wrap)
