@@ -11,6 +11,7 @@ from pathlib import Path
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.commands.arguments import COMMANDS, parser
 from core.errors import Refusal
+from core.plain_text import visible
 
 SESSION_SUFFIX = ".tickscope"
 
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 def _explain(sentence: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    print(f"tickscope: {sentence}", file=sys.stderr)
+    print(f"tickscope: {visible(sentence)}", file=sys.stderr)
 
 
 def _command(arguments: list[str]) -> int:

@@ -40,6 +40,10 @@ def csv_cell(text: str) -> str:
     return text
 
 
-def markdown(text: str) -> str:
+def markdown(text: str, *, lines: bool = False) -> str:
     """A text for Markdown: no markup, no link, no picture, no HTML comes of it."""
-    return _MARKDOWN.sub(lambda found: f"&#{ord(found[0])};" if found[0] in "<>&" else f"\\{found[0]}", visible(text))
+
+    def shown(found: re.Match[str]) -> str:
+        return f"&#{ord(found[0])};" if found[0] in "<>&" else f"\\{found[0]}"
+
+    return _MARKDOWN.sub(shown, visible(text, lines=lines))

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import ast
+import csv
+import io
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QWidget
 
+from core.cli import main
+from core.commands.following import Progress
+from core.commands.output import note, table, write
+from core.engine.notice import Status
+from core.export import figures
+from core.export.files import write_table
 from core.plain_text import csv_cell, markdown, visible
 from gui.plain import Label, markup, plain_tip
+from tests.synthetic import synthetic_run
 
 ROOT = Path(__file__).parent.parent
+TITLE = "\x1b]0;title\x07\x1b[2J"
 HTML = '<b>x</b><img src="file:///etc/hostname">'
 
 
@@ -38,7 +50,7 @@ def test_prose_keeps_its_lines() -> None:
     assert visible("one\n\ttwo\x1b", lines=True) == "one\n\ttwo␛"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd", "@SUM(1+1)", "\t=1", "\r=1", " =1", "＝1+1"])  # noqa: RUF001
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd", "@SUM(1+1)", "\t=1", "\r=1", " =1", "＝1+1"])
 def test_formulas_are_text_in_a_cell(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
 
@@ -67,6 +79,41 @@ def test_labels_and_tooltips_show_markup_as_text(qtbot) -> None:
     assert plain_tip("plain") == "plain"
     assert "<img" not in plain_tip(HTML)
     assert markup("<b>{}</b>", HTML).count("<") == 2
+
+
+def test_a_terminal_is_told_what_there_is_and_obeys_nothing(capsys) -> None:
+    write(f"{table(('name', 'n'), [('two' + chr(10) + 'lines', '1'), (TITLE, '22')])}\n{TITLE}\tend")
+    note(f"{TITLE}\nsecond")
+    stream = io.StringIO()
+    Progress(stream).say(TITLE)
+    Progress(stream).show(Status("loading", TITLE))
+    said = capsys.readouterr()
+    for text in (said.out, said.err, stream.getvalue()):
+        assert not any(ord(one) < 32 and one not in "\n\t" for one in text)
+    assert [line.split()[0] for line in said.out.splitlines()] == ["name", "two␊lines", "␛]0;title␇␛[2J", "␛]0;title␇␛[2J"]
+    assert said.err == "␛]0;title␇␛[2J␊second\n"
+
+
+def test_a_refusal_with_escapes_is_shown(capsys) -> None:
+    assert main(["show", f"{TITLE}.tickscope"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_cells_of_a_csv_file_are_text_or_numbers(tmp_path) -> None:
+    path = tmp_path / "table.csv"
+    write_table({"=1+1": ["=1+1", TITLE, None], "duration_ns": [-1.5, float("nan"), 3]}, path)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["'=1+1", "duration (ns)"], ["'=1+1", "-1.5"], ["␛]0;title␇␛[2J", ""], ["", "3"]]
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path) -> None:
+    run = replace(synthetic_run(repeats=2), name=f"$x^$ {TITLE}")
+    figure = figures.figure("latency", run)
+    path = tmp_path / "latency.svg"
+    figures.write_figure("latency", run, path)
+    assert any("$x^$ ␛]0;" in text.get_text() for text in figure.texts)
+    ElementTree.parse(path)  # "\x1b" would not be XML, and "$x^$" is no formula that matplotlib can set
 
 
 # What a tooltip may be made of besides text that stands in the source.

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.engine.notice import Notice, Status
+from core.plain_text import visible
 from core.units import clock
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Progress:
             tqdm.monitor_interval = 0  # no watching thread beside a measurement
             layout = "{desc} {percentage:3.0f}% |{bar}| {postfix}"
             self._bar = tqdm(total=1.0, file=self._stream, leave=False, bar_format=layout, dynamic_ncols=True)
-        self._bar.set_description_str(status.text, refresh=False)
+        self._bar.set_description_str(visible(status.text), refresh=False)
         left = "" if status.seconds_left is None else f"{clock(status.seconds_left)} left"
         self._bar.set_postfix_str(left, refresh=False)
         self._bar.n = min(status.fraction or 0.0, 1.0)
@@ -154,7 +155,7 @@ class Progress:
             self._bar = None
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
+        self._stream.write(f"{visible(text, lines=True)}\n")
         self._stream.flush()
 
 

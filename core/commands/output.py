@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
+from core.plain_text import visible
 
 
 def write(text: str) -> None:
-    """Text to stdout, ending in one newline."""
-    sys.stdout.write(f"{text.rstrip()}\n")
+    """Text to stdout, ending in one newline. A terminal carries out no character of it."""
+    sys.stdout.write(f"{visible(text.rstrip(), lines=True)}\n")
     sys.stdout.flush()
 
 
 def note(sentence: str) -> None:
     """A sentence beside the results, to stderr."""
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{visible(sentence)}\n")
     sys.stderr.flush()
 
 
@@ -51,7 +52,8 @@ def write_file(path: Path, text: str) -> None:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:
     """Columns side by side; what looks like a number stands to the right."""
-    every = [list(header), *[list(row) for row in rows]] if any(header) else [list(row) for row in rows]
+    given = [header, *rows] if any(header) else rows
+    every = [[visible(cell) for cell in row] for row in given]
     if not every:
         return ""
     widths = [max(len(row[column]) for row in every) for column in range(len(every[0]))]

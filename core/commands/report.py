@@ -10,6 +10,8 @@ from core.commands.output import table
 from core.commands.quality_report import cost
 from core.commands.section import Section
 from core.models.base import generates, parameters_in_words
+from core.plain_text import markdown as escaped
+from core.plain_text import visible
 from profilers.trace import KINDS
 
 Json = dict[str, Any]
@@ -38,19 +40,19 @@ def text(summary: Json) -> str:
 
 def markdown(summary: Json) -> str:
     """The same as Markdown."""
-    parts = [f"# {headline(summary)}"]
+    parts = [f"# {escaped(headline(summary))}"]
     for section in sections(summary):
         header = section.header if any(section.header) else ("",) * len(section.rows[0])
         lines = [header, ("---",) * len(header), *section.rows]
-        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
-        parts.append(f"## {section.title}\n\n{body}" + (f"\n\n{section.note}" if section.note else ""))
+        body = "\n".join("| " + " | ".join(map(escaped, row)) + " |" for row in lines)
+        parts.append(f"## {section.title}\n\n{body}" + (f"\n\n{escaped(section.note, lines=True)}" if section.note else ""))
     return "\n\n".join(parts) + "\n"
 
 
 def headline(summary: Json) -> str:
     """Name and status."""
     error = f": {summary['error']}" if summary["error"] else ""
-    return f"{summary['name']} — {summary['status']}{error}"
+    return visible(f"{summary['name']} — {summary['status']}{error}")
 
 
 def _about(summary: Json) -> Section:

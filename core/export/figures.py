@@ -15,6 +15,7 @@ from core.export.files import names, replacing, write_table
 from core.export.latency import draw_latency
 from core.export.look import Frame
 from core.export.speed_quality import draw_speed_quality, point_table
+from core.plain_text import visible
 from core.session.run import Run
 
 _DRAW: Mapping[str, Callable[[Run, str], Frame]] = {
@@ -71,8 +72,18 @@ def _save(draw: Callable[[], Any], path: Path) -> None:
     if reason:
         raise Refusal(f"{path.name} cannot be drawn: {reason}.")
     drawn = draw()
+    _take_literally(drawn)
     with replacing(path) as unfinished:
         drawn.savefig(unfinished, format=kind, facecolor=drawn.get_facecolor(), metadata=_METADATA[kind])
+
+
+def _take_literally(drawn: Any) -> None:
+    """A dollar in a name is a dollar: matplotlib would set what stands between two of them as a formula, or fail to."""
+    from matplotlib.text import Text
+
+    for text in drawn.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(visible(text.get_text(), lines=True))
 
 
 def write_chart_csv(name: str, run: Run, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import Refusal
+from core.plain_text import csv_cell, visible
 from core.session.run import Run
 
 
@@ -75,7 +76,7 @@ _SPELLED = {"mib": "MiB"}
 
 def _with_unit(name: str) -> str:
     found = _UNITS.match(name)
-    return f"{found[1]} ({_SPELLED.get(found[2], found[2])})" if found else name
+    return f"{found[1]} ({_SPELLED.get(found[2], found[2])})" if found else csv_cell(visible(name))
 
 
 def _cell(value: Any) -> Any:
@@ -83,4 +84,6 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, str):
+        return csv_cell(visible(value))
     return f"{value:.9g}" if isinstance(value, float) else value

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import resources
+from core.plain_text import visible
 from core.session.run import Run
 
 WIDTH_IN = 9.6
@@ -111,7 +112,7 @@ class Frame:
     def text(self, x_in: float, y_in: float, text: str, *, size: float = 8.5, weight: str = "Regular", **options: Any) -> Any:
         """Text at inches from the left and from the top."""
         options = {"color": self.look.text, "ha": "left", "va": "baseline"} | options
-        x, y = x_in / self.width_in, 1 - y_in / self.height_in
+        x, y, text = x_in / self.width_in, 1 - y_in / self.height_in, visible(text)
         return self.figure.text(x, y, text, fontproperties=font(text, size, weight), **options)
 
     def axes(self, *, left: float, right: float, top: float = HEADER_IN, bottom: float = FOOTER_IN) -> Any:
@@ -129,7 +130,8 @@ class Frame:
         self, axis: Any, values: Sequence[float], labels: Sequence[str], *, grid: bool = False, size: float = 8.5
     ) -> None:
         """Ticks of an x or y axis, labelled in the chart's font."""
-        axis.set_ticks(list(values), labels=list(labels))
+        labels = [visible(label) for label in labels]
+        axis.set_ticks(list(values), labels=labels)
         for label, text in zip(axis.get_ticklabels(), labels, strict=True):
             label.set_fontproperties(font(text, size))
             label.set_color(self.look.muted)

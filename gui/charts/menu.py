@@ -13,6 +13,7 @@ from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 
 from core.errors import Refusal
+from core.plain_text import csv_cell, visible
 
 if TYPE_CHECKING:
     from gui.charts.card import Chart
@@ -33,7 +34,7 @@ def ask_path(parent: QWidget, title: str, suggested: str, filters: str) -> Path 
 
 def as_tsv(table: Mapping[str, Sequence[Any]]) -> str:
     """Columns as tab-separated text with a head line, as spreadsheets paste it. Not measured is an empty cell."""
-    lines = ["\t".join(table)]
+    lines = ["\t".join(map(_cell, table))]
     lines += ["\t".join(_cell(value) for value in row) for row in zip(*table.values(), strict=True)]
     return "\n".join(lines) + "\n"
 
@@ -128,4 +129,4 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.9g}"
-    return str(value)
+    return csv_cell(visible(str(value)))  # it is pasted into spreadsheets
