@@ -231,7 +231,7 @@ class LayerModel(QAbstractItemModel):
             beside = self.beside.replace("_", " ").capitalize()
             return beside if section == BESIDE and beside else TITLES[section]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return COLUMNS[section].meaning
+            return plain_tip(COLUMNS[section].meaning)
         if role == Qt.ItemDataRole.InitialSortOrderRole and section >= NUMBERS_FROM:
             return Qt.SortOrder.DescendingOrder  # the first click asks for the longest, not for the shortest
         if role == Qt.ItemDataRole.TextAlignmentRole and section >= NUMBERS_FROM:

@@ -238,7 +238,7 @@ class LayersView(QWidget):
             action = menu.addAction(told.title)
             action.setCheckable(True)
             action.setChecked(not self.tree.isColumnHidden(column))
-            action.setToolTip(told.meaning)
+            action.setToolTip(plain_tip(told.meaning))
             action.toggled.connect(lambda on, chosen=column: self.show_column(chosen, on))
         menu.setToolTipsVisible(True)
         return menu
