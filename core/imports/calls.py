@@ -6,21 +6,21 @@ import numpy as np
 
 from core.imports import modules
 from core.imports.nesting import nearest, self_times
-from core.imports.places import REGION
+from core.imports.places import PYTHON, REGION, STEP
 from core.imports.rows import Rows, empty, where
 from core.imports.slices import Slices
-from core.imports.steps import STEP
-from profilers.trace import NOT_MEASURED, PLACES, SPAN_COLUMNS, Array, Layer
+from profilers.trace import NOT_MEASURED, SPAN_COLUMNS, Array, Layer
 
 _MOST_REGIONS = 5000
 """More differently named regions than this are numbered iterations or the like, not layers."""
 
+_MOST_LAYERS = 20_000
+"""With more, a layer is told by its name alone, wherever it was called from."""
+
 
 def layers_of(rows: Rows, slices: Slices, moment: Array) -> tuple[tuple[Layer, ...], Array, dict[str, Array]]:
     """The layers, the innermost layer around each slice, and the layers' spans in moments."""
-    is_module = where(rows.names, lambda name: name.startswith(modules.MODULE))[rows["name"]] & (
-        rows.place == PLACES.index("python")
-    )
+    is_module = where(rows.names, lambda name: name.startswith(modules.MODULE))[rows["name"]] & (rows.place == PYTHON)
     named = rows["details"] >= 0
     region = (rows.place == REGION) & ~where(rows.names, STEP.fullmatch)[rows["name"]]
     marked = named & region if named.any() else is_module | region
@@ -30,18 +30,12 @@ def layers_of(rows: Rows, slices: Slices, moment: Array) -> tuple[tuple[Layer, .
     calls = np.flatnonzero(marked)
     if not len(calls):
         return (), np.full(len(marked), NOT_MEASURED, np.int32), empty(SPAN_COLUMNS, 0)
-    inner = nearest(marked, rows.parent)
-    position = np.full(len(marked) + 1, NOT_MEASURED, np.int64)
-    position[calls] = np.arange(len(calls))
-    outer = np.where(rows.parent[calls] >= 0, inner[rows.parent[calls]], -1)
-    above = np.where(outer >= 0, position[outer], -1)
-    details: list[tuple[str, str] | None] = [None] * len(rows.names)
-    texts = tuple(slices.details)
-    codes, first = np.unique(rows["name"][calls], return_index=True)
-    for code, call in zip(codes.tolist(), first.tolist(), strict=True):
-        number = int(rows["details"][calls[call]])
-        details[code] = texts[number] if number >= 0 else None
-    layers, row_of_call = modules.build(rows["name"][calls], above, rows.names, details)
+    codes = rows["name"][calls]
+    inner, above = _around(rows, marked, calls)
+    row_of_call = modules.rows_of(codes, above, by_name=bool(named.any()))
+    if int(row_of_call.max()) >= _MOST_LAYERS:  # numbered regions, each with all modules in it
+        row_of_call = modules.rows_of(codes, above, by_name=True)
+    layers = modules.build(row_of_call, codes, above, rows.names, _details(rows, slices, calls))
     layer = np.full(len(marked) + 1, NOT_MEASURED, np.int32)
     layer[calls] = row_of_call
     around = np.where(inner >= 0, layer[inner], NOT_MEASURED)
@@ -58,16 +52,21 @@ def layers_of(rows: Rows, slices: Slices, moment: Array) -> tuple[tuple[Layer, .
     return layers, around, spans
 
 
-def follow_launches(rows: Rows, moment: Array, layer: Array) -> None:
-    """Kernels and copies run later than they were launched: they belong to the moment and layer of their launch."""
-    joined = rows["correlation"] > 0
-    device = np.flatnonzero(joined & ((rows.place == PLACES.index("kernel")) | (rows.place == PLACES.index("copy"))))
-    launches = np.flatnonzero(joined & (rows.place == PLACES.index("runtime")))
-    if not len(device) or not len(launches):
-        return
-    launches = launches[np.argsort(rows["correlation"][launches], kind="stable")]
-    keys = rows["correlation"][launches]
-    at = np.minimum(np.searchsorted(keys, rows["correlation"][device]), len(keys) - 1)
-    same = keys[at] == rows["correlation"][device]
-    moment[device[same]] = moment[launches[at[same]]]
-    layer[device[same]] = layer[launches[at[same]]]
+def _around(rows: Rows, marked: Array, calls: Array) -> tuple[Array, Array]:
+    """The innermost call around each slice (or itself), and of each call the call around it (its number), -1 for none."""
+    inner = nearest(marked, rows.parent)
+    position = np.full(len(marked) + 1, NOT_MEASURED, np.int64)
+    position[calls] = np.arange(len(calls))
+    outer = np.where(rows.parent[calls] >= 0, inner[rows.parent[calls]], -1)
+    return inner, np.where(outer >= 0, position[outer], -1)
+
+
+def _details(rows: Rows, slices: Slices, calls: Array) -> list[tuple[str, str] | None]:
+    """Class and stage by the number of a name, where the trace says them (Tickscope's own traces do)."""
+    details: list[tuple[str, str] | None] = [None] * len(rows.names)
+    texts = tuple(slices.details)
+    codes, first = np.unique(rows["name"][calls], return_index=True)
+    for code, call in zip(codes.tolist(), first.tolist(), strict=True):
+        number = int(rows["details"][calls[call]])
+        details[code] = texts[number] if number >= 0 else None
+    return details

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from core.imports.calls import follow_launches, layers_of
+from core.imports.calls import layers_of
 from core.imports.counters import counters_of, instants_of
+from core.imports.decoding import decoded
+from core.imports.launches import follow_launches
 from core.imports.nesting import self_times
 from core.imports.rows import Rows, frozen, sorted_rows
 from core.imports.slices import Slices
 from core.imports.steps import moment_of, moments_of, requests_of
 from profilers.trace import NOT_MEASURED, OPERATOR_COLUMNS, Array, Tag, Trace
-
-_MEMORY = "[memory]"
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,15 @@ def read_content(slices: Slices, *, ours: bool) -> Content:
     """Build the columns; ``slices`` is used up. ``ours``: Tickscope wrote the trace, and its last step only closes it."""
     slices.pair()
     rows, origin = sorted_rows(slices)
-    memory = rows["category"] == slices.categories.get("cpu_instant_event", -2)
-    memory &= rows["name"] == slices.names.get(_MEMORY, -2)
-    moments, edges = moments_of(rows, origin, ours=ours)
-    moment = moment_of(rows, edges)
+    moments, steps = moments_of(rows, ours=ours)
+    moment = moment_of(rows, steps)
     layers, layer, spans = layers_of(rows, slices, moment)
     own = self_times(rows["ts_ns"], rows.end, rows.parent)
-    follow_launches(rows, moment, layer)
-    operators, names = _operators(rows, slices, moment, layer, own, memory)
+    follow_launches(rows, steps, moment, layer, slices)
+    operators, names = _operators(rows, slices, moment, layer, own)
     if len(spans["moment"]):
-        moments["tags"][:] = int(Tag.TRACED)
-    counters, tracks = counters_of(rows, memory, slices, origin)
+        moments["tags"] |= int(Tag.TRACED)
+    counters, tracks = counters_of(rows, slices, origin)
     trace = Trace(
         layers=layers,
         requests=requests_of(moments),
@@ -54,9 +54,7 @@ def read_content(slices: Slices, *, ours: bool) -> Content:
     return Content(trace, origin)
 
 
-def _operators(
-    rows: Rows, slices: Slices, moment: Array, layer: Array, own: Array, memory: Array
-) -> tuple[dict[str, Array], tuple[str, ...]]:
+def _operators(rows: Rows, slices: Slices, moment: Array, layer: Array, own: Array) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Every operator in reading order of its lane, and the texts that they point to."""
     texts = slices.names  # shapes go behind the names
     shape_numbers = np.array([*(texts[_shape_text(shape)] for shape in slices.shapes), NOT_MEASURED], np.int64)
@@ -73,27 +71,42 @@ def _operators(
     found["self_ns"] = own[chosen]
     for name in ("flops", "bytes", "correlation"):
         found[name] = rows[name][chosen]
-    found["allocated_bytes"] = _allocated(rows, memory)[chosen]
+    found["allocated_bytes"] = _allocated(rows)[chosen]
     return found, tuple(texts)
 
 
 def _shape_text(shape: bytes) -> str:
-    return shape.decode("utf-8", "replace")
+    """The shapes on one line, spaced as Kineto does, however the file spaces them: what is the same has to read the same."""
+    try:
+        return json.dumps(decoded(shape), default=float)
+    except ValueError:
+        return " ".join(shape.decode("utf-8", "replace").split())
+
+
+_NUMBER_AT_END = re.compile(r".*?(\d{1,9})")
+_APART = 10_000_000
+"""What is added to a thread's or stream's number where another process or device has the same."""
 
 
 def _lanes(slices: Slices) -> Array:
-    """The thread or stream number of each lane, or a made-up one where that is no number."""
+    """The thread or stream number of each lane, or a made-up one where that is no number or another lane has it."""
     found: list[int] = []
+    taken: set[int] = set()
     for number, (_, tid) in enumerate(slices.lanes):
-        whole = isinstance(tid, int) and 0 <= tid < 2**31
-        found.append(tid if whole else number + 1)
+        at_end = _NUMBER_AT_END.fullmatch(tid) if isinstance(tid, str) else None
+        free = tid if isinstance(tid, int) else int(at_end[1]) if at_end else number + 1
+        free = free if 0 <= free < 2**31 else number + 1
+        while free in taken:
+            free = (free + _APART) % 2**31
+        taken.add(free)
+        found.append(free)
     return np.array([*found, 0], np.int32)
 
 
-def _allocated(rows: Rows, memory: Array) -> Array:
+def _allocated(rows: Rows) -> Array:
     """Net memory that each slice itself took, at least 0; -1 everywhere in a trace without allocations."""
-    events = np.flatnonzero(memory & (rows.parent >= 0))
+    events = np.flatnonzero(rows.memory & (rows.parent >= 0))
     if not len(events):
-        return np.full(len(memory), NOT_MEASURED, np.int64)
-    net = np.bincount(rows.parent[events], weights=rows["allocated"][events], minlength=len(memory))
+        return np.full(len(rows.end), NOT_MEASURED, np.int64)
+    net = np.bincount(rows.parent[events], weights=rows["allocated"][events], minlength=len(rows.end))
     return np.maximum(net, 0).astype(np.int64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
 from core.imports.content import Content, read_content
+from core.imports.decoding import decoded
 from core.imports.events import read_events
 from core.imports.text import TraceText
 from core.session.run import Run, RunFacts, Unavailable
@@ -37,6 +37,7 @@ def read_trace(path: Path) -> Run:
     gc.disable()  # a million short-lived tuples, none in a circle: looking for circles took a tenth of the time
     try:
         slices = read_events(text)
+        header = {**_header(text.header), **_footer(text.after_events())}
     finally:
         if collecting:
             gc.enable()
@@ -44,7 +45,6 @@ def read_trace(path: Path) -> Run:
     if not events:
         why = f" ({text.problem})" if text.problem else ""
         raise Refusal(f"{path.name} holds no event that can be read{why}; export the trace again.")
-    header = _header(text.header)
     content = read_content(slices, ours="tickscope" in header)
     if (
         not len(content.trace.operators["name"])
@@ -78,9 +78,19 @@ def read_trace(path: Path) -> Run:
 
 def _header(text: bytes) -> Mapping[str, Any]:
     """What stands before the events, as far as it can be understood."""
+    return _fields(text.rstrip().removesuffix(b",") + b"}" if text else b"{}")
+
+
+def _footer(text: bytes) -> Mapping[str, Any]:
+    """What stands behind the events: since torch 2.4 nearly everything does."""
+    rest = text.strip().removeprefix(b",").strip().removesuffix(b"}")
+    return _fields(b"{%b}" % rest.rstrip().removesuffix(b",")) if rest else {}
+
+
+def _fields(text: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(text.decode("utf-8", "replace").rstrip().rstrip(",") + "}", strict=False) if text else {}
-    except (json.JSONDecodeError, RecursionError):
+        found = decoded(text)
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

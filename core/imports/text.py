@@ -17,8 +17,8 @@ PIECE = 1 << 16
 MOST_HEADER = 64 << 20
 MOST_EVENT = 64 << 20
 MOST_UNPACKED = 4 << 30
-MOST_RATIO, RATIO_FROM = 200, 512 << 20
-"""A packed file may not grow beyond the first; nor more than 200-fold once it is past 512 MB (real traces: 10 to 40-fold)."""
+MOST_RATIO, RATIO_FROM = 100, 64 << 20
+"""A packed file may not grow beyond the first; nor more than 100-fold once it is past 64 MB (real traces: 10 to 40-fold)."""
 
 _ARRAY = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
@@ -70,6 +70,12 @@ class TraceText:
         """Put back the end of the last piece (it was cut inside an event)."""
         self._buffer = rest + self._between + self._buffer[self._at :]
         self._at = 0
+
+    def after_events(self) -> bytes:
+        """What stands behind the list of events, once that was found closed."""
+        while len(self._buffer) - self._at <= MOST_HEADER and self._more():
+            pass
+        return self._buffer[self._at :]
 
     def at_end(self) -> bool:
         """Whether nothing more will come."""
@@ -139,6 +145,7 @@ class TraceText:
                 except zlib.error:
                     self.problem = "its packed data is damaged from there on"
                     return
+                self._check_growth(self.size + len(text), read)
                 rest = unpack.unconsumed_tail
                 if unpack.eof:  # several gzip members may follow one another
                     rest = unpack.unused_data
@@ -146,7 +153,6 @@ class TraceText:
                         yield text
                         return
                     unpack = zlib.decompressobj(wbits=31)
-                self._check_growth(self.size + len(text), read)
                 if text:
                     yield text
         if not unpack.eof:
