@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from gui.banner import Banner
 from gui.header import Header
 from gui.log_panel import LogPanel
 from gui.saved_strip import SavedStrip
 from gui.setup.sidebar import Sidebar
+from gui.splitter import Splitter
 from gui.status_bar import StatusBar
+from gui.theme import Palette
 
 
 class Frame(QWidget):
@@ -28,9 +30,8 @@ class Frame(QWidget):
         row.setSpacing(0)
         row.addWidget(sidebar)
         row.addWidget(self._build_content(), 1)
-        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter = Splitter(Qt.Orientation.Vertical)
         self.splitter.setChildrenCollapsible(False)
-        self.splitter.setHandleWidth(1)
         self.splitter.addWidget(upper)
         self.splitter.addWidget(log)
         self.splitter.setStretchFactor(0, 1)
@@ -42,6 +43,10 @@ class Frame(QWidget):
         outer.addWidget(header)
         outer.addWidget(self.splitter, 1)
         outer.addWidget(status_bar)
+
+    def set_palette(self, palette: Palette) -> None:
+        """Paint the lines between the panels in other colours."""
+        self.splitter.set_colours(palette)
 
     def make_room(self) -> None:
         """The room above the views is there only while something stands in it."""

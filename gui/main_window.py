@@ -71,6 +71,7 @@ class MainWindow(QMainWindow):
         self.ask: Callable[[QWidget, str, str], bool] = ask
         self.views: list[Any] = []  # QWidgets that are Views
         self.closed = False
+        self.theme_switch = ThemeSwitch(self)
         self._make_views = make_views
         self.setObjectName("mainWindow")
         self.setMinimumSize(*LEAST)
@@ -86,7 +87,6 @@ class MainWindow(QMainWindow):
         self.stack, self.splitter = self.frame.stack, self.frame.splitter
         self.setCentralWidget(self.frame)
         self.router = NoticeRouter(self)
-        self.theme_switch = ThemeSwitch(self)
         FileDrop(self, self.open_path)
         self._connect()
         restore(self)
@@ -137,11 +137,11 @@ class MainWindow(QMainWindow):
 
     def show_schema(self) -> None:
         """The tables of the session file, in a window of its own."""
-        show_schema(self)
+        self.theme_switch.dress(show_schema(self))
 
     def show_about(self) -> None:
         """What this is."""
-        show_about(self)
+        self.theme_switch.dress(show_about(self))
 
     def open_path(self, path: Path) -> None:
         """What was dropped, or named when the program was started."""
@@ -156,7 +156,6 @@ class MainWindow(QMainWindow):
         self.views = list(self._make_views(self.state, self.program))
         for view in self.views:
             self.stack.addWidget(view)
-            view.set_palette(self.theme_switch.colours)
             wire(view, self)
         self.show_store()
         self.switch_view(min(self.settings.view, len(VIEWS) - 1))
@@ -203,6 +202,7 @@ class MainWindow(QMainWindow):
 
     def _on_view(self, number: int) -> None:
         if 0 <= number < self.stack.count():
+            self.theme_switch.show_view(self.stack.widget(number))
             self.stack.setCurrentIndex(number)
             self.header.actions_by_name[f"view{number + 1}"].setChecked(True)
             self.bridge.canvas = self.stack.currentWidget()

@@ -21,7 +21,7 @@ from gui.charts.machine import MachineChart
 from gui.charts.memory import MemoryChart
 from gui.charts.quantities import missing_count, scale_of, written
 from gui.charts.stages import StageBars
-from gui.theme import DARK, LIGHT
+from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
 from gui.views.layer_columns import TITLES as LAYER_TITLES
 from gui.views.layers import LayersView
@@ -61,6 +61,7 @@ def state(qtbot):
 
 def shown(qtbot, widget, size=(1130, 790)):
     qtbot.addWidget(widget)
+    widget.setStyleSheet(stylesheet(DARK))
     widget.set_palette(DARK)
     widget.resize(*size)
     widget.show()

@@ -24,7 +24,7 @@ from gui.charts.speed_quality import SpeedQualityChart
 from gui.setup.quality_form import QualityForm
 from gui.setup.workload_form import WorkloadForm
 from gui.status_bar import StatusBar
-from gui.theme import DARK, LIGHT
+from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
 from gui.views import quality_words
 from gui.views.compare import CompareView
@@ -74,6 +74,7 @@ class FakeStore:
 
 def shown(qtbot, widget, size=(1130, 790)):
     qtbot.addWidget(widget)
+    widget.setStyleSheet(stylesheet(DARK))
     widget.set_palette(DARK)
     widget.resize(*size)
     widget.show()

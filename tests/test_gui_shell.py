@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from PySide6.QtCore import Qt, QTimer
+from PySide6.QtCore import QPoint, Qt, QTimer
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
@@ -225,10 +225,11 @@ def test_number_keys_switch_views_but_not_while_typing(qtbot, window):
 def test_themes(qtbot, window, name):
     window.header.actions_by_name[f"theme_{name}"].trigger()
     assert window.state.theme == name
-    assert theme.palette(name).background in QApplication.instance().styleSheet()
     picture = window.grab().toImage()
     spot = picture.pixelColor(picture.width() // 2, 2)
     assert spot.name() == theme.palette(name).card
+    live = window.views[0].tiles.mapTo(window, QPoint(0, -4))
+    assert picture.pixelColor(live).name() == theme.palette(name).background
 
 
 def test_palettes_can_be_read(qtbot):

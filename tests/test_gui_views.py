@@ -18,7 +18,7 @@ from core.errors import Refusal
 from core.session.run import Unavailable
 from core.session.store import RunHead
 from gui.charts.card import START_HINT
-from gui.theme import DARK, LIGHT
+from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
 from gui.views.compare import HINT, SAME, CompareView
 from gui.views.differences import difference_text
@@ -52,6 +52,7 @@ def state(qtbot):
 
 def shown(qtbot, view, size=(1130, 790)):
     qtbot.addWidget(view)
+    view.setStyleSheet(stylesheet(DARK))
     view.set_palette(DARK)
     view.resize(*size)
     view.show()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pyqtgraph as pg
+import shiboken6
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QGraphicsSimpleTextItem, QWidget
 
 from gui.charts.axis import Axis
 from gui.plain import Label
-from gui.theme import Palette
+from gui.theme import Palette, scaled
 
 Values = npt.NDArray[np.float64]
 PaintMeter = Callable[[int], None]
@@ -23,11 +25,7 @@ PaintMeter = Callable[[int], None]
 
 def small_font(widget: QWidget) -> QFont:
     """The application's font one size down, with figures of one width."""
-    font = QFont(widget.font())
-    if font.pixelSize() > 0:
-        font.setPixelSize(max(9, round(font.pixelSize() * 0.85)))
-    else:
-        font.setPointSizeF(max(7.0, font.pointSizeF() * 0.85))
+    font = scaled(widget.font(), 0.85)
     font.setFeature(QFont.Tag("tnum"), 1)
     return font
 
@@ -143,8 +141,9 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         self._press: QPointF | None = None
         item = self.getPlotItem()
         item.hideButtons()
-        # pyqtgraph makes its own menu all the same, as a window of its own that outlives the plot.
-        item.ctrlMenu.setParent(self, item.ctrlMenu.windowFlags())
+        # pyqtgraph makes its own menu all the same, 43 widgets as a window of their own that would outlive the plot. As a
+        # child of it they would be styled with each theme, four times as many widgets as all the charts have.
+        self.destroyed.connect(partial(_discard, item.ctrlMenu))
         item.layout.setContentsMargins(0, 8, 0, 0)
         item.layout.setColumnFixedWidth(2, gutter)
         view = self.getViewBox()
@@ -305,6 +304,11 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         else:
             # pyqtgraph's scene eats every key; the window's shortcuts (F5, Esc, numbers) need what is left.
             event.ignore()
+
+
+def _discard(menu: QWidget) -> None:
+    if shiboken6.isValid(menu):
+        shiboken6.delete(menu)
 
 
 def frame_of(plot: Plot) -> QRectF:

@@ -215,6 +215,11 @@ class ModelPicker(QWidget):
         self._asked = config
         self._background(lambda: self._look_up(config), lambda future: self._on_described(config, future))
 
+    @property
+    def names_popup(self) -> QWidget | None:
+        """The list that opens below the field."""
+        return self.path.completer().popup()
+
     def stop(self) -> None:
         """Ask nothing more: the window closes."""
         self._debounce.stop()

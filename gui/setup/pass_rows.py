@@ -8,7 +8,8 @@ from PySide6.QtCore import QAbstractItemModel, QEvent, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QMouseEvent, QPainter
 from PySide6.QtWidgets import QStyle, QStyleOptionViewItem
 
-from gui.setup.switch_list import ID, LINE, SWITCH_WIDTH, Index, SwitchDelegate
+from gui.setup.switch_list import ID, LINE, SECOND_LINE, SWITCH_WIDTH, Index, SwitchDelegate
+from gui.theme import scaled
 
 if TYPE_CHECKING:
     from gui.setup.pass_list import PassList
@@ -110,7 +111,6 @@ class PassDelegate(SwitchDelegate):
 
 
 def _small(font: QFont) -> QFont:
-    small = QFont(font)
+    small = scaled(font, SECOND_LINE)
     small.setWeight(QFont.Weight.Normal)
-    small.setPixelSize(max(9, round(font.pixelSize() * 0.85)))
     return small

@@ -21,11 +21,12 @@ from PySide6.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QMouseEvent, Q
 from PySide6.QtWidgets import QListWidget, QListWidgetItem, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from gui.plain import plain_tip
-from gui.theme import DARK, Palette
+from gui.theme import DARK, Palette, scaled
 
 ID = Qt.ItemDataRole.UserRole
 LINE = Qt.ItemDataRole.UserRole + 1  # the second line of a row
 SWITCH_WIDTH, SWITCH_HEIGHT = 30, 17
+SECOND_LINE = 0.85  # of the title's size
 Index = QModelIndex | QPersistentModelIndex
 
 
@@ -45,9 +46,8 @@ class SwitchDelegate(QStyledItemDelegate):
         title = QFont(option.font)
         title.setWeight(title.Weight.Medium)
         room = row.adjusted(0, 0, -self.at_right(option, index), 0)
-        small = QFont(option.font)
+        small = scaled(option.font, SECOND_LINE)
         small.setWeight(small.Weight.Normal)
-        small.setPixelSize(max(9, round(title.pixelSize() * 0.85)))
         top = QFontMetrics(title).height()
         gap = (row.height() - top - QFontMetrics(small).height()) // 2
         lines = (

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QTextEdit, QWidget
 from core.models.base import TASKS, generates
 from core.session.run import Run
 from gui.charts.card import START_HINT, Card
-from gui.theme import Palette
+from gui.theme import Palette, scaled
 from gui.views.speculation import SpeculationStrip
 from profilers.trace import Tag
 
@@ -71,7 +71,7 @@ class OutputCard(Card):
         family = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont).family()
         font = QFont(family)
         font.setStyleHint(QFont.StyleHint.Monospace)
-        font.setPixelSize(max(10, self.font().pixelSize() - 1))
+        font.setPixelSize(scaled(self.font(), 0.92, least=10).pixelSize())
         self._quiet.setForeground(QColor(palette.muted))
         self._loud.setForeground(QColor(palette.text))
         self._loud.setFont(font)

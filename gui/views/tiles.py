@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QFont, QFontMetrics, QResizeEvent
+from PySide6.QtGui import QFont, QFontInfo, QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
 from core.session.run import Run
 from gui.plain import Label, markup
-from gui.theme import Palette
+from gui.theme import Palette, scaled
 from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
 
 TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440
@@ -89,16 +89,14 @@ class Tile(QFrame):
 
     def set_palette(self, palette: Palette) -> None:
         self._palette = palette
-        font = self.font()
-        font.setPixelSize(round(self._base_pixels() * VALUE_SCALE))
+        font = scaled(self.font(), VALUE_SCALE)
         font.setBold(True)
         self.value.setFont(font)
         self._colour()
         self._fit_sub()
 
     def _base_pixels(self) -> float:
-        pixels = self.font().pixelSize()
-        return pixels if pixels > 0 else self.font().pointSizeF() * 4 / 3
+        return QFontInfo(self.font()).pixelSize()
 
     def _colour(self) -> None:
         palette = self._palette

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWi
 
 from core import units
 from gui.plain import Label, plain_tip
-from gui.theme import Palette
+from gui.theme import Palette, scaled
 from gui.views import quality_words, trial_words
 from gui.views.fitted import FittedCard
 from gui.views.trial_words import EXPLAINED, NAMES
@@ -144,11 +144,7 @@ def _set(label: QLabel, text: str) -> None:
 
 
 def _scale(label: QLabel, base: QFont, factor: float) -> None:
-    font = QFont(base)
+    font = scaled(base, factor)
     font.setWeight(QFont.Weight.DemiBold)
-    if font.pixelSize() > 0:
-        font.setPixelSize(round(font.pixelSize() * factor))
-    else:
-        font.setPointSizeF(font.pointSizeF() * factor)
     if label.font() != font:
         label.setFont(font)
