@@ -40,6 +40,8 @@ def create(
     """The whole window, without entering the event loop. ``argv`` may name a session file; torch is not imported."""
     app, window = _window(argv, program, settings, knowledge)
     window.build_views()
+    if _session(argv) is not None:
+        window.files.show_newest()
     return app, window
 
 
@@ -53,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         window.build_views()
         if "demo" in arguments:
             window.start_demo()
-        elif _session(arguments) is None:  # who opens a session may only want to look
+        elif _session(arguments) is not None:  # who opens a session may only want to look
+            window.files.show_newest()
+        else:
             QTimer.singleShot(AHEAD_MS, window, window.program.import_ahead)
 
     # Only once the frame is on the screen: charts and pyqtgraph take longer than all the rest.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 IMPORT_HINT = "A .json or .json.gz trace of torch.profiler becomes a run of this session"
 TRIAL_HINT = "The sides chosen in Compare take turns, request by request, until it is plain which is faster"
+SETUP_HINT = "Fill the sidebar with what the run on show was asked to do"
 FLOOR_HINT = "Side A against itself: what differs then is this machine's noise, and smaller differences mean nothing"
 
 
@@ -30,6 +31,7 @@ def commands(window: MainWindow, views: Sequence[str]) -> list[Command]:
         Command("Run", "loadModel", "Load", window.work.load, ("Ctrl+L",)),
         Command("Run", "unloadModel", "Unload", window.work.unload, ("Ctrl+U",)),
         Command("Run", "startRun", "Run", window.work.start, ("F5",), separated=True, hint="Measure what the sidebar says"),
+        Command("Run", "useSetupOf", "Use this run's setup", window.use_setup, ("Ctrl+R",), hint=SETUP_HINT),
         Command("Run", "runTrial", "Start A/B", window.start_trial, ("Ctrl+F5",), hint=TRIAL_HINT),
         Command("Run", "runFloor", "Measure noise floor", window.start_floor, ("Ctrl+F6",), hint=FLOOR_HINT),
         Command("Run", "cancelRun", "Cancel", window.work.cancel, ("Esc",), separated=True, hint="What was measured is kept"),

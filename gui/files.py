@@ -13,6 +13,7 @@ from core.engine.notice import Notice
 
 if TYPE_CHECKING:
     from core.program import Program
+    from core.session.run import Run
     from gui.bridge import Bridge
     from gui.view_state import ViewState
 
@@ -39,6 +40,7 @@ class Files:
     def __init__(self, program: Program, bridge: Bridge, state: ViewState, parent: QWidget) -> None:
         self.ask_open: Callable[[QWidget, str, str], Path | None] = ask_open
         self.ask_save: Callable[[QWidget, str, str, str], tuple[Path, str] | None] = ask_save
+        self.opened: Callable[[], None] = lambda: None  # told when a session's newest run is on show
         self._program = program
         self._bridge = bridge
         self._state = state
@@ -53,7 +55,27 @@ class Files:
         """Open a session file."""
         chosen = path or self.ask_open(self._parent, "Open session", SESSIONS)
         if chosen is not None:
-            self._do(lambda: self._program.open_session(chosen), f"{chosen.name} could not be opened")
+            self._do(lambda: self._program.open_session(chosen), f"{chosen.name} could not be opened", then=self.show_newest)
+
+    def show_newest(self) -> None:
+        """Show the session's newest run in every view, unless something is being measured or there is none."""
+        store = self._program.store
+        if store is None or self._program.busy:
+            return
+
+        def newest() -> Run | None:
+            heads = store.runs()
+            return store.read(heads[-1].id) if heads else None
+
+        def done(future: Future[Any]) -> None:
+            error = future.exception()
+            if isinstance(error, ValueError):
+                self._tell(Notice("refused", str(error)))
+            elif error is None and future.result() is not None and self._program.store is store:
+                self._state.open_run(future.result())
+                self.opened()
+
+        self._bridge.in_background(newest, done)
 
     def save_session_as(self) -> None:
         """Copy the session to another file and go on there."""
@@ -123,12 +145,20 @@ class Files:
 
         self._do(write, f"{target.name} could not be written", done)
 
-    def _do(self, work: Callable[[], Any], trouble: str, done: Notice | None = None) -> None:
+    def _do(
+        self,
+        work: Callable[[], Any],
+        trouble: str,
+        done: Notice | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         def finished(future: Future[Any]) -> None:
             error = future.exception()
             if error is None:
                 if done is not None:
                     self._tell(done)
+                if then is not None:
+                    then()
             elif isinstance(error, ValueError):
                 self._tell(Notice("refused", str(error)))
             else:

@@ -30,6 +30,7 @@ from gui.saved_strip import SavedStrip
 from gui.settings import Settings
 from gui.setup.model_picker import STARTER
 from gui.setup.sidebar import Choices, Sidebar
+from gui.setup.take_over import take_over
 from gui.status_bar import StatusBar
 from gui.theme_switch import ThemeSwitch
 from gui.view_state import ViewState
@@ -135,6 +136,14 @@ class MainWindow(QMainWindow):
         """Measure this machine's noise floor with an A/A trial, and show it."""
         self.show_compare(saved=False).trial.setup.start_floor()
 
+    def use_setup(self, run: Run | None = None) -> None:
+        """Fill the sidebar as a run had it: the one given, else the one on show."""
+        chosen = run or self.state.current_run
+        if chosen is None:
+            self.tell("There is no run to take a setup from; make one, or open one in Sessions.")
+        else:
+            self.router.on_notice(take_over(self.sidebar, chosen, self.ask))
+
     def show_schema(self) -> None:
         """The tables of the session file, in a window of its own."""
         self.theme_switch.dress(show_schema(self))
@@ -168,6 +177,7 @@ class MainWindow(QMainWindow):
         self.sidebar.cancel_asked.connect(self.work.cancel)
         self.banner.dismissed.connect(self.frame.make_room)
         self.saved.back_asked.connect(self.state.follow)
+        self.saved.setup_asked.connect(self.use_setup)
         self.banner.load_anyway.connect(self.work.load_anyway)
         self.status_bar.log.toggled.connect(self._on_log)
         self.header.tabs.currentChanged.connect(self._on_view)
@@ -179,6 +189,7 @@ class MainWindow(QMainWindow):
         self.bridge.add_slow(lambda run, summary: self._call_view("show_slow", run, summary))
         self.bridge.add_trial(lambda state: self._call_view("show_trial", state))
         self.bridge.add_poll(self.router.poll)
+        self.files.opened = lambda: self.show_view("Live")
 
     def tell(self, sentence: str) -> None:
         """A view has something to say that is no failure of the program: for the log, and the banner if it is open anyway."""

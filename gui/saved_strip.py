@@ -13,6 +13,7 @@ class SavedStrip(QFrame):
     """Hidden while the views follow the worker."""
 
     back_asked = Signal()
+    setup_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -21,9 +22,14 @@ class SavedStrip(QFrame):
         back = QPushButton("Back to live")
         back.setObjectName("backToLive")
         back.clicked.connect(lambda: self.back_asked.emit())
+        use = QPushButton("Use this setup")
+        use.setObjectName("useSetup")
+        use.setToolTip("Fill the sidebar with what this run was asked to do: model, passes, workload and instruments")
+        use.clicked.connect(lambda: self.setup_asked.emit())
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 4, 6, 4)
         row.addWidget(self.text, 1)
+        row.addWidget(use)
         row.addWidget(back)
         self.hide()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from PySide6.QtCore import QByteArray, QSettings
 
@@ -62,17 +60,13 @@ class Settings:
         self._file.setValue("view", value)
 
     @property
-    def model(self) -> dict[str, Any]:
-        """The last model as fields of ``ModelConfig`` (never the switches that let foreign code run); {} if there was none."""
-        try:
-            value = json.loads(str(self._file.value("model", "{}")))
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+    def setup(self) -> str:
+        """The last setup as JSON of a ``RunConfig`` (never the switches that let foreign code run); "" if there was none."""
+        return str(self._file.value("setup", ""))
 
-    @model.setter
-    def model(self, value: dict[str, Any]) -> None:
-        self._file.setValue("model", json.dumps(value))
+    @setup.setter
+    def setup(self, text: str) -> None:
+        self._file.setValue("setup", text)
 
     def save(self) -> None:
         """Write the file now."""

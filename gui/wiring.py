@@ -18,6 +18,8 @@ def wire(view: Any, window: MainWindow) -> None:
         view.in_background = window.bridge.in_background
     if hasattr(view, "opened"):
         view.opened.connect(lambda _run: window.switch_view(0))
+    if hasattr(view, "setup_asked"):
+        view.setup_asked.connect(window.use_setup)
     if hasattr(view, "compared"):
         view.compared.connect(lambda _pair: window.show_compare(saved=True))
     if hasattr(view, "trial_asked"):

@@ -359,7 +359,7 @@ def test_layout_theme_and_model_survive_a_restart(qtbot, open_window):
 
 
 def test_settings_that_cannot_be_read_count_as_never_set(qtbot, settings_path, open_window):
-    settings_path.write_text('[General]\ntheme=plaid\nview=x\nmodel="{"\ngeometry=1\n')
+    settings_path.write_text('[General]\ntheme=plaid\nview=x\nsetup="{"\ngeometry=1\n')
     window = open_window()
     assert window.state.theme == "system"
     assert child(window, "viewTabs").currentIndex() == 0

@@ -162,26 +162,34 @@ class Sidebar(QFrame):
 
     def run_config(self) -> RunConfig:
         """Everything that is set, or ``ValueError`` with a sentence that says what to change."""
-        chosen = []
         for pass_id in self.passes.chosen():
-            known = next(one for one in self._choices.passes if one.id == pass_id)
             reason = self._reasons.get(pass_id)
             if reason:
-                raise Refusal(f"{known.title} cannot be used: {reason}; switch it off or change what it depends on.")
-            options = self.forms[pass_id].values() if pass_id in self.forms else {}
-            chosen.append(PassConfig(pass_id, self._typed(known, options)))
-        workload, facts = self.workload.config(), self.model.facts
-        read = self.workload.has_prompt and workload.prompt_tokens is None
+                title = self._pass(pass_id).title
+                raise Refusal(f"{title} cannot be used: {reason}; switch it off or change what it depends on.")
+        config, facts = self._collected(), self.model.facts
+        read = self.workload.has_prompt and config.workload.prompt_tokens is None
         if facts is not None and not facts.has_tokenizer and read:
             raise Refusal("This model has no tokenizer to read a prompt with; give a number of input tokens instead.")
+        return config
+
+    def _collected(self) -> RunConfig:
+        """What every form says; ``ValueError`` where one of them cannot be read."""
+        chosen = []
+        for pass_id in self.passes.chosen():
+            options = self.forms[pass_id].values() if pass_id in self.forms else {}
+            chosen.append(PassConfig(pass_id, self._typed(self._pass(pass_id), options)))
         return RunConfig(
             self.model.config(),
             tuple(chosen),
             self.target.config(),
-            workload,
+            self.workload.config(),
             self.instruments.asked(),
             quality=self.quality.config(bool(chosen)),
         )
+
+    def _pass(self, pass_id: str) -> Pass:
+        return next(one for one in self._choices.passes if one.id == pass_id)
 
     def _typed(self, known: Pass, options: Mapping[str, Any]) -> dict[str, Any]:
         parsed = self._choices.parse_options(known, options) if known.options is not None else None
@@ -191,10 +199,17 @@ class Sidebar(QFrame):
         """The chosen model, or ``ValueError``."""
         return self.model.config()
 
-    def show_config(self, config: RunConfig) -> None:
-        """Set everything as a run had it, as far as it is here."""
+    def setup(self) -> RunConfig | None:
+        """What is set, whether or not it can be run now; None while no model is named or a field cannot be read."""
+        try:
+            return self._collected()
+        except ValueError:
+            return None
+
+    def show_config(self, config: RunConfig) -> list[str]:
+        """Set everything as a run had it, as far as it is here; returns the names of passes and targets that are not."""
         self.model.show_config(config.model)
-        self.target.threads.setValue(config.target.threads or 0)
+        there = self.target.choose(config.target)
         self.workload.show_config(config.workload)
         for choice in config.passes:
             if choice.id in self.forms:
@@ -202,11 +217,13 @@ class Sidebar(QFrame):
         self.passes.choose(choice.id for choice in config.passes)
         self.quality.show_config(config.quality, bool(config.passes))
         self.instruments.choose(config.profilers)
+        known = {one.id for one in self._choices.passes}
+        return [choice.id for choice in config.passes if choice.id not in known] + ([] if there else [config.target.id])
 
     def _readable(self, choice: PassConfig) -> Mapping[str, Any]:
         """Typed, as far as they can be: files of earlier versions hold text, and "false" is not False."""
         try:
-            return self._typed(next(one for one in self._choices.passes if one.id == choice.id), choice.options)
+            return self._typed(self._pass(choice.id), choice.options)
         except ValueError:
             return choice.options
 

@@ -66,6 +66,15 @@ class TargetPicker(QWidget):
         """The choice as the run wants it."""
         return TargetConfig(self.facts().id, self.threads.value() or None)
 
+    def choose(self, config: TargetConfig) -> bool:
+        """Pick a target and its threads; returns whether the target is there (the choice stays where it is not)."""
+        row = self.combo.findData(config.id)
+        there = row >= 0 and self._targets[config.id].available
+        if there:
+            self.combo.setCurrentIndex(row)
+        self.threads.setValue(config.threads or 0)
+        return there
+
     def _on_changed(self) -> None:
         facts = self.facts()
         self.combo.setToolTip(plain_tip(" · ".join(part for part in (facts.title, facts.name) if part)))

@@ -55,6 +55,7 @@ class SessionsView(QWidget):
 
     opened = Signal(object)  # the Run that was opened
     compared = Signal(object)  # tuple of two Runs
+    setup_asked = Signal(object)  # the Run whose setup is wanted in the sidebar
 
     def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -148,6 +149,12 @@ class SessionsView(QWidget):
         if len(chosen) == 2:
             self._read(chosen, show)
 
+    def use_selected(self) -> None:
+        """Fill the sidebar with the selected run's setup."""
+        chosen = self.selected_ids()
+        if chosen:
+            self._read(chosen[:1], lambda runs: self.setup_asked.emit(runs[0]))
+
     def rename_selected(self) -> None:
         """Edit the name in its place."""
         self._edit(NAME)
@@ -202,6 +209,7 @@ class SessionsView(QWidget):
         self.open_button = self._button("Open", self.open_selected)
         self.compare_button = self._button("Compare", self.compare_selected)
         self.compare_button.setObjectName("compareButton")
+        self.setup_button = self._button("Use setup", self.use_selected)
         self.rename_button = self._button("Rename", self.rename_selected)
         self.note_button = self._button("Note", self.annotate_selected)
         self.delete_button = self._button("Delete", self.delete_selected)
@@ -286,6 +294,7 @@ class SessionsView(QWidget):
         _allow(self.compare_button, "" if len(heads) == 2 else "Select two runs (Ctrl+click) to lay them side by side.")
         closed = "" if writable else "This session is read-only."
         one = closed or ("" if len(heads) == 1 else "Select one run.")
+        _allow(self.setup_button, "" if len(heads) == 1 else "Select one run to set the sidebar up as it was.")
         _allow(self.rename_button, one)
         _allow(self.note_button, one)
         _allow(self.delete_button, closed or ("" if heads else "Select a run.") or ("Cancel the run first." if going else ""))
