@@ -27,10 +27,13 @@ def fonts() -> list[bytes]:
     return [data(f"fonts/{name}") for name in FONTS]
 
 
-def passages() -> list[str]:
-    """The text that quality is measured on where the user gives none, piece by piece: about 3,500 tokens, our own words.
+def passages(folder: str = "text") -> list[str]:
+    """A text that comes along, piece by piece, all our own words.
 
-    Prose, dialogue, code, a table, instructions and questions in several languages, in an order in which kinds alternate.
+    ``text`` is what quality is measured on where the user gives nothing: about 3,500 tokens of prose, dialogue, code, a table,
+    instructions and questions in several languages, in an order in which kinds alternate. ``code`` is the second text beside
+    it, of another kind: programs, configuration, markup and a log, about 1,500 tokens. ``calibration`` is like ``text`` and
+    shares no sentence with it: what passes look at models with, on which nothing is judged.
     """
-    pieces = sorted(files(__name__).joinpath("text").iterdir(), key=lambda piece: piece.name)
+    pieces = sorted(files(__name__).joinpath(folder).iterdir(), key=lambda piece: piece.name)
     return [piece.read_text(encoding="utf-8").strip() for piece in pieces if piece.name.endswith(".txt")]

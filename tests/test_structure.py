@@ -235,10 +235,10 @@ def test_influence_is_one_minus_the_cosine() -> None:
     assert not any(block._forward_hooks for block in model.blocks)
 
 
-def test_influence_reads_the_shipped_text_where_there_is_a_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "shipped_texts", lambda: ["a" * 400, "b" * 400])
+def test_influence_reads_the_calibration_text_where_there_is_a_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "calibration_texts", lambda: ["a" * 400, "b" * 400])
     (report,) = apply(make("llama"), PassConfig("layer_drop", {"by": "influence"}), tokenizer=Letters())
-    assert "256 tokens, the shipped text" in report.notes[0]
+    assert "256 tokens, the calibration text" in report.notes[0]
 
 
 class Letters:

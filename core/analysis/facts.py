@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.session.run import Run
+from core.analysis.quality_headline import disagreements, headline
+from core.session.run import Quality, Run
 from profilers.trace import Tag
 
 Json = dict[str, Any]
@@ -60,11 +61,23 @@ def quality_json(run: Run) -> Json | None:
         "positions": quality.positions,
         "baseline": quality.baseline,
         "figures": {name: {"value": one.value, "error": one.error} for name, one in quality.figures.items()},
+        "headline": _headline_json(quality),
+        "second_text": quality.second_text or None,
+        "second_positions": quality.second_positions,
+        "texts_disagree": list(disagreements(quality)),
         "lossless": quality.lossless,
         "notes": list(quality.notes),
         "layer_sqnr_db": dict(quality.layer_sqnr_db),
         "took_ns": quality.took_ns,
     }
+
+
+def _headline_json(quality: Quality) -> Json | None:
+    """The figure that the run is told by: the worse of both ways of reading; ``path`` null where there is but one."""
+    found = headline(quality)
+    if found is None:
+        return None
+    return {"figure": found.name, "value": found.figure.value, "error": found.figure.error, "path": found.path or None}
 
 
 def target_json(run: Run) -> Json:

@@ -2,14 +2,15 @@
 
 The definitions are those of llama.cpp's ``tools/perplexity``: the Kullback-Leibler divergence KLD = Σ p·(ln p − ln q) over the
 full vocabulary with p of the unoptimized model and q of the optimized one, Δp = q − p of the true next token, and the ratio of
-perplexities as ln(PPL q / PPL p) = mean(nll q − nll p). Standard errors are s/√n and take positions to be independent.
+perplexities as ln(PPL q / PPL p) = mean(nll q − nll p). Positions of one window depend on each other, so standard errors of
+means are taken over windows (the cluster-robust ones of Liang and Zeger, 1986, with the factor G/(G − 1)).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.session.run import Figure
@@ -32,20 +33,22 @@ class Scores:
     """What was seen at each scored position, float64 [n] on the CPU.
 
     ``kld`` in nats; ``same_top`` 1 where both models like the same token best; ``nll_before`` and ``nll_after`` are −ln of the
-    probability of the token that really comes next, None where there is no such token.
+    probability of the token that really comes next, None where there is no such token. ``windows`` are the numbers of positions
+    that lie in one window (or belong to one example), in their order; () where positions are independent.
     """
 
     kld: torch.Tensor
     same_top: torch.Tensor
     nll_before: torch.Tensor | None = None
     nll_after: torch.Tensor | None = None
+    windows: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.kld)
 
 
 def score(before: torch.Tensor, after: torch.Tensor, targets: torch.Tensor | None = None) -> Scores:
-    """Compare logits [n, vocabulary] position by position, in float32 and in chunks.
+    """Compare logits [n, vocabulary] of one window position by position, in float32 and in chunks.
 
     Args:
         before: logits of the unoptimized model, up to a constant per position, of any float type.
@@ -64,7 +67,9 @@ def score(before: torch.Tensor, after: torch.Tensor, targets: torch.Tensor | Non
     for start in range(0, len(before), rows):
         part = slice(start, start + rows)
         pieces.append(_score(before[part], after[part], None if targets is None else targets[part]))
-    return joined(pieces) if pieces else Scores(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+    if not pieces:
+        return Scores(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+    return replace(joined(pieces), windows=(len(before),))
 
 
 def _score(before: torch.Tensor, after: torch.Tensor, targets: torch.Tensor | None) -> Scores:
@@ -91,6 +96,7 @@ def joined(pieces: Sequence[Scores]) -> Scores:
         torch.cat([piece.same_top for piece in pieces]),
         torch.cat(befores) if befores else None,
         torch.cat(afters) if afters else None,
+        tuple(size for piece in pieces for size in piece.windows),
     )
 
 
@@ -98,15 +104,15 @@ def language_figures(scores: Scores) -> dict[str, Figure]:
     """The figures of a language model; without KLD and its kin where the optimized model's logits are not all numbers."""
     import torch
 
-    figures = {"same_top": share(scores.same_top)}
+    figures = {"same_top": mean(scores.same_top, scores.windows)}
     if not bool(torch.isfinite(scores.kld).all()):
         return figures
-    figures["kld_mean"] = mean(scores.kld)
+    figures["kld_mean"] = mean(scores.kld, scores.windows)
     figures["kld_p99"] = Figure(float(scores.kld.quantile(0.99)))
     figures["kld_max"] = Figure(float(scores.kld.max()))
     if scores.nll_before is not None and scores.nll_after is not None:
-        figures["ln_ppl_ratio"] = mean(scores.nll_after - scores.nll_before)
-        figures["rms_dp"] = _root_mean_square((-scores.nll_after).exp() - (-scores.nll_before).exp())
+        figures["ln_ppl_ratio"] = mean(scores.nll_after - scores.nll_before, scores.windows)
+        figures["rms_dp"] = _root_mean_square((-scores.nll_after).exp() - (-scores.nll_before).exp(), scores.windows)
     return figures
 
 
@@ -117,10 +123,23 @@ def unusable(scores: Scores) -> int:
     return int((~torch.isfinite(scores.kld)).sum())
 
 
-def mean(values: torch.Tensor) -> Figure:
-    """Mean of float64 [n] with its standard error s/√n; none for a single value."""
+def mean(values: torch.Tensor, windows: Sequence[int] = ()) -> Figure:
+    """Mean of float64 [n] with its standard error; none for a single value or a single window.
+
+    Args:
+        values: of all positions, window after window.
+        windows: how many values each window has; (): they are independent, and the error is s/√n.
+    """
     n = len(values)
-    return Figure(float(values.mean()), float(values.std() / math.sqrt(n)) if n > 1 else None)
+    centre = values.mean()
+    if not windows:
+        return Figure(float(centre), float(values.std() / math.sqrt(n)) if n > 1 else None)
+    assert sum(windows) == n
+    count = len(windows)
+    if count < 2:
+        return Figure(float(centre))
+    squares = sum(float(part.sum()) ** 2 for part in (values - centre).split(list(windows)))
+    return Figure(float(centre), math.sqrt(count / (count - 1) * squares) / n)
 
 
 def share(hits: torch.Tensor) -> Figure:
@@ -130,9 +149,9 @@ def share(hits: torch.Tensor) -> Figure:
     return Figure(p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None)
 
 
-def _root_mean_square(values: torch.Tensor) -> Figure:
+def _root_mean_square(values: torch.Tensor, windows: Sequence[int]) -> Figure:
     """√mean(x²); its error follows from that of the mean: d√m = dm / (2√m)."""
-    squares = mean(values**2)
+    squares = mean(values**2, windows)
     root = math.sqrt(squares.value)
     if squares.error is None:
         return Figure(root)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from core.analysis.quality_headline import BULK, DECODE, headline
 from core.analysis.samples import samples
 from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
 from core.models.base import TASKS
-from core.session.run import Figure, Quality, Run
+from core.session.run import Quality, Run
 
 COSTS: Mapping[str, tuple[str, str]] = {
     "kld": ("KLD to the unoptimized model", "nats"),
@@ -22,12 +24,6 @@ COSTS: Mapping[str, tuple[str, str]] = {
 }
 """What a cost is by its kind, and its unit; 0 is equal to the unoptimized model in all of them."""
 
-_FIGURES = {
-    "kld": ("kld_mean", False),
-    "cosine": ("cosine_mean", True),
-    "disagreement": ("same_top", True),
-    "tokens": ("token_agreement", True),
-}
 _SHOWN = ("finished", "cancelled", "interrupted")
 NO_QUALITY = "its quality cost was not measured"
 
@@ -48,8 +44,9 @@ class Setting:
 class Point:
     """One run. ``speed`` is in ``speed_unit`` ("tok/s" decoded, or "inputs/s"), ``low`` and ``high`` its 95 % interval.
 
-    ``cost`` is of ``cost_kind`` (one of ``COSTS``) with its standard error; 0 is no cost, None not measured. ``apart`` says why
-    the run may not be held against the others (""): such runs, and those without a cost, are never on the front.
+    ``cost`` is of ``cost_kind`` (one of ``COSTS``) with its standard error; 0 is no cost, None not measured. It is the worse of
+    ``cost_bulk`` and ``cost_decode``; ``cost_path`` says which ("": there was one way only). ``apart`` says why the run may not
+    be held against the others (""): such runs, and those without a cost, are never on the front.
     """
 
     run_id: int
@@ -69,6 +66,9 @@ class Point:
     task: str = ""
     measured_on: str = ""  # text and baseline of the cost
     setting: Setting = Setting()
+    cost_path: str = ""
+    cost_bulk: float | None = None
+    cost_decode: float | None = None
 
     @property
     def baseline(self) -> bool:
@@ -95,7 +95,7 @@ def point(run: Run) -> Point | None:
     if measured.median is None:
         return None
     passes = tuple(report.title for report in facts.passes) or tuple(choice.id for choice in config.passes)
-    cost, error, kind = cost_of(facts.quality) if passes else (0.0, None, "")
+    cost = cost_of(facts.quality) if passes else Cost(0.0)
     quality = facts.quality
     return Point(
         run_id=run.id,
@@ -104,9 +104,12 @@ def point(run: Run) -> Point | None:
         speed=measured.median,
         low=measured.low,
         high=measured.high,
-        cost=cost,
-        cost_error=error,
-        cost_kind=kind,
+        cost=cost.cost,
+        cost_error=cost.error,
+        cost_kind=cost.kind,
+        cost_path=cost.path,
+        cost_bulk=cost.bulk,
+        cost_decode=cost.decode,
         speed_unit=unit,
         model=facts.model.name if facts.model else config.model.spec,
         created=run.created,
@@ -177,15 +180,25 @@ def forward_medians(run: Run) -> dict[str, float]:
     return found
 
 
-def cost_of(quality: Quality | None) -> tuple[float | None, float | None, str]:
-    """Cost, standard error and kind. Equal tokens cost nothing, whatever kind the other runs have."""
+class Cost(NamedTuple):
+    """A run's quality cost with its standard error: of which kind, on which path, and what it is on each of the two."""
+
+    cost: float | None = None
+    error: float | None = None
+    kind: str = ""
+    path: str = ""
+    bulk: float | None = None
+    decode: float | None = None
+
+
+def cost_of(quality: Quality | None) -> Cost:
+    """The headline of a quality cost. Equal tokens cost nothing, whatever kind the other runs have."""
     if quality is None:
-        return None, None, ""
-    for kind, (name, inverted) in _FIGURES.items():
-        figure: Figure | None = quality.figures.get(name)
-        if figure is not None:
-            return max(0.0, 1 - figure.value if inverted else figure.value), figure.error, kind
-    return (0.0, None, "") if quality.lossless else (None, None, "")
+        return Cost()
+    found = headline(quality)
+    if found is None:
+        return Cost(0.0) if quality.lossless else Cost()
+    return Cost(found.cost, found.figure.error, found.kind, found.path, found.costs.get(BULK), found.costs.get(DECODE))
 
 
 def _typical(found: Sequence[Point]) -> Point:

@@ -122,9 +122,10 @@ def _verdicts(result: Json) -> str:
 
 
 _FIGURES = {
-    "kld_mean": "KLD",
+    "kld_mean": "KLD in bulk",
     "decode_kld_mean": "KLD decoding",
     "same_top": "same top",
+    "decode_same_top": "same top decoding",
     "token_agreement": "equal tokens",
     "cosine_mean": "cosine",
     "accuracy": "accuracy",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from core.analysis.quality import embedding_figures, joined, language_figures, score, share, sqnr_db
+from core.analysis.quality import embedding_figures, joined, language_figures, mean, score, sqnr_db
 from core.config import WorkloadConfig
 from core.engine.forms.base import form_of
 from core.engine.forms.generating import greedily
@@ -192,7 +192,7 @@ def figures(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[dict[str
         return ({} if ratio is None else {"output_sqnr_db": Figure(ratio)}), len(before)
     scores = joined([score(one.values, other.values, one.targets) for one, other in zip(before, after, strict=True)])
     if kind == "classes":
-        return {"same_top": share(scores.same_top)}, len(scores)
+        return {"same_top": mean(scores.same_top, scores.windows)}, len(scores)
     return language_figures(scores), len(scores)
 
 

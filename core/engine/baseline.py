@@ -12,12 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from core.analysis.quality_headline import SECOND
 from core.engine import answers, forced, layer_error
 from core.engine.failure import what_failed
-from core.engine.material import Labelled, Material, class_of, first_token, name_of, token_ids
+from core.engine.material import Labelled, Material, class_of, first_token, name_of, second_of, token_ids
 from core.engine.workload import check_memory, is_out_of_memory, text_config
 from core.errors import Refusal
 from core.models.base import LoadedModel, ModelFacts
+from core.models.stored import stored_quantized
 from core.progress import Progress
 from core.session.run import Quality
 
@@ -47,6 +49,9 @@ class Baseline:
     took_ns: int = 0
     examples: list[answers.Example] = field(default_factory=list)
     windows: forced.Windows | None = None
+    second_text: str = ""  # a text of another kind beside it; "": none
+    second_windows: forced.Windows | None = None
+    second_examples: list[answers.Example] = field(default_factory=list)
     tokens: list[list[int]] = field(default_factory=list)  # greedy ones
     margins: list[list[float]] = field(default_factory=list)  # by which log-probability each was the best
     labelled: list[tuple[Labelled, int]] = field(default_factory=list)
@@ -133,6 +138,7 @@ def baseline(loaded: LoadedModel, material: Material, room: tuple[int, int], dev
     start = time.perf_counter_ns()
     facts = loaded.facts
     found = Baseline(described(facts), name_of(loaded, material), facts.task, facts.dtype == "float32", *room)
+    found.notes += [note for note in (material.note, already_quantized(loaded)) if note]
     try:
         with forced.interruptible(loaded.model, progress.check):
             tensors = (
@@ -162,29 +168,55 @@ def described(facts: ModelFacts) -> str:
     return f"{facts.dtype} as loaded from {stored}" if stored and stored != facts.dtype else facts.dtype
 
 
+def already_quantized(loaded: LoadedModel) -> str:
+    """A sentence where the file itself holds few bits; "" where it does not, or nobody can tell."""
+    stored = stored_quantized(loaded.facts.stored_as, getattr(loaded.model, "config", None))
+    if not stored:
+        return ""
+    return (
+        f"The model's file holds its weights in {stored} already, so this is what the passes cost on top of that. A pass whose "
+        "steps happen to be those of the file can look better here than one with finer steps."
+    )
+
+
 def _continues(loaded: LoadedModel) -> bool:
     return loaded.facts.task == "text-generation"
 
 
 def _language(loaded: LoadedModel, material: Material, found: Baseline, progress: Progress) -> dict[str, Any]:
-    import torch
-
     model = loaded.model
     vocabulary = int(getattr(text_config(model), "vocab_size", 0)) or 1000
     room = forced.room_of(model, loaded.facts.context_length, found.length, found.batch)
-    laid = forced.windows(token_ids(loaded, material), first_token(loaded), material.tokens, room, vocabulary)
+    first = first_token(loaded)
+    laid = forced.windows(token_ids(loaded, material), first, material.tokens, room, vocabulary)
     found.windows = laid
     check_memory(model, 1, laid.bulk.shape[1], laid.bulk.shape[1])
+    tensors = _read_text(model, laid, found, progress, 0.0)
+    second = second_of(loaded, material)
+    if second is not None:
+        sizes = (forced.SECOND_WINDOW, forced.SECOND_DECODED)
+        found.second_text = second.name
+        found.second_windows = forced.windows(token_ids(loaded, second), first, second.tokens, room, vocabulary, sizes)
+        read = _read_text(model, found.second_windows, found, progress, 0.4)
+        tensors |= {f"{SECOND}{name}": tensor for name, tensor in read.items()}
+    if laid.decode is not None:
+        progress.report(MEASURING, 0.7)
+        _continue_freely(model, laid, found)
+    return tensors
+
+
+def _read_text(model: Any, laid: forced.Windows, found: Baseline, progress: Progress, begin: float) -> dict[str, torch.Tensor]:
+    """Logits along one text, read in one go ("bulk") and decoded ("decode")."""
+    import torch
+
     bulk = []
     for number, row in enumerate(laid.bulk):
-        progress.report(MEASURING, 0.4 * number / len(laid.bulk))
+        progress.report(MEASURING, begin + 0.2 * number / len(laid.bulk))
         bulk.append(forced.kept(forced.bulk_logits(model, row, laid.scored), laid.targets.numel()))
-    tensors: dict[str, Any] = {"bulk": torch.stack(bulk)}
+    tensors = {"bulk": torch.stack(bulk)}
     if laid.decode is not None:
-        progress.report(MEASURING, 0.4)
+        progress.report(MEASURING, begin + 0.2)
         tensors["decode"] = torch.cat(list(_decoded_before(model, laid, found.exact)))
-        progress.report(MEASURING, 0.6)
-        _continue_freely(model, laid, found)
     return tensors
 
 
@@ -219,12 +251,23 @@ def _continue_freely(model: Any, laid: forced.Windows, found: Baseline) -> None:
 
 
 def _other(loaded: LoadedModel, material: Material, found: Baseline, device: str) -> dict[str, Any]:
-    model, task = loaded.model, loaded.facts.task
+    found.examples, said = _asked(loaded, material, device)
+    second = second_of(loaded, material)
+    if second is None:
+        return said
+    found.second_text = second.name
+    found.second_examples, more = _asked(loaded, second, device)
+    return {**said, **{f"{SECOND}{name}": values for name, values in more.items()}}
+
+
+def _asked(loaded: LoadedModel, material: Material, device: str) -> tuple[list[answers.Example], dict[str, Any]]:
+    """The examples of one text, and what the model says to them."""
+    model, task, examples = loaded.model, loaded.facts.task, []
     for example in answers.examples(loaded, material, device):
         tokens = answers.written(model, example, {}) if answers.is_encoder_decoder(model) else None
-        found.examples.append(replace(example, written=tokens))
-    said = [answers.answer(model, example, task) for example in found.examples]
-    return {
+        examples.append(replace(example, written=tokens))
+    said = [answers.answer(model, example, task) for example in examples]
+    return examples, {
         "kinds": [one.kind for one in said],
         "values": [one.values for one in said],
         "targets": [one.targets for one in said],

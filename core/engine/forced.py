@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 WINDOW = 256
 """Tokens of a window of the text that is read in one go; its second half is scored, where there is enough before it."""
 
+SECOND_WINDOW = 128
+"""The same of the second text, of which less is read: standard errors need several windows."""
+
 PROMPT, FORCED = 16, 33
 """Tokens of a window of the decoding path: read at once, and decoded one by one."""
 
-DECODED = 64
+DECODED = 96
 """Positions wanted of the decoding path. Each is a forward of its own, so they cost as much time as that many tokens."""
+
+SECOND_DECODED = 64
+"""The same of the second text: two windows, so that it has a standard error."""
 
 GREEDY = 32
 """New tokens that must be equal for a pass that claims to be lossless."""
@@ -60,7 +66,14 @@ class Windows:
         return 0 if self.decode is None else int(self.decode.shape[1]) - self.prompt
 
 
-def windows(ids: list[int], first: int | None, tokens: int, room: tuple[int, int, int], vocabulary: int) -> Windows:
+def windows(
+    ids: list[int],
+    first: int | None,
+    tokens: int,
+    room: tuple[int, int, int],
+    vocabulary: int,
+    sizes: tuple[int, int] = (WINDOW, DECODED),
+) -> Windows:
     """Pieces from everywhere in the text.
 
     Args:
@@ -69,12 +82,14 @@ def windows(ids: list[int], first: int | None, tokens: int, room: tuple[int, int
         tokens: how many tokens are read in all in one go.
         room: the model's context, then the longest sequence and the batch of the workload that it was prepared for.
         vocabulary: its size, which decides how much is held.
+        sizes: most tokens of a window that is read in one go, and positions wanted of the decoding path.
     """
     import torch
 
     context, longest, batch = room
+    widest, decoded = sizes
     before = [] if first is None else [first]
-    width = min(WINDOW, tokens, context, len(ids) - 1 + len(before))
+    width = min(widest, tokens, context, len(ids) - 1 + len(before))
     own = width - len(before)
     scored = width - width // 2
     most = max(1, MOST_BYTES // (2 * vocabulary * scored))
@@ -86,7 +101,7 @@ def windows(ids: list[int], first: int | None, tokens: int, room: tuple[int, int
     forced = min(FORCED, longest - prompt, len(ids) - prompt, max(2, MOST_BYTES // (4 * vocabulary * batch)))
     decode = None
     if forced >= 2:
-        rows = -(-DECODED // (forced - 1))
+        rows = -(-decoded // (forced - 1))
         rows = -(-min(rows, 16) // batch) * batch
         length = prompt + forced - len(before)
         decode = torch.tensor([before + ids[start : start + length] for start in _starts(len(ids) - length, rows)])

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 SHIPPED = "shipped text"
+SHIPPED_CODE = "shipped code"
 RANDOM = "random tokens"
 
 MOST_CHARACTERS = 1_000_000
@@ -55,6 +56,16 @@ class Material:
     labelled: tuple[Labelled, ...] = ()
     labels_name: str = ""
     labels_left: int = 0  # examples of the file beyond ``MOST_EXAMPLES``
+    second_name: str = ""  # a text of another kind, on which less is read; "": none
+    second_passages: tuple[str, ...] = ()
+    note: str = ""  # why this is not the text that was asked for
+
+    @property
+    def second(self) -> Material | None:
+        """The second text as a material of its own."""
+        if not self.second_passages:
+            return None
+        return Material(self.second_name, self.second_passages, max(LEAST_TOKENS, self.tokens // 2))
 
     def sentences(self, most: int) -> list[str]:
         """Sentences from everywhere in the text, at most so many; short scraps and lines of code are left out."""
@@ -63,19 +74,47 @@ class Material:
         return [fit[place] for place in spread_out(len(fit), most)]
 
 
-def read_material(config: QualityConfig) -> Material:
-    """What ``config`` names, read; ``Refusal`` where a file is missing, empty or of another kind. Needs no model."""
+def read_material(config: QualityConfig, fitted_to: Iterable[str] = ()) -> Material:
+    """What ``config`` names, read. Needs no model.
+
+    Args:
+        config: which text, which examples, how much of them.
+        fitted_to: paths of texts that passes are fitted to (healed on, say). Such a text is not judged on: the shipped one is
+            taken instead, and ``note`` says so.
+
+    Raises:
+        Refusal: a file is missing, empty or of another kind.
+    """
     labelled: list[Labelled] = []
     if config.labels is not None:
         labelled = list(_labelled(Path(config.labels)))
-    if config.text is None:
-        name, passages = SHIPPED, tuple(resources.passages())
-    else:
-        path = Path(config.text)
-        name, passages = path.name, (_text_of(path, "text")[:MOST_CHARACTERS],)
     labels_name = Path(config.labels).name if config.labels is not None else ""
     left = max(0, len(labelled) - MOST_EXAMPLES)
-    return Material(name, passages, config.tokens, tuple(labelled[:MOST_EXAMPLES]), labels_name, left)
+    found = Material(
+        SHIPPED,
+        tuple(resources.passages()),
+        config.tokens,
+        tuple(labelled[:MOST_EXAMPLES]),
+        labels_name,
+        left,
+        SHIPPED_CODE,
+        tuple(resources.passages("code")),
+    )
+    if config.text is None:
+        return found
+    path = Path(config.text)
+    text = _text_of(path, "text")
+    if any(_same_text(text, _text_of(Path(other).expanduser(), "text")) for other in fitted_to):
+        note = f"The model was fitted to {path.name}, so its quality is judged on the {SHIPPED} instead."
+        return replace(found, note=note)
+    passages = (text[:MOST_CHARACTERS],)
+    return replace(found, name=path.name, passages=passages, second_name=SHIPPED, second_passages=found.passages)
+
+
+def _same_text(one: str, other: str) -> bool:
+    """Whether one text is the other or a part of it, however its lines are broken."""
+    one, other = (" ".join(text.split()) for text in (one, other))
+    return one in other or other in one
 
 
 def check_material(material: Material, loaded: LoadedModel) -> None:
@@ -126,6 +165,16 @@ def name_of(loaded: LoadedModel, material: Material) -> str:
     if modality == "text":
         return material.name if loaded.tokenizer is not None else RANDOM
     return _MADE_UP.get(modality, "made-up inputs")
+
+
+def second_of(loaded: LoadedModel, material: Material) -> Material | None:
+    """The second text for this model; None where it reads no text of ours, or so little of it that nothing could be told."""
+    second = material.second
+    if second is None or loaded.tokenizer is None or TASKS[loaded.facts.task].modality != "text":
+        return None
+    if loaded.facts.task == "text-generation" and len(token_ids(loaded, second)) < LEAST_TOKENS:
+        return None
+    return second
 
 
 def class_of(one: Labelled, loaded: LoadedModel) -> int:

@@ -48,7 +48,8 @@ def _material(config: RunConfig, holder: Holder) -> Material | None:
     """What quality is measured on; None where it is not asked for, or where no pass could cost any."""
     if config.quality is None or not config.passes or holder.loaded is None:
         return None
-    material = read_material(config.quality)
+    fitted_to = [str(choice.options["text"]) for choice in config.passes if choice.options.get("text")]
+    material = read_material(config.quality, fitted_to)
     check_material(material, holder.loaded)
     return material
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from core.analysis import quality as measures
+from core.analysis.quality_headline import SECOND
 from core.engine import answers, forced, layer_error
 from core.engine.baseline import Baseline, Part, call_of
 from core.engine.holder import Prepared
@@ -71,6 +72,8 @@ def cost(
         measured.equal if lossless else None,
         tuple(dict.fromkeys((*baseline.notes, *measured.notes))),
         time.perf_counter_ns() - start,
+        baseline.second_text if measured.second_positions else "",
+        measured.second_positions,
     )
 
 
@@ -107,6 +110,7 @@ class _Measurement:
         self.figures: dict[str, Figure] = {}
         self.notes: list[str] = []
         self.positions = 0
+        self.second_positions = 0
         self.equal: bool | None = None
         self._subject = subject
         self._model: Any = subject.model
@@ -117,25 +121,32 @@ class _Measurement:
     # -- language models ---------------------------------------------------------------------------------------------------
 
     def language(self, before: Mapping[str, Any]) -> None:
-        """A text read in one go, the decoding path, and greedy tokens."""
+        """A text read in one go, the decoding path, and greedy tokens; the same of a second text, without the tokens."""
         laid = self._baseline.windows
         assert laid is not None
-        with Part("a text read in one go", self.notes):
-            pieces = []
-            for number, row in enumerate(laid.bulk):
-                self._progress.report(MEASURING, 0.4 * number / len(laid.bulk))
-                after = forced.bulk_logits(self._model, row, laid.scored)
-                pieces.append(measures.score(before["bulk"][number], after, laid.targets[number]))
-            self._language_figures(measures.joined(pieces))
+        self._text(laid, before, "", 0.0)
+        if self._baseline.second_windows is not None:
+            self._text(self._baseline.second_windows, before, SECOND, 0.35)
         if laid.decode is None:
             self.notes.append("The workload is too short for the decoding path: ask for at least three tokens in all.")
             return
-        with self._as_run():
-            with Part("the decoding path", self.notes):
-                self._decoding(laid, before["decode"])
-            self._progress.report(MEASURING, 0.7)
-            with Part("equality of tokens", self.notes):
-                self._tokens(forced.greedy(self._model, _some(laid.greedy), len(self._baseline.tokens[0]), self._generation))
+        self._progress.report(MEASURING, 0.7)
+        with Part("equality of tokens", self.notes), self._as_run():
+            self._tokens(forced.greedy(self._model, _some(laid.greedy), len(self._baseline.tokens[0]), self._generation))
+
+    def _text(self, laid: forced.Windows, before: Mapping[str, Any], prefix: str, begin: float) -> None:
+        """One text, both ways; ``prefix`` goes before the names of its figures."""
+        which = f" ({self._baseline.second_text})" if prefix else ""
+        with Part(f"a text read in one go{which}", self.notes):
+            pieces = []
+            for number, row in enumerate(laid.bulk):
+                self._progress.report(MEASURING, begin + 0.15 * number / len(laid.bulk))
+                after = forced.bulk_logits(self._model, row, laid.scored)
+                pieces.append(measures.score(before[f"{prefix}bulk"][number], after, laid.targets[number]))
+            self._language_figures(measures.joined(pieces), prefix)
+        if laid.decode is not None:
+            with Part(f"the decoding path{which}", self.notes), self._as_run():
+                self._decoding(laid, before[f"{prefix}decode"], prefix, begin + 0.15)
 
     @property
     def _generation(self) -> Mapping[str, Any]:
@@ -144,35 +155,43 @@ class _Measurement:
     def _as_run(self) -> AbstractContextManager[None]:
         return as_run(self._subject)
 
-    def _decoding(self, laid: forced.Windows, before: torch.Tensor) -> None:
+    def _decoding(self, laid: forced.Windows, before: torch.Tensor, prefix: str, begin: float) -> None:
         if not GUESSING.isdisjoint(self._generation):
             self.notes.append(
                 "Tokens are guessed and checked several at a time, so the decoding path is judged by its tokens alone."
             )
             return
         windows = _some(laid.decode)
-        pieces = []
+        pieces: dict[tuple[int, ...], measures.Scores] = {}  # a short text's windows repeat, and tell nothing new
         for number, batch in enumerate(windows.split(laid.batch)):
-            self._progress.report(MEASURING, 0.4 + 0.3 * number * laid.batch / len(windows))
+            self._progress.report(MEASURING, begin + 0.2 * number * laid.batch / len(windows))
             after = forced.decoded_logits(self._model, batch, laid.prompt, self._generation)
             first = number * laid.batch
             for row, logits in enumerate(after):
                 targets = batch[row, laid.prompt + 1 :]
-                pieces.append(measures.score(before[first + row], logits, targets))
-        scores = measures.joined(pieces)
-        if "same_top" not in self.figures:
+                pieces.setdefault(tuple(batch[row].tolist()), measures.score(before[first + row], logits, targets))
+        scores = measures.joined(list(pieces.values()))
+        if f"{prefix}same_top" not in self.figures:
             self.notes.append("The figures are those of the decoding path.")
-            self._language_figures(scores)
+            self._language_figures(scores, prefix)
+        elif not prefix:
+            self._say_if_unusable(scores, " while decoding")
         found = measures.language_figures(scores)
-        self.figures |= {f"decode_{name}": found[name] for name in ("kld_mean", "same_top") if name in found}
+        self.figures |= {f"{prefix}decode_{name}": found[name] for name in ("kld_mean", "same_top") if name in found}
 
-    def _language_figures(self, scores: measures.Scores) -> None:
-        self.figures |= measures.language_figures(scores)
+    def _language_figures(self, scores: measures.Scores, prefix: str) -> None:
+        self.figures |= {f"{prefix}{name}": figure for name, figure in measures.language_figures(scores).items()}
+        if prefix:
+            self.second_positions = len(scores)
+            return
         self.positions = len(scores)
+        self._say_if_unusable(scores)
+
+    def _say_if_unusable(self, scores: measures.Scores, when: str = "") -> None:
         bad = measures.unusable(scores)
         if bad:
             self.notes.append(
-                f"At {bad} of {len(scores)} positions its logits are no finite numbers: it cannot be used like this."
+                f"At {bad} of {len(scores)} positions{when} its logits are no finite numbers: it cannot be used like this."
             )
 
     def _tokens(self, after: list[list[int]]) -> None:
@@ -204,15 +223,14 @@ class _Measurement:
         """Answers to the examples."""
         found = self._baseline
         with Part("the answers", self.notes):
-            after = []
-            for number, example in enumerate(found.examples):
-                self._progress.report(MEASURING, 0.6 * number / len(found.examples))
-                after.append(answers.answer(self._model, example, loaded.facts.task))
-            rows = zip(before["kinds"], before["values"], before["targets"], strict=True)
-            figures, self.positions = answers.figures([answers.Answer(*row) for row in rows], after)
+            figures, self.positions = self._answers(found.examples, before, "", loaded)
             self.figures |= figures
             if not figures:
                 self.notes.append("All outputs are equal bit for bit.")
+        if found.second_examples:
+            with Part(f"the answers ({found.second_text})", self.notes):
+                figures, self.second_positions = self._answers(found.second_examples, before, SECOND, loaded)
+                self.figures |= {f"{SECOND}{name}": figure for name, figure in figures.items()}
         if any(example.written is not None for example in found.examples):
             with Part("equality of tokens", self.notes), self._as_run():
                 ours = [_some(example.written)[0].tolist() for example in found.examples]
@@ -220,6 +238,17 @@ class _Measurement:
                 equal, total = measures.equal_tokens(ours, theirs)
                 self.figures["token_agreement"] = Figure(equal / total)
                 self.equal = ours == theirs
+
+    def _answers(
+        self, examples: Sequence[answers.Example], before: Mapping[str, Any], prefix: str, loaded: LoadedModel
+    ) -> tuple[dict[str, Figure], int]:
+        """The figures of one text's examples, and on how many positions they rest."""
+        after = []
+        for number, example in enumerate(examples):
+            self._progress.report(MEASURING, (0.3 if prefix else 0.0) + 0.3 * number / len(examples))
+            after.append(answers.answer(self._model, example, loaded.facts.task))
+        rows = zip(*(before[f"{prefix}{name}"] for name in ("kinds", "values", "targets")), strict=True)
+        return answers.figures([answers.Answer(*row) for row in rows], after)
 
     def accuracy(self, loaded: LoadedModel) -> None:
         """Share of the user's examples that each of the two gets right."""

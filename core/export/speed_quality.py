@@ -58,7 +58,8 @@ def cost_text(cost: float | None) -> str:
 def axis_title(points: Sequence[Point]) -> str:
     """What the axis of costs is."""
     title, unit = COSTS[next((one.cost_kind for one in points if not one.apart), "kld")]
-    return f"{title}, {unit}" if unit else title
+    which = " (worse of bulk and decode)" if any(one.cost_path for one in points if not one.apart) else ""
+    return f"{title}, {unit}{which}" if unit else f"{title}{which}"
 
 
 def stairs(points: Sequence[Point], low: float, right: float) -> tuple[list[float], list[float]]:
@@ -93,6 +94,9 @@ def point_table(points: Sequence[Point]) -> Mapping[str, Sequence[Any]]:
         "cost": [one.cost for one in points],
         "cost_error": [one.cost_error for one in points],
         "cost_kind": [one.cost_kind for one in points],
+        "cost_path": [one.cost_path for one in points],
+        "cost_bulk": [one.cost_bulk for one in points],
+        "cost_decode": [one.cost_decode for one in points],
         "on_front": [one.on_front for one in points],
         "not_comparable": [one.apart or (NO_QUALITY if one.cost is None else "") for one in points],
     }

@@ -41,7 +41,8 @@ class HealOptions:
         metadata={"label": "Temperature", "help": "Above 1 unlikely words count more", "minimum": 0.1, "maximum": 10.0},
     )
     text: str = field(
-        default="", metadata={"label": "Text", "help": "Path of a text file to heal on; empty: the text that ships"}
+        default="",
+        metadata={"label": "Text", "help": "Path of a text file to heal on; empty: a text that ships for this alone"},
     )
 
 
@@ -126,8 +127,6 @@ def _notes(healed: healing.Healed, tokens: calibration.Tokens) -> tuple[str, ...
         f"KLD to the original in nats, on {healed.held_out_tokens} tokens that were held out; the text is {tokens.source}.",
         f"The training part was seen {healed.rounds:.1f} times; embeddings and the head were not trained.",
     ]
-    if tokens.source == calibration.SHIPPED:
-        notes.append("The quality cost of runs is measured on the same text unless you choose another, and flatters this then.")
     if healed.after >= healed.before:
         notes.append("Healing did not bring the model nearer to the original; try a lower learning rate or more steps.")
     return tuple(notes)

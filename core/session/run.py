@@ -61,6 +61,8 @@ class Quality:
     classifiers ``same_top``, ``accuracy``, ``accuracy_before``. ``layer_sqnr_db`` is the signal-to-noise ratio of each layer's
     output in dB by its path (None: equal bit for bit). ``lossless``: whether greedy tokens equalled those of the unoptimized
     model, for passes that claim it. ``baseline`` says what "unoptimized" was ("float32 as loaded from GGUF Q4_1").
+    ``second_text`` is a text of another kind beside it; its figures have ``second_`` before their names. Which of them a run is
+    told by, ``core.analysis.quality_headline`` says.
     """
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
@@ -71,6 +73,8 @@ class Quality:
     lossless: bool | None = None
     notes: tuple[str, ...] = ()
     took_ns: int = 0
+    second_text: str = ""  # "": there was none
+    second_positions: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Tokens to look at a model with: of the user's text, of the text that ships, or made up where there is no tokenizer."""
+"""Tokens to look at a model with: of the user's text, of one that ships for this alone, or made up without a tokenizer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import resources
 from core.errors import Refusal
 from core.models.base import TASKS, Task
 
@@ -19,7 +19,8 @@ LOOK_TOKENS = 256
 """How many tokens a model is looked at with before it is cut."""
 
 
-SHIPPED = "the shipped text"
+SHIPPED = "the calibration text"
+"""Shares no sentence with the text that quality is measured on: nothing is judged by what it was fitted to."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Tokens:
 
 
 def tokens(model: torch.nn.Module, tokenizer: Any | None, text_path: str, most: int) -> Tokens:
-    """At most ``most`` tokens of the file at ``text_path``; of the shipped texts, in equal parts, where that is empty.
+    """At most ``most`` tokens of the file at ``text_path``; of the calibration texts, in equal parts, where that is empty.
 
     Raises:
         Refusal: the file cannot be read, or there is one but no tokenizer.
@@ -46,24 +47,23 @@ def tokens(model: torch.nn.Module, tokenizer: Any | None, text_path: str, most: 
     if text_path:
         ids = _ids(tokenizer, _read(text_path))[:most]
         return Tokens(ids.to(_device(model)), Path(text_path).name, made_up=False)
-    texts = shipped_texts()
+    texts = calibration_texts()
     if not texts:
         return Tokens(_made_up(model, most), "made-up tokens, because no text ships with this build", made_up=True)
     parts = [_ids(tokenizer, text)[: -(-most // len(texts))] for text in texts]
     return Tokens(torch.cat(parts)[:most].to(_device(model)), SHIPPED, made_up=False)
 
 
-def shipped_texts() -> list[str]:
-    """The texts of ``resources/text``, in the order of their names."""
-    folder = files("resources") / "text"
-    if not folder.is_dir():
+def calibration_texts() -> list[str]:
+    """The passages of ``resources/calibration``, in the order of their names; none where a build ships without them."""
+    try:
+        return resources.passages("calibration")
+    except FileNotFoundError:
         return []
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".txt")), key=lambda entry: entry.name)
-    return [entry.read_text(encoding="utf-8") for entry in found]
 
 
 def look(model: torch.nn.Module, tokenizer: Any | None) -> Tokens:
-    """Shipped (or made-up) tokens to look at the model with, as many as fit its positions, on its device."""
+    """Calibration (or made-up) tokens to look at the model with, as many as fit its positions, on its device."""
     config: Any = getattr(model, "config", None)
     text_part = config.get_text_config() if hasattr(config, "get_text_config") else config
     positions = getattr(text_part, "max_position_embeddings", None)

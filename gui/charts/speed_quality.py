@@ -14,6 +14,7 @@ from PySide6.QtGui import QBrush, QColor
 from PySide6.QtWidgets import QGraphicsSimpleTextItem, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
+from core.analysis.quality_headline import DECODE, PATHS
 from core.analysis.speed_quality import Point
 from core.export.speed_quality import (
     axis_title,
@@ -182,6 +183,9 @@ class SpeedQualityChart(Chart):
             speed += f", {units.ratio(one.speed / plain[-1])} unoptimized"
         cost = "nothing changed" if one.baseline else f"cost {cost_text(one.cost)}"
         cost += f" ± {cost_text(one.cost_error)}" if one.cost_error is not None else ""
+        if one.cost_path:
+            other = (one.cost_bulk, "in bulk") if one.cost_path == DECODE else (one.cost_decode, "while decoding")
+            cost += f" {PATHS[one.cost_path]}" + (f" ({cost_text(other[0])} {other[1]})" if other[0] is not None else "")
         lines.append(f"{speed} · {cost}")
         return "\n".join([*lines, f"not comparable: {one.apart}"] if one.apart else lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from core import units
+from core.analysis.quality_headline import BULK, DECODE, PATHS, SECOND, Headline, disagreements, headline, worse_top
 from core.export.speed_quality import cost_text
 from core.session.run import Figure, Quality, Run
 
@@ -16,13 +17,16 @@ LEAST = 0.9995e-4
 DEFINITION = (
     "What the passes cost against the same model without them, on the same text. Language models: mean Kullback-Leibler "
     "divergence over the full vocabulary, from the unoptimized to the optimized model, in nats with its standard error, and "
-    "how often both put the same token first. Encoders: mean cosine of the embeddings, and the share of neighbours kept. "
+    "how often both put the same token first; the worse of a text read in one go and of decoding, which uses the cache and the "
+    "kernels of the run, both told. Encoders: mean cosine of the embeddings, and the share of neighbours kept. "
     "Classifiers: share of equal answers, and the accuracy on labelled examples. “equal”: the very same tokens, as passes "
     "without loss claim."
 )
 UNCHANGED = "unoptimized: nothing changed"
 IMPORTED = "imported trace"
 LATER = "measured at the end"
+ALREADY = "The model's file holds"
+"""How the note begins that says that the file itself was quantized."""
 NOT_ASKED = "not asked for; switch it on in the sidebar"
 
 
@@ -67,9 +71,9 @@ def with_error(figure: Figure) -> str:
 
 
 def _told(quality: Quality) -> Told:
-    figures = quality.figures
-    if "kld_mean" in figures:
-        found = _of_language(quality)
+    figures, main = quality.figures, headline(quality)
+    if main is not None and main.kind == "kld":
+        found = _of_language(quality, main)
     elif "cosine_mean" in figures:
         found = _of_encoder(quality)
     elif "same_top" in figures:
@@ -91,17 +95,55 @@ def _told(quality: Quality) -> Told:
             return Told(why="no figure was found" if not quality.notes else quality.notes[0].rstrip("."))
         found = Told(*_percent(agreed.value), "of tokens agree", "", f"{share(agreed.value)} of greedy tokens agree")
     where = f" (on {quality.text}, {units.count(quality.positions)} positions)" if quality.text else ""
-    return found._replace(sentence=f"{found.sentence}{where}")
+    told = [f"{found.sentence}{where}", *_second(quality)]
+    if already := next((note for note in quality.notes if note.startswith(ALREADY)), ""):
+        told.append(already)
+    return found._replace(sentence=". ".join(one.rstrip(".") for one in told))
 
 
-def _of_language(quality: Quality) -> Told:
-    mean, same = quality.figures["kld_mean"], quality.figures.get("same_top")
-    value = "< 0.0001" if 0 < abs(mean.value) < LEAST else cost_text(mean.value)
-    parts = [f"same top {share(same.value)}"] if same is not None else []
-    parts += [f"± {cost_text(mean.error)}"] if mean.error is not None else []
+def _second(quality: Quality) -> list[str]:
+    """The same figure on the second text, and whether the two disagree."""
+    found = headline(quality)
+    other = quality.figures.get(f"{SECOND}{found.name}") if found is not None else None
+    if found is None or other is None:
+        return []
+    told = with_error(other) if found.kind in ("kld", "cosine") else share(other.value)
+    apart = "; the two disagree by more than their standard errors" if found.name in disagreements(quality) else ""
+    return [f"On {quality.second_text} {told}{apart}"]
+
+
+def _below(quality: Quality, found: Headline) -> str:
+    """What stands below a divergence: the way that is meant, the other way, and a text that says otherwise."""
+    same, parts = worse_top(quality), []
+    if found.path:
+        parts.append("decoding" if found.path == DECODE else "bulk")
+        parts += [
+            f"{'bulk' if path == BULK else 'decoding'} {_small(one)}"
+            for path, one in found.by_path.items()
+            if path != found.path
+        ]
+    if found.name in disagreements(quality):
+        parts.append(f"{quality.second_text.removeprefix('shipped ')} {_small(quality.figures[SECOND + found.name])}")
+    if same is not None:
+        parts.append(f"same top {share(same.value)}")
+    if found.figure.error is not None and not found.path:
+        parts.append(f"± {cost_text(found.figure.error)}")
+    return " · ".join(parts)
+
+
+def _small(figure: Figure) -> str:
+    return "< 0.0001" if 0 < abs(figure.value) < LEAST else cost_text(figure.value)
+
+
+def _of_language(quality: Quality, found: Headline) -> Told:
+    mean, same = found.figure, worse_top(quality)
     tone = "good" if mean.value <= GOOD_KLD else "warn" if mean.value > BAD_KLD else ""
-    sentence = f"KLD {with_error(mean)} nats" + (f", same top {share(same.value)}" if same is not None else "")
-    return Told(value, "KLD", " · ".join(parts), tone, sentence)
+    sentence = f"KLD {with_error(mean)} nats"
+    if found.path:
+        others = [f"{with_error(one)} {PATHS[path]}" for path, one in found.by_path.items() if path != found.path]
+        sentence += f" {PATHS[found.path]}" + "".join(f" (the worse way; {other})" for other in others)
+    sentence += f", same top {share(same.value)}" if same is not None else ""
+    return Told(_small(mean), "KLD", _below(quality, found), tone, sentence)
 
 
 def _of_encoder(quality: Quality) -> Told:
@@ -112,7 +154,7 @@ def _of_encoder(quality: Quality) -> Told:
 
 
 def _of_classifier(quality: Quality) -> Told:
-    same = quality.figures["same_top"]
+    same = worse_top(quality) or quality.figures["same_top"]
     after, before = quality.figures.get("accuracy"), quality.figures.get("accuracy_before")
     parts = ["same answers"]
     if after is not None:
