@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QCoreApplication, QObject, QSocketNotifier, QTimer, Signal
 from PySide6.QtWidgets import QWidget
 
+from core.analysis.series import NEWEST
 from core.analysis.summary import summarize
 from core.engine.notice import Notice, Status
 
@@ -38,6 +39,8 @@ SLOW_NS = 500_000_000
 NOTICES_PER_TICK = 20
 MOST_FLUSHES = 6
 MS = 1_000_000
+MANY_SPANS = 200_000
+"""Layers of so many spans are first told by the newest moments, and by all when the summary comes from beside the window."""
 
 FastView = Callable[["Run"], None]
 SlowView = Callable[["Run", dict[str, Any]], None]
@@ -277,7 +280,7 @@ class Bridge(QObject):
     def _show_slow(self, run: Run) -> None:
         """Slow views, with the full summary if it is known for this very run, else with one without intervals."""
         known = self._summary
-        summary = known[1] if known is not None and known[0] is run else summarize(run, intervals=False)
+        summary = known[1] if known is not None and known[0] is run else summarize(run, intervals=False, newest=_newest(run))
         for view in self._slow:
             view(run, summary)
 
@@ -306,3 +309,9 @@ class Bridge(QObject):
                 self._show_slow(run)
 
         self.in_background(lambda: summarize(run, intervals=True), done)
+
+
+def _newest(run: Run) -> int | None:
+    """How many traced moments the layers are told by: all, unless that would take too long for a pause or a click."""
+    large = run.facts.status == "running" or len(run.trace.spans["moment"]) > MANY_SPANS
+    return NEWEST if large else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from core.analysis.counts import measured_sums, per_moment
 from core.analysis.layers import LayerTable, layer_rows, scale, stage_sums
 from core.analysis.outline import Piece, counted_rows, outline
+from core.analysis.outline_sums import OutlineSums
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
 from core.analysis.token_gaps import before_token
 from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, machine, memory
@@ -33,6 +33,9 @@ __all__ = [
     "stages",
 ]
 
+
+NEWEST = 64
+"""Traced moments of each kind that live stages and layer tables are made of: a median needs no more, and a pause is short."""
 
 HEAT_UNITS = {"time": "ms", "cycles": "cycles", "ipc": "instructions per cycle", "cpu": "ms"}
 """What a heat map can show, and its unit; "cpu" is time on a processor, added up over the threads."""
@@ -151,39 +154,36 @@ def latency(run: Run) -> LatencySeries:
     )
 
 
-def heat(run: Run, max_rows: int = 64, quantity: str = "time") -> HeatSeries:
+def heat(run: Run, max_rows: int = 64, quantity: str = "time", kept: OutlineSums | None = None) -> HeatSeries:
     """The layer × moment picture, over all traced moments (warm-up too). ``quantity``: one of ``HEAT_UNITS``.
 
-    Nothing here is scaled to clean time: each cell is what was measured in that moment.
+    Nothing here is scaled to clean time: each cell is what was measured in that moment. ``kept`` are the sums of an earlier
+    snapshot of the same run (``heat_sums``), so that only what came since is added up.
     """
-    trace = run.trace
-    chosen = tagged(trace.moments, Tag.TRACED)
-    pieces = outline(trace.layers, max_rows)
-    group = np.full(len(trace.layers), len(pieces), np.int64)
-    for number, piece in enumerate(pieces):
-        group[list(piece.rows)] = number
-    wanted = np.flatnonzero(np.take(group < len(pieces), trace.spans["layer"]))
-    columns = ("moment", "layer", "duration_ns", "cycles", "instructions", "cpu_ns")
-    small = replace(trace, spans={name: trace.spans[name][wanted] for name in columns})
-    calls, total = per_moment(small, chosen, group, len(pieces), "", "duration_ns")
+    sums = (kept or heat_sums(quantity, max_rows)).of(run)
+    moments = np.flatnonzero(tagged(run.trace.moments, Tag.TRACED))
+    total = sums.total_ns[:, moments]
     seen = np.flatnonzero(total.any(axis=1))
     milliseconds = np.where(total[seen] > 0, total[seen] / MS, np.nan)
     values = milliseconds
     if quantity != "time":
-        counts = measured_sums(small, chosen, group, calls, _HEAT_COUNTS[quantity])
-        values = _heat_values(quantity, {name: sums[seen] for name, sums in counts.items()})
+        counts = {name: sums.counted(name)[:, moments] for name in _HEAT_COUNTS[quantity]}
+        values = _heat_values(quantity, {name: found[seen] for name, found in counts.items()})
     return HeatSeries(
-        labels=[pieces[number].label for number in seen],
-        layer_rows=np.array([pieces[number].rows[0] for number in seen], np.int64),
-        moments=np.flatnonzero(chosen),
+        labels=[sums.pieces[number].label for number in seen],
+        layer_rows=np.array([sums.pieces[number].rows[0] for number in seen], np.int64),
+        moments=moments,
         milliseconds=milliseconds,
         values=values,
         unit=HEAT_UNITS[quantity],
         quantity=quantity,
-        quantities=tuple(
-            name for name, needed in _HEAT_COUNTS.items() if all((small.spans[column] >= 0).any() for column in needed)
-        ),
+        quantities=tuple(name for name, needed in _HEAT_COUNTS.items() if set(needed) <= sums.has),
     )
+
+
+def heat_sums(quantity: str = "time", max_rows: int = 64) -> OutlineSums:
+    """The sums that ``heat`` is made of, to be kept between two pictures of a growing run."""
+    return OutlineSums(max_rows, _HEAT_COUNTS[quantity])
 
 
 def _heat_values(quantity: str, counts: dict[str, Array]) -> Array:

@@ -29,8 +29,10 @@ _NOT_MEASURED = Tag.WARMUP | Tag.PROFILED
 Json = dict[str, Any]
 
 
-def summarize(run: Run, intervals: bool = True) -> Json:
+def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Json:
     """Everything about a run, ready for ``json.dumps(..., allow_nan=False)``. ``intervals=False`` leaves bootstrap bounds out.
+
+    ``newest`` makes stages and layers of that many traced moments of each kind only: what a run that goes on has time for.
 
     Times are ns, sizes bytes, rates tokens per second of the whole batch. Headline numbers come from clean moments
     (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``). Cycles and
@@ -39,8 +41,8 @@ def summarize(run: Run, intervals: bool = True) -> Json:
     facts = run.facts
     metrics = {**metrics_json(samples(run), intervals), **counts_json(run, intervals)}
     joules = energy_json(run)
-    stage_rows = stages_json(run)
-    layers = layers_json(run)
+    stage_rows = stages_json(run, newest)
+    layers = layers_json(run, newest)
     return {
         "schema": SCHEMA,
         "id": run.id,
@@ -173,11 +175,11 @@ def speculation_json(run: Run) -> Json | None:
     return None if found is None else {**asdict(found), "by_position": list(found.by_position)}
 
 
-def stages_json(run: Run) -> list[Json]:
+def stages_json(run: Run, newest: int | None = None) -> list[Json]:
     """Time by stage and kind; the shares of a kind add up to 1. Kinds without counted traced moments have no rows."""
     rows = []
     for kind in kinds_present(run.trace.moments):
-        found = stages(run, kind)
+        found = stages(run, kind, newest)
         if found.provisional:
             continue
         for stage, time_ms, share in zip(found.stages, found.time_ms, found.share, strict=True):
@@ -186,13 +188,13 @@ def stages_json(run: Run) -> list[Json]:
     return rows
 
 
-def layers_json(run: Run) -> list[Json]:
+def layers_json(run: Run, newest: int | None = None) -> list[Json]:
     """The layer table; ``calls``, ``total_ns`` and ``self_ns`` are per moment, ``share`` is own time over the moment's;
     ``core.analysis.layer_rates`` says what it adds.
 
     ``sqnr_db`` is the layer's signal-to-noise ratio against the model without passes; null: not measured, or equal bit for bit.
     """
-    table = layer_rows(run)
+    table = layer_rows(run, newest=newest)
     drift = run.facts.quality.layer_sqnr_db if run.facts.quality is not None else {}
     rows = [
         {

@@ -78,6 +78,7 @@ class LayerHeat(Chart):
         self.series: series.HeatSeries | None = None
         self.quantity = "time"  # what was asked for; a run that has none of it shows its time
         self.limit = 0.0
+        self._sums_of, self._sums = self.quantity, series.heat_sums()
         self._build_switch()
         self.image = pg.ImageItem(axisOrder="row-major")
         self.image.setLookupTable(lookup_table())
@@ -149,9 +150,7 @@ class LayerHeat(Chart):
             self.set_note("layer × traced moment", "layer × moment")
 
     def draw(self, run: Run) -> str | None:
-        data = series.heat(run, quantity=self.quantity)
-        if self.quantity not in data.quantities:
-            data = series.heat(run)
+        data = self._added_up(run)
         self.quantity_button.setVisible(bool(data.values.size))
         if not data.values.size:
             return hidden_layers(run, main_kind(run.trace.moments)) or NOTHING_YET
@@ -177,6 +176,13 @@ class LayerHeat(Chart):
         self.plot.fit(0.0, float(self._capacity), 0.0, float(rows))
         self.select_layer(self._selected)
         return None
+
+    def _added_up(self, run: Run) -> series.HeatSeries:
+        """The picture's data, of which only what came since the last one is added up."""
+        if self._sums_of != self.quantity:
+            self._sums_of, self._sums = self.quantity, series.heat_sums(self.quantity)
+        data = series.heat(run, quantity=self.quantity, kept=self._sums)
+        return data if self.quantity in data.quantities else series.heat(run, kept=self._sums)
 
     def table_of(self, run: Run) -> Mapping[str, Sequence[Any]]:
         shown = "time" if self.series is None else self.series.quantity

@@ -129,7 +129,8 @@ class StageBars(Chart):
     def draw(self, run: Run) -> str | None:
         self._offer_kinds(run)
         kind = self.kind if self.kind in self._kinds else None
-        data = series.stages(run, kind)
+        running = run.facts.status == "running"
+        data = series.stages(run, kind, series.NEWEST if running else None)  # what the whole run was, is told at its end
         self.series = data
         self.kind_button.setText(f"{data.kind.replace('_', ' ')} ▾")
         if not data.stages:
