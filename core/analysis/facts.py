@@ -27,6 +27,8 @@ def model_json(run: Run) -> Json:
         "stored_as": facts.stored_as if facts else None,
         "context_length": facts.context_length if facts else None,
         "has_tokenizer": facts.has_tokenizer if facts else None,
+        "keeps_cache": facts.keeps_cache if facts else None,
+        "notes": list(facts.notes) if facts else [],
     }
 
 

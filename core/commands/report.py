@@ -77,6 +77,7 @@ def _about(summary: Json) -> Section:
         repeats += f", {requests['profiled']} under the operator profiler"
     rows = [
         ("Model", " · ".join(part for part in parts if part)),
+        *(("", note) for note in model["notes"]),
         ("Target", f"{target['id']} · {target['name'] or units.DASH}{threads}"),
         (
             "Workload",

@@ -156,7 +156,7 @@ def first_token(loaded: LoadedModel) -> int | None:
     if loaded.tokenizer is None:
         return None
     begin = getattr(loaded.tokenizer, "bos_token_id", None)
-    return begin if begin is not None and loaded.tokenizer("a")["input_ids"][0] == begin else None
+    return begin if begin is not None and loaded.tokenizer("a")["input_ids"][:1] == [begin] else None
 
 
 def name_of(loaded: LoadedModel, material: Material) -> str:

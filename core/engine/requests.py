@@ -63,6 +63,9 @@ class Requests:
             moments.end()
             if not tags & Tag.PROFILED:  # a few tokens of what the requests before it said already
                 if result is not None and moments.request is not None:
-                    self._recorder.output(self._form.output(moments.request.row, result, finished=finished))
+                    output = self._form.output(moments.request.row, result, finished=finished)
+                    self._recorder.output(output)
+                    if output.token_ids:  # what came out counts, not how often something became visible
+                        self._recorder.requests.set(output.request, output_tokens=len(output.token_ids))
                 self.read_text()
         return moments.latency_ns

@@ -15,6 +15,7 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.models import generation
 from core.models.base import TASKS, LoadedModel, ModelFacts
 from core.models.experts import active_of
 from core.models.files import (
@@ -268,6 +269,7 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
     if length and 0 < limit < UNLIMITED:
         length = min(length, limit)
     parameters = list(model.parameters())
+    notes = generation.settle(model)
     known = dataclasses.replace(
         facts,
         architecture=type(model).__name__,
@@ -278,6 +280,8 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
         dtype=config.dtype,
         has_tokenizer=tokenizer is not None,
         active_parameters=active_of(model, text_part(settings)),
+        keeps_cache=generation.keeps_cache(model),
+        notes=(*facts.notes, *notes),
     )
     return LoadedModel(
         model=model,

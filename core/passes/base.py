@@ -62,6 +62,13 @@ class PassContext:
     others: frozenset[str]  # ids of the other passes that are on
 
 
+def without_cache(context: PassContext) -> str | None:
+    """Why a pass that needs the model's growing KV cache cannot be used, as a short clause, or None."""
+    if context.model is not None and not context.model.keeps_cache:
+        return "the model's config switches its KV cache off (use_cache)"
+    return None
+
+
 @dataclass(frozen=True)
 class PassReport:
     """What a pass did. ``kernels`` are names seen in a profiled forward of this very model, never assumed.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes, without_cache
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ChunkedPrefill:
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":
             return "only language models read a prompt into a cache"
-        return None
+        return without_cache(context)
 
     def apply(self, subject: Subject, options: ChunkedPrefillOptions) -> PassReport:
         model: Any = subject.model

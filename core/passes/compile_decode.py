@@ -11,7 +11,7 @@ from functools import partial
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes, without_cache
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 
@@ -30,7 +30,7 @@ class CompileDecode:
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":
             return "only text generation decodes"
-        return why_not(context)
+        return without_cache(context) or why_not(context)
 
     def apply(self, subject: Subject, options: CompileOptions) -> PassReport:
         model = subject.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import Refusal
-from core.passes.base import PassContext, Subject
+from core.passes.base import PassContext, Subject, without_cache
 
 ARGUMENTS = frozenset({"prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"})
 """Arguments of ``generate`` with which tokens are guessed, then checked several at once (speculative decoding)."""
@@ -17,7 +17,7 @@ def unguessable(context: PassContext) -> str | None:
     """Why tokens cannot be guessed for this model, as a short clause, or None."""
     if context.model is not None and context.model.task != "text-generation":
         return "only models that continue a text have tokens to guess"
-    return None
+    return without_cache(context)
 
 
 def refuse_unguessable(title: str, subject: Subject) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.base import PassContext, PassReport, Phase, Subject, passes, without_cache
 from core.passes.weights import weight_bytes
 from core.units import size
 
@@ -43,7 +43,7 @@ class KvCache:
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":
             return "only text generation keeps a growing cache that can be replaced"
-        return None
+        return without_cache(context)
 
     def apply(self, subject: Subject, options: KvCacheOptions) -> PassReport:
         model: Any = subject.model

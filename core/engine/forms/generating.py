@@ -35,6 +35,7 @@ class Generating:
         self._given_start = start
         self._start = start or 0
         self._encodes = encodes
+        self._asked = 0
 
     def length(self) -> int:
         return self._maker.length()
@@ -54,6 +55,7 @@ class Generating:
             moments.token_visible(sequences)
 
         shown: list[torch.Tensor] = []
+        self._asked = new_tokens
         result = greedily(subject.model, inputs.tensors, new_tokens, self.arguments | subject.generation, visible)
         # Whisper's generate gives its result without the tokens that say what to do; what was seen has them like all others.
         return shown[0] if shown else result
@@ -63,12 +65,19 @@ class Generating:
 
     def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
         ids = tuple(result[0, self._start :].tolist())
-        return Output(row, ids, self.text(result), "length" if finished else "cancelled")
+        return Output(row, ids, self.text(result), ended(len(ids), self._asked, finished=finished))
 
     def text(self, sequences: torch.Tensor) -> str | None:
         if self._tokenizer is None:
             return None
         return str(self._tokenizer.decode(sequences[0, self._start :].tolist(), skip_special_tokens=True))
+
+
+def ended(came: int, asked: int, *, finished: bool) -> str:
+    """Why a request ended: ``length`` only where as many tokens came out as were asked for."""
+    if not finished:
+        return "cancelled"
+    return "length" if came >= asked else "stop"
 
 
 def greedily(
@@ -79,6 +88,8 @@ def greedily(
     visible: Callable[[torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """The model's own ``generate``: always its likeliest token, so many of them, ended by nothing.
+
+    Its generation config was set back to neutral when it was loaded (``core.models.generation``).
 
     Args:
         model: a model that generates.
@@ -95,8 +106,9 @@ def greedily(
     criteria = {} if visible is None else {"stopping_criteria": StoppingCriteriaList([_watching(visible)])}
     fixed = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False, "num_beams": 1}
     with _silence():
-        result: torch.Tensor = model.generate(**tensors, **{**fixed, **criteria, **arguments})
-    return result
+        result = model.generate(**tensors, **{**fixed, **criteria, **arguments})
+    sequences: torch.Tensor = getattr(result, "sequences", result)  # a ``generate`` of the model's own may give more
+    return sequences
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from core.config import WorkloadConfig
+from core.engine.forms.accepted import accepted, check_tokens
 from core.engine.forms.base import Inputs
 from core.engine.workload import text_config
 from core.errors import Refusal
@@ -15,6 +16,7 @@ class Prompt:
     """Makes the inputs of each request. Text is tokenised anew each time, since that is part of what a user waits for."""
 
     def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
+        self._loaded = loaded
         self._tokenizer = loaded.tokenizer
         self._workload = workload
         self._device = device
@@ -26,7 +28,9 @@ class Prompt:
         """Tokens per sequence, found without making the whole batch (which may not fit)."""
         if self._workload.prompt_tokens is not None:
             return self._workload.prompt_tokens
-        return len(self._tokenizer(self._workload.prompt)["input_ids"])  # type: ignore[misc]
+        ids = self._tokenizer(self._workload.prompt)["input_ids"]  # type: ignore[misc]
+        check_tokens(ids, self._loaded)
+        return len(ids)
 
     def inputs(self) -> Inputs:
         """The inputs of one request (the same ones each time)."""
@@ -37,7 +41,8 @@ class Prompt:
             start = time.perf_counter_ns()
             encoded = self._tokenizer([self._workload.prompt] * batch, return_tensors="pt")  # type: ignore[misc]
             tokenize_ns = time.perf_counter_ns() - start
-            tensors = {name: tensor.to(self._device) for name, tensor in encoded.items()}
+            given = accepted(encoded, self._loaded.model)
+            tensors = {name: tensor.to(self._device) for name, tensor in given.items()}
             return Inputs(tensors, int(tensors["input_ids"].shape[1]), tokenize_ns)
         generator = torch.Generator().manual_seed(self._workload.seed)
         ids = torch.randint(0, self._vocabulary, (1, count), generator=generator)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.config import WorkloadConfig
+from core.engine.forms.accepted import accepted, check_tokens
 from core.engine.forms.base import Inputs, form_kinds
 from core.engine.forms.once import Once
 from core.engine.forms.prompt import Prompt
@@ -52,6 +53,7 @@ class QuestionAndText:
     def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
         self.within: tuple[int, int] | None = None
         self._plain = Prompt(loaded, workload, device)
+        self._loaded = loaded
         self._tokenizer = loaded.tokenizer
         self._workload = workload
         self._device = device
@@ -61,7 +63,9 @@ class QuestionAndText:
     def length(self) -> int:
         if self._workload.prompt_tokens is not None:
             return self._plain.length()
-        return len(self._tokenizer(self._workload.question, self._workload.prompt)["input_ids"])  # type: ignore[misc]
+        ids = self._tokenizer(self._workload.question, self._workload.prompt)["input_ids"]  # type: ignore[misc]
+        check_tokens(ids, self._loaded, "question and the text")
+        return len(ids)
 
     def inputs(self) -> Inputs:
         if self._workload.prompt_tokens is not None:
@@ -75,7 +79,8 @@ class QuestionAndText:
         if getattr(encoded, "is_fast", False):
             text = [position for position, part in enumerate(encoded.sequence_ids(0)) if part == 1]
             self.within = (text[0], text[-1]) if text else None
-        tensors = {name: tensor.to(self._device) for name, tensor in encoded.items()}
+        given = accepted(encoded, self._loaded.model)
+        tensors = {name: tensor.to(self._device) for name, tensor in given.items()}
         return Inputs(tensors, int(tensors["input_ids"].shape[1]), tokenize_ns)
 
 

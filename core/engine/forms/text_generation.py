@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs, form_kinds
-from core.engine.forms.generating import greedily
+from core.engine.forms.generating import ended, greedily
 from core.engine.forms.prompt import Prompt
 from core.engine.moments import Frame, Moments
 from core.models.base import LoadedModel
@@ -38,6 +38,7 @@ class Continuing:
         self._tokenizer = loaded.tokenizer
         self._prompt = Prompt(loaded, workload, device)
         self._prompt_length = 0
+        self._asked = 0
 
     def length(self) -> int:
         return self._prompt.length()
@@ -51,6 +52,7 @@ class Continuing:
         return tuple(Frame(draft, "draft") for draft in subject.drafts)
 
     def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
+        self._asked = new_tokens
         return greedily(subject.model, inputs.tensors, new_tokens, subject.generation, moments.token_visible)
 
     def probe(self, subject: Subject, inputs: Inputs) -> None:
@@ -58,7 +60,7 @@ class Continuing:
 
     def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
         ids = tuple(result[0, self._prompt_length :].tolist())
-        return Output(row, ids, self.text(result), "length" if finished else "cancelled")
+        return Output(row, ids, self.text(result), ended(len(ids), self._asked, finished=finished))
 
     def text(self, sequences: torch.Tensor) -> str | None:
         if self._tokenizer is None:

@@ -1,0 +1,47 @@
+"""What a tokenizer gives, as the model takes it: only the arguments of its forward, and only tokens that it has."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.errors import Refusal
+from core.models.base import LoadedModel
+
+
+def accepted(tensors: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Of the arguments those that the model's forward names.
+
+    A tokenizer's files say what it returns, and many of them name ``token_type_ids`` for models that know none. A forward that
+    names no argument at all (``**kwargs`` alone) is given everything.
+    """
+    named = inspect.signature(model.forward).parameters
+    if not any(name in named for name in tensors):
+        return dict(tensors)
+    return {name: tensor for name, tensor in tensors.items() if name in named}
+
+
+def check_tokens(ids: Sequence[int], loaded: LoadedModel, what: str = "prompt") -> None:
+    """``Refusal`` where a text gives no tokens, or one that the model has no embedding for: else the run fails inside."""
+    name = loaded.facts.name
+    if not ids:
+        raise Refusal(f"The {what} has no tokens for {name}; give a text, or a number of prompt tokens.")
+    known = embeddings(loaded.model)
+    place = next((place for place, token in enumerate(ids) if known is not None and not 0 <= token < known), None)
+    if place is not None:
+        word = str(loaded.tokenizer.convert_ids_to_tokens(ids[place]))  # type: ignore[union-attr]
+        raise Refusal(
+            f"The tokenizer of {name} knows {len(loaded.tokenizer):,} tokens, but the model has {known:,}: "  # type: ignore[arg-type]
+            f"{word[:40]!r} of the {what} is token {ids[place]}; use the tokenizer that belongs to these weights, "
+            "or give a number of prompt tokens."
+        )
+
+
+def embeddings(model: Any) -> int | None:
+    """How many tokens a model has embeddings for; None where it does not say."""
+    try:
+        weight = getattr(model.get_input_embeddings(), "weight", None)
+    except (AttributeError, NotImplementedError):
+        return None
+    return int(weight.shape[0]) if weight is not None and weight.ndim == 2 else None
