@@ -22,6 +22,7 @@ from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
 from core.engine.quality import cost_of
 from core.engine.requests import Requests
 from core.engine.watch import Watch, sampled, watch
+from core.engine.workload import beyond_context
 from core.errors import Cancelled
 from core.models.base import generates
 from core.models.stages import layers_of
@@ -114,8 +115,10 @@ class Recording:
         self._looking_at = "naming operators and kernels"
         self._measured_peak_bytes: int | None = None
         self._measured_device_bytes: int | None = None
+        model = prepared.loaded.facts
+        longer = beyond_context(model, prepared.subject.max_length)
         self.facts = RunFacts(
-            model=prepared.loaded.facts,
+            model=replace(model, notes=(*model.notes, longer)) if longer else model,
             target=target_facts,
             threads=prepared.subject.threads,
             passes=prepared.reports,

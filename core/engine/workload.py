@@ -41,11 +41,22 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
     elif facts.task == "seq2seq":
         length = max(input_tokens, new_tokens + 1)
     limit = facts.context_length
-    if limit is not None and length > limit and not in_windows:
+    if limit is not None and length > limit and not in_windows and not facts.context_is_soft:
         raise Refusal(
             f"{facts.name} has room for {limit} tokens, but {asked} were asked for; shorten the prompt or ask for less."
         )
     return length
+
+
+def beyond_context(facts: ModelFacts, length: int) -> str | None:
+    """A sentence for people where a sequence of ``length`` positions is longer than the model was made for, or None."""
+    limit = facts.context_length
+    if limit is None or length <= limit or not facts.context_is_soft:
+        return None
+    return (
+        f"A request is {length:,} tokens long, but {facts.name} was made for {limit:,}: "
+        "speed and memory are real, the text may not be."
+    )
 
 
 def request_bytes(model: Any, batch: int, input_tokens: int, length: int) -> int:

@@ -19,7 +19,7 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.models import experts, known, loading
+from core.models import experts, known, loading, positions
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import CONTEXT_KEYS, blocks, first_number, text_part
 from core.models.memory import ITEM_BYTES, fit
@@ -165,6 +165,7 @@ def exact_facts(config: ModelConfig, rest: str) -> ModelFacts:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     values = loading.common_names(settings)
     weight_bytes = parameters * ITEM_BYTES[config.dtype]
+    length, soft = positions.of_model(model, first_number(text_part(values), CONTEXT_KEYS), None)
     return ModelFacts(
         spec=config.spec,
         name=_name(model_type, options),
@@ -175,7 +176,8 @@ def exact_facts(config: ModelConfig, rest: str) -> ModelFacts:
         dtype=config.dtype,
         weight_bytes=weight_bytes,
         file_bytes=None,
-        context_length=first_number(text_part(values), CONTEXT_KEYS),
+        context_length=length,
+        context_is_soft=soft,
         has_tokenizer=False,
         stored_as="random weights",
         load_bytes=weight_bytes,

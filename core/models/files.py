@@ -13,6 +13,7 @@ from typing import Any
 
 from core import units
 from core.errors import Refusal
+from core.models import positions
 from core.models.experts import EXPERT_TENSOR
 
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -85,8 +86,8 @@ def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def first_number(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
-    """The first of ``keys`` that the config gives as an integer."""
-    return next((config[key] for key in keys if isinstance(config.get(key), int)), None)
+    """The first of ``keys`` that the config gives as a whole number above 0."""
+    return next((value for key in keys if type(value := config.get(key)) is int and value > 0), None)
 
 
 def blocks(config: Mapping[str, Any]) -> int | None:
@@ -99,8 +100,9 @@ def blocks(config: Mapping[str, Any]) -> int | None:
 
 
 def context_length(folder: Path, config: Mapping[str, Any]) -> int | None:
-    """Longest input in tokens. Where the tokenizer's limit is lower it counts: RoBERTa's positions include its padding."""
-    length = first_number(text_part(config), CONTEXT_KEYS)
+    """Longest input in tokens, as far as files tell it; the loaded model knows better (``core.models.positions``)."""
+    part = text_part(config)
+    length = positions.before_loading(part, first_number(part, CONTEXT_KEYS))
     settings = folder / "tokenizer_config.json"
     limit = read_json(settings).get("model_max_length") if settings.is_file() else None
     if length and isinstance(limit, int) and 0 < limit < UNLIMITED:

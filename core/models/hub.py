@@ -12,7 +12,7 @@ from typing import Any
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
-from core.models.files import CONTEXT_KEYS, blocks, first_number, read_config, text_part
+from core.models.files import blocks, context_length, read_config
 from core.models.folder import describe_folder, load_folder, task_from_config
 from core.models.memory import ITEM_BYTES
 from core.progress import Progress
@@ -230,7 +230,7 @@ def _describe_remote(repository: str, revision: str | None, config: ModelConfig)
         dtype=config.dtype,
         weight_bytes=parameters * ITEM_BYTES[config.dtype],
         file_bytes=file_bytes,
-        context_length=first_number(text_part(settings), CONTEXT_KEYS),
+        context_length=context_length(path.parent, settings),
         has_tokenizer=any(name.startswith(("tokenizer.", "vocab.", "spiece.")) for name in names),
         stored_as=f"safetensors {stored}" if weights[0].endswith(".safetensors") else "pickle",
     )

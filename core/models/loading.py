@@ -15,7 +15,7 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.models import generation
+from core.models import generation, positions
 from core.models.base import TASKS, LoadedModel, ModelFacts
 from core.models.experts import active_of
 from core.models.files import (
@@ -264,10 +264,10 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
     model.eval()
     model.requires_grad_(False)
     settings = settings_of(model)
-    length = first_number(text_part(settings), CONTEXT_KEYS)
-    limit = getattr(tokenizer, "model_max_length", UNLIMITED)
-    if length and 0 < limit < UNLIMITED:
-        length = min(length, limit)
+    told = first_number(text_part(settings), CONTEXT_KEYS)
+    limit = getattr(tokenizer, "model_max_length", None)
+    within = limit if isinstance(limit, int) and 0 < limit < UNLIMITED else None
+    length, soft = positions.of_model(model, told, within)
     parameters = list(model.parameters())
     notes = generation.settle(model)
     known = dataclasses.replace(
@@ -276,7 +276,8 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
         parameters=sum(p.numel() for p in parameters),
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
         layers=blocks(settings) or facts.layers,
-        context_length=length or facts.context_length,
+        context_length=length if told is not None else facts.context_length,
+        context_is_soft=soft,
         dtype=config.dtype,
         has_tokenizer=tokenizer is not None,
         active_parameters=active_of(model, text_part(settings)),
