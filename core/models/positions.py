@@ -79,7 +79,7 @@ def _tables(model: torch.nn.Module, length: int) -> Iterator[int]:
 
 def _endless(model: torch.nn.Module) -> bool:
     """Whether positions are told by rotation, by ALiBi's slopes, or by waves that are computed as far as they are needed."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if getattr(text, "alibi", False) is True or getattr(text, "model_type", "") == "bloom":
         return True
