@@ -173,7 +173,7 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 def warnings(a: Run, b: Run) -> tuple[str, ...]:
     """What stands in the way of reading a difference as the effect of one change."""
     found = _status(a, "first") + _status(b, "second")
-    if a.config.model.spec != b.config.model.spec:
+    if a.config.model.spec != b.config.model.spec and not (a.imported or b.imported):
         found.append(f"the models differ: {a.config.model.spec} and {b.config.model.spec}")
     found += conditions(a, b)
     return tuple(found) if same_trial(a, b) else (*found, NOT_INTERLEAVED)
@@ -181,6 +181,8 @@ def warnings(a: Run, b: Run) -> tuple[str, ...]:
 
 def conditions(a: Run, b: Run) -> list[str]:
     """What differs of the circumstances, as clauses: target, threads, workload, machine, versions, environment variables."""
+    if a.imported or b.imported:
+        return []  # nothing is known that could differ
     found = []
     if _target(a) != _target(b):
         found.append(f"the targets differ: {_target(a)} and {_target(b)}")
@@ -207,6 +209,8 @@ def _set(value: str | None) -> str:
 
 
 def _status(run: Run, which: str) -> list[str]:
+    if run.imported:
+        return [f"the {which} run is an imported trace, which does not say its model, workload, target and dtype"]
     return [] if run.facts.status == "finished" else [f"the {which} run is {run.facts.status}, so it holds only a part"]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from core.analysis import imported
 from core.analysis.quality_headline import disagreements, headline
 from core.session.run import Quality, Run
 from profilers.trace import Tag
@@ -23,7 +25,7 @@ def model_json(run: Run) -> Json:
         "active_parameters": facts.active_parameters if facts else None,
         "weight_bytes": facts.weight_bytes if facts else None,
         "layers": facts.layers if facts else None,
-        "dtype": facts.dtype if facts else run.config.model.dtype,
+        "dtype": facts.dtype if facts else None if run.imported else run.config.model.dtype,
         "stored_as": facts.stored_as if facts else None,
         "context_length": facts.context_length if facts else None,
         "has_tokenizer": facts.has_tokenizer if facts else None,
@@ -86,16 +88,26 @@ def target_json(run: Run) -> Json:
     """Where it ran."""
     facts = run.facts.target
     return {
-        "id": facts.id if facts else run.config.target.id,
+        "id": facts.id if facts else None if run.imported else run.config.target.id,
         "name": facts.name if facts else None,
         "threads": run.facts.threads,
         "memory_bytes": facts.memory_bytes if facts else None,
     }
 
 
+def workload_json(run: Run) -> Json:
+    """What was asked; in an imported trace nothing is known of it."""
+    return imported.workload_json() if run.imported else asdict(run.config.workload)
+
+
 def requests_json(run: Run) -> Json:
-    """How many requests there were: measured ones, and beside them warm-up and those under the operator profiler."""
+    """How many requests there were: measured ones, and beside them warm-up and those under the operator profiler.
+
+    Null in an imported trace, which has steps and no requests.
+    """
     tags = run.trace.requests["tags"]
+    if run.imported:
+        return {"measured": None, "warmup": None, "profiled": None}
     warmup = int(((tags & int(Tag.WARMUP)) != 0).sum())
     profiled = int(((tags & int(Tag.PROFILED)) != 0).sum())
     return {"measured": len(tags) - warmup - profiled, "warmup": warmup, "profiled": profiled}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.analysis.counts import COUNTS
+from core.analysis.imported import NOT_SAID
 from core.analysis.select import kinds_present, of_kind, tagged
 from core.session.run import Run
 from profilers.trace import Tag
@@ -23,11 +24,22 @@ def unavailable_json(
 ) -> list[Json]:
     """The reasons that the run itself noted, then those that follow from what is missing."""
     reasons = {item.what: item.why for item in run.facts.unavailable}
+    if run.imported:
+        return [{"what": what, "why": why} for what, why in {**reasons, **_of_imported(run, metrics, layers)}.items()]
     if energy is None:
         reasons.setdefault("energy", _energy(run))
     for what, why in (*_metrics(run, metrics), *_layers(run, layers), *_counts(run), *_others(run)):
         reasons.setdefault(what, why)
     return [{"what": what, "why": why} for what, why in reasons.items()]
+
+
+def _of_imported(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) -> dict[str, str]:
+    """What a trace of another profiler cannot tell: what was asked, and everything that only Tickscope measures."""
+    missing = ["model", "target", "dtype", "workload", *(name for name in _GENERATION if metrics[name]["n"] == 0)]
+    missing += [name for name in COUNTS if not (run.trace.moments[name] >= 0).any()]
+    missing += ["energy", "noise", "kv_cache_bytes", "rss_peak_bytes", "device_peak_bytes", "observer_effect"]
+    missing += [] if layers or run.trace.layers else ["layers"]
+    return dict.fromkeys(missing, NOT_SAID)
 
 
 def _metrics(run: Run, metrics: Mapping[str, Json]) -> list[tuple[str, str]]:
@@ -76,8 +88,6 @@ def _counts(run: Run) -> list[tuple[str, str]]:
     """Counters of the processor that no moment has, with what the counter itself says of it."""
     moments = run.trace.moments
     missing = [name for name in COUNTS if not (moments[name] >= 0).any()]
-    if run.facts.status == "imported":
-        return [(name, "the imported file does not say it") for name in missing]
     if "cycles" not in run.config.profilers:
         return [(name, "the processor counters were not switched on") for name in missing]
     told = run.facts.instruments.get("cycles", {}).get("missing", {})

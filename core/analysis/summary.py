@@ -9,9 +9,20 @@ import numpy as np
 
 from core.analysis.counts import COUNTS, per_token
 from core.analysis.energy import energy
-from core.analysis.facts import model_json, outputs_json, passes_json, quality_json, requests_json, target_json, trial_json
+from core.analysis.facts import (
+    model_json,
+    outputs_json,
+    passes_json,
+    quality_json,
+    requests_json,
+    target_json,
+    trial_json,
+    workload_json,
+)
 from core.analysis.gaps import unavailable_json
+from core.analysis.imported import steps_json
 from core.analysis.layer_rates import add_rates
+from core.analysis.longest import longest_json
 from core.analysis.operators import slowdown
 from core.analysis.samples import Samples, samples
 from core.analysis.select import counted, kinds_present, of_kind, tagged
@@ -52,7 +63,7 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "model": model_json(run),
         "passes": passes_json(run),
         "target": target_json(run),
-        "workload": asdict(run.config.workload),
+        "workload": workload_json(run),
         "requests": requests_json(run),
         "profilers": list(run.config.profilers),
         "environment": dict(facts.environment),
@@ -75,6 +86,8 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "speculation": speculation_json(run),
         "quality": quality_json(run),
         "kernels": slowdown(run),
+        "steps": steps_json(run) if run.imported else [],
+        "operators": longest_json(run) if facts.status != "running" else [],
         "stages": stage_rows,
         "layers": layers,
         "moments": moments_json(run),
@@ -125,13 +138,15 @@ def observer_effect(run: Run, intervals: bool = True) -> Json:
         clean = moments["duration_ns"][counted(moments, where)]
         ratio = median_ratio(traced, clean, intervals)
         effect[kind] = None if ratio is None else asdict(ratio)
-    effect["paused_ns"] = int(moments["paused_ns"].sum())
+    effect["paused_ns"] = None if run.imported else int(moments["paused_ns"].sum())
     effect["perturbed_share"] = _perturbed_share(run)
     return effect
 
 
 def _perturbed_share(run: Run) -> float | None:
     moments = run.trace.moments
+    if run.imported:
+        return None
     after = ~tagged(moments, _NOT_MEASURED)
     return float(tagged(moments, Tag.PERTURBED)[after].mean()) if after.any() else None
 
@@ -158,7 +173,7 @@ def noise_json(run: Run) -> Json:
         "switches_per_s": None if switches is None else switches * 1e9,
         "steal_share": None if steal is None else steal / processors,
         "others_share": None if others is None else others / processors,
-        "busy": (others or 0) + (steal or 0) > BUSY_CORE_SHARE,
+        "busy": None if run.imported else (others or 0) + (steal or 0) > BUSY_CORE_SHARE,
         "competitors": list(run.facts.competitors),
     }
 

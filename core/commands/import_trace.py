@@ -6,11 +6,8 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from core import units
 from core.commands.output import check_folder, note, table, write, write_json
 from core.session.run import Run
-
-_OPERATORS_SHOWN = 15
 
 
 def import_trace(args: argparse.Namespace) -> int:
@@ -45,6 +42,9 @@ def import_trace(args: argparse.Namespace) -> int:
 
 def imported_text(run: Run) -> str:
     """How much of what there was, and the operators that took longest."""
+    from core.analysis.longest import longest_json
+    from core.commands.imported_report import operators as operators_of
+
     trace = run.trace
     counts: list[tuple[str, Any]] = [
         ("steps", len(trace.moments["kind"])),
@@ -56,25 +56,7 @@ def imported_text(run: Run) -> str:
     ]
     parts = [f"{run.name} — {run.facts.status}, begun {run.created}"]
     parts.append(table(("", ""), [(name, f"{count:,}") for name, count in counts if count], "  "))
-    operators = longest(run)
-    if operators:
-        parts.append(
-            "Longest by their own time\n" + table(("operator", "where", "calls", "own time", "in all"), operators, "  ")
-        )
+    operators = operators_of({"operators": longest_json(run), "status": run.facts.status})
+    if operators.rows:
+        parts.append(f"{operators.title}\n" + table(operators.header, operators.rows, "  "))
     return "\n\n".join(parts)
-
-
-def longest(run: Run, most: int = _OPERATORS_SHOWN) -> list[tuple[str, ...]]:
-    """The operators with the longest own time, whatever their layer, shapes and moment."""
-    from core.analysis.operators import operator_rows
-
-    sums: dict[tuple[str, str], list[int]] = {}
-    for row in operator_rows(run, by_layer=False, by_shapes=False):
-        found = sums.setdefault((row.name, row.place), [0, 0, 0])
-        for position, value in enumerate((row.calls, row.self_ns, row.total_ns)):
-            found[position] += value
-    ordered = sorted(sums.items(), key=lambda one: -one[1][1])[:most]
-    return [
-        (name, place, f"{calls:,}", units.duration(own), units.duration(total))
-        for (name, place), (calls, own, total) in ordered
-    ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import wrap
 from typing import Any
 
 from core import units
+from core.commands import imported_report
 from core.commands.output import table
 from core.commands.quality_report import cost
 from core.commands.section import Section
@@ -19,13 +21,24 @@ Json = dict[str, Any]
 _TIMES = (("TTFT", "ttft_ns"), ("TPOT", "tpot_ns"), ("ITL", "itl_ns"), ("E2E", "e2e_ns"))
 _RATES = (("Prefill", "prefill_tokens_per_s"), ("Decode", "decode_tokens_per_s"), ("Input", "input_tokens_per_s"))
 _TEXT_CHARACTERS = 300
+_NAMES_CHARACTERS = 72
 
 
 def sections(summary: Json) -> list[Section]:
     """The tables of one run; those with nothing to say are left out."""
-    found = [_about(summary), _metrics(summary), _per_token(summary)]
+    if summary["status"] == "imported":
+        found = [imported_report.about(summary), imported_report.steps(summary)]
+    else:
+        found = [_about(summary), _metrics(summary), _per_token(summary)]
     found += [_observer(summary), _noise(summary["noise"]), _memory(summary), *_stages(summary)]
-    found += [_passes(summary), _speculation(summary), cost(summary), _output(summary), _missing(summary)]
+    found += [
+        imported_report.operators(summary),
+        _passes(summary),
+        _speculation(summary),
+        cost(summary),
+        _output(summary),
+        _missing(summary),
+    ]
     return [section for section in found if section.rows]
 
 
@@ -161,7 +174,8 @@ def _observer(summary: Json) -> Section:
         if ratio is not None:
             bounds = f"{units.signed_percent(ratio['low'])} … {units.signed_percent(ratio['high'])}"
             rows.append((f"traced against clean {kind}", units.signed_percent(ratio["ratio"]), bounds))
-    rows.append(("clock stopped in pauses", units.duration(effect["paused_ns"]), ""))
+    if effect["paused_ns"] is not None:
+        rows.append(("clock stopped in pauses", units.duration(effect["paused_ns"]), ""))
     for kind, slower in (summary["kernels"] or {}).items():
         rows.append((f"operator profiler against clean {kind}", units.ratio(slower), ""))
     return Section("Observer effect", ("", "", ""), rows)
@@ -244,7 +258,11 @@ def _missing(summary: Json) -> Section:
     together: dict[str, list[str]] = {}
     for item in summary["unavailable"]:
         together.setdefault(item["why"], []).append(item["what"])
-    return Section("Not measured", ("", ""), [(", ".join(names), why) for why, names in together.items()])
+    rows = []
+    for why, names in together.items():
+        first, *more = wrap(", ".join(names), _NAMES_CHARACTERS, break_long_words=False) or [""]
+        rows += [(first, why), *((line, "") for line in more)]
+    return Section("Not measured", ("", ""), rows)
 
 
 def _short(value: str, characters: int) -> str:

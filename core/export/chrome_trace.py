@@ -105,10 +105,11 @@ def _whole(run: Run, path: Path, options: Options) -> Iterator[bytes]:
 def _head(run: Run, options: Options) -> dict[str, Any]:
     operators = run.trace.operators
     target = run.facts.target
-    on_device = target is not None and target.id != "cpu"
+    devices = [target.name] if target is not None and target.id != "cpu" else []
+    devices = [str(name) for name in run.facts.environment.get("devices", ())] if run.imported else devices
     return {
         "schemaVersion": 1,
-        "deviceProperties": [{"id": 0, "name": target.name}] if on_device and target is not None else [],
+        "deviceProperties": [{"id": number, "name": name} for number, name in enumerate(devices)],
         "distributedInfo": {"rank": 0},
         "record_shapes": int(bool((operators["shapes"] >= 0).any())),
         "with_stack": 0,
@@ -136,11 +137,11 @@ def _metadata(run: Run, options: Options) -> dict[str, str | int]:
         "created": run.created,
         "status": facts.status,
         "model": config.model.spec,
-        "dtype": config.model.dtype,
-        "passes": ", ".join(choice.id for choice in config.passes) or "none",
-        "target": config.target.id,
+        "dtype": None if run.imported else config.model.dtype,
+        "passes": None if run.imported else ", ".join(choice.id for choice in config.passes) or "none",
+        "target": None if run.imported else config.target.id,
         "threads": facts.threads,
-        "workload": to_json(config.workload),
+        "workload": None if run.imported else to_json(config.workload),
         "profilers": ", ".join(config.profilers),
         "unavailable": "; ".join(f"{one.what}: {one.why}" for one in facts.unavailable),
         "left_out": f"{python} Python functions" if python and not options.python else "nothing",

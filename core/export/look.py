@@ -186,8 +186,8 @@ def subtitle(run: Run) -> str:
     """Run, model, passes and target in one line."""
     facts = run.facts
     model = facts.model.name if facts.model else run.config.model.spec
-    passes = " + ".join(report.title for report in facts.passes) or "no passes"
-    target = facts.target.title if facts.target else run.config.target.id.upper()
+    passes = " + ".join(report.title for report in facts.passes) or ("" if run.imported else "no passes")
+    target = facts.target.title if facts.target else "" if run.imported else run.config.target.id.upper()
     threads = f", {facts.threads} threads" if facts.threads else ""
     status = "" if facts.status == "finished" else facts.status
     parts = (run.name, model, passes, f"{target}{threads}", status)

@@ -57,7 +57,6 @@ def moments_of(rows: Rows, *, ours: bool) -> tuple[dict[str, Array], dict[int, S
     moments["kind"][:] = kinds
     moments["step"][:] = numbers
     moments["tags"][:] = 0
-    moments["paused_ns"][:] = 0
     for number, one in enumerate(by_process.values()):
         where_ = slice(one.first, one.first + len(one.starts))
         moments["request"][where_] = number
@@ -98,5 +97,4 @@ def requests_of(moments: Mapping[str, Array]) -> dict[str, Array]:
     found["start_ns"][:] = moments["start_ns"][first]
     if len(first):
         found["end_ns"][:] = np.maximum.reduceat(moments["start_ns"] + moments["duration_ns"], first)
-    found["input_tokens"][:] = found["output_tokens"][:] = 0
     return frozen(found)

@@ -126,3 +126,8 @@ class Run:
     facts: RunFacts
     trace: Trace
     note: str = ""
+
+    @property
+    def imported(self) -> bool:
+        """Whether another profiler wrote it down: its configuration is a placeholder, since nobody here asked anything."""
+        return self.facts.status == "imported"
