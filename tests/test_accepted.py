@@ -11,6 +11,7 @@ import pytest
 from core.config import ModelConfig
 from core.engine.forms.accepted import accepted, check_tokens, embeddings
 from core.errors import Refusal
+from core.progress import Progress
 from core.session.run import Run
 from tests.small_runs import carried_out
 from tests.tiny_models import save_model, save_tokenizer
@@ -89,3 +90,18 @@ def test_a_model_that_tells_no_embeddings_is_not_judged():
 
     assert embeddings(Mute()) is None
     check_tokens([5_000_000], Loaded())  # type: ignore[arg-type]
+
+
+def test_a_tokenizer_that_needs_another_package_names_that_one(tmp_path, monkeypatch):
+    from core.models import loading
+    from core.models.loading import load_tokenizer
+
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)  # as where it is not installed
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02\n\x0c\n\x03<s>")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    with pytest.raises(Refusal, match="pip install sentencepiece"):
+        load_tokenizer(tmp_path, ModelConfig(str(tmp_path)), Progress())
+    (tmp_path / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")  # tiktoken's own format
+    with pytest.raises(Refusal, match="cannot be read"):
+        load_tokenizer(tmp_path, ModelConfig(str(tmp_path)), Progress())

@@ -187,3 +187,39 @@ def test_the_starter_model():
     output = loaded.model.generate(**inputs, max_new_tokens=2, do_sample=False)
     assert loaded.tokenizer.decode(output[0]) == "The capital of France is Paris."
     assert loaded.tokenizer.chat_template
+
+
+def test_a_file_that_lacks_weights_is_refused_and_nothing_is_kept(tmp_path, cache):
+    import gguf
+
+    path = tmp_path / "lacking.gguf"
+    save_gguf(path)
+    reader = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(tmp_path / "cut.gguf", "llama")
+    for field in reader.fields.values():
+        if field.name.startswith("llama."):
+            value = field.contents()
+            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(field.name, value)
+    for tensor in reader.tensors:
+        if tensor.name != "blk.0.ffn_down.weight":
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(Refusal, match=r"lacks 1 of the weights .*model\.layers\.0\.mlp\.down_proj\.weight"):
+        load(tmp_path / "cut.gguf")
+    assert not list((cache / "gguf").glob("cut*"))
+
+
+def test_a_vocabulary_alone_is_no_model(tmp_path):
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "words.gguf", "llama")
+    writer.add_token_list([*"abc"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(Refusal, match="no weights"):
+        catalog.describe(ModelConfig(str(tmp_path / "words.gguf")))

@@ -23,6 +23,8 @@ def describe_file(path: Path, config: ModelConfig, *, spec: str, name: str | Non
     """Facts of a GGUF file from its header; ``Refusal`` if it cannot be loaded."""
     header = read_header(path)
     title = name or _VARIANT.sub("", path.stem)
+    if not header.parameters:
+        raise Refusal(f"{path} holds a vocabulary or other facts but no weights; give the .gguf file of the model itself.")
     weight_bytes = header.parameters * ITEM_BYTES[config.dtype]
     ready = converted(path, config.dtype)
     if ready is not None:

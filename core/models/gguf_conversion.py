@@ -27,7 +27,7 @@ from core.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a conversion of an older Tickscope must not be used any more."""
 
 LONG_ARRAY = 1024
@@ -110,9 +110,10 @@ def _write(path: Path, dtype: str, header: GgufHeader, into: Path, progress: Pro
     text = "Converting the GGUF file (only the first time)"
     with loading.quiet(progress, text), _watched_reader(header, progress):
         with loading.refusing(path.name):
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=getattr(torch, dtype), local_files_only=True
+            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
             )
+        loading.refuse_missing(path.name, model, report)  # kept, they would look like the file's own
         _forget_quantization(model)
         progress.report("Saving the converted weights")
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import importlib.util
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,15 +140,14 @@ def quiet(progress: Progress, text: str) -> Iterator[None]:
 @contextmanager
 def refusing(name: str) -> Iterator[None]:
     """What the libraries raise about a model's files becomes one sentence; memory running out says so."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except Refusal:
         raise
     except MemoryError as error:
         raise _no_memory(name) from error
-    except (ValueError, OSError, ImportError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        # Configs, weights and a model's own code can raise anything at all: asserts of torch, StopIteration, IndexError.
         if "allocate memory" in str(error) or "out of memory" in str(error):
             raise _no_memory(name) from error
         raise Refusal(f"{name} cannot be loaded ({_first_line(error)}); check that its files belong together.") from error
@@ -176,13 +177,7 @@ def load_checked(
             local_files_only=True,
             output_loading_info=True,
         )
-    # A head that the checkpoint never had (BERT's pooler in a masked-LM checkpoint) is random but harmless; more is not.
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise Refusal(
-            f"{facts.name} lacks {len(missing)} of the weights that {type(model).__name__} needs (first {missing[0]}); "
-            "check that config and weights belong together."
-        )
+    refuse_missing(facts.name, model, report)
     if device == "cpu" and weights.stored_as == f"safetensors {config.dtype}":  # converted ones are copies already
         _own_weights(model, progress)
     tokenizer = load_tokenizer(folder, config, progress) if has_tokenizer(folder) else None
@@ -191,6 +186,25 @@ def load_checked(
     if kind is not None and has_processor(folder):
         loaded.processor, loaded.no_processor = load_processor(folder, kind, config, progress)
     return loaded
+
+
+def refuse_missing(name: str, model: torch.nn.Module, report: Mapping[str, Any]) -> None:
+    """``Refusal`` where transformers filled in random weights for some that the files lack, or that have another shape.
+
+    A head that the checkpoint never had (BERT's pooler in a masked-LM checkpoint) is random but harmless; more is not.
+    """
+    missing = sorted(key for key in report.get("missing_keys", ()) if "pooler" not in key)
+    if missing:
+        raise Refusal(
+            f"{name} lacks {len(missing)} of the weights that {type(model).__name__} needs (first {missing[0]}); "
+            "check that config and weights belong together."
+        )
+    odd = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get("mismatched_keys", ()))
+    if odd:
+        raise Refusal(
+            f"{name} has {len(odd)} weights of another shape than {type(model).__name__} needs (first {odd[0]}); "
+            "check that config and weights belong together."
+        )
 
 
 def _own_weights(model: torch.nn.Module, progress: Progress) -> None:
@@ -217,10 +231,30 @@ def load_tokenizer(folder: Path, config: ModelConfig, progress: Progress) -> Any
                 folder, trust_remote_code=config.trust_remote_code, local_files_only=True
             )
         except Exception as error:  # tokenizers raises bare Exception for a damaged file
+            if _wants_sentencepiece(folder):
+                raise Refusal(
+                    f"The tokenizer in {folder} needs the package sentencepiece; run: pip install sentencepiece "
+                    "(or take the tokenizer's files away to run workloads given as a number of tokens)."
+                ) from error
             raise Refusal(
                 f"The tokenizer in {folder} cannot be read ({_first_line(error)}); restore its files, "
                 "or take them away to run workloads given as a number of tokens."
             ) from error
+
+
+def _wants_sentencepiece(folder: Path) -> bool:
+    """Whether the tokenizer is there as a SentencePiece model alone and nothing here can read one.
+
+    transformers takes such a file for one of tiktoken's then, and names that package. A SentencePiece model is a protobuf that
+    begins with its first piece (field 1); tiktoken's files are text.
+    """
+    if importlib.util.find_spec("sentencepiece") is not None or (folder / "tokenizer.json").is_file():
+        return False
+    for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"):
+        with contextlib.suppress(OSError), (folder / name).open("rb") as file:
+            if file.read(1) == b"\n":
+                return True
+    return False
 
 
 def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progress) -> tuple[Any | None, str]:
