@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 IMPORT_HINT = "A .json or .json.gz trace of torch.profiler becomes a run of this session"
 TRIAL_HINT = "The sides chosen in Compare take turns, request by request, until it is plain which is faster"
 SETUP_HINT = "Fill the sidebar with what the run on show was asked to do"
+SIDEBAR_HINT = "Model, passes and workload beside the views"
 FLOOR_HINT = "Side A against itself: what differs then is this machine's noise, and smaller differences mean nothing"
 
 
@@ -40,9 +41,19 @@ def commands(window: MainWindow, views: Sequence[str]) -> list[Command]:
         Command("View", f"view{number}", view, lambda n=number: window.switch_view(n - 1), (str(number),), group="views")  # type: ignore[misc]  # mypy cannot infer a lambda's default
         for number, view in enumerate(views, 1)
     ]
-    log = Command("View", "toggleLog", "Log", window.toggle_log, ("Ctrl+J",), checkable=True, separated=True)
+    log = Command("View", "toggleLog", "Log", window.toggle_log, ("Ctrl+J",), checkable=True)
+    sidebar = Command(
+        "View",
+        "toggleSidebar",
+        "Sidebar",
+        window.toggle_sidebar,
+        ("Ctrl+B",),
+        checkable=True,
+        separated=True,
+        hint=SIDEBAR_HINT,
+    )
     help_menu = [
         Command("Help", "schema", "Session file schema", window.show_schema, ("F1",)),
         Command("Help", "about", "About Tickscope", window.show_about),
     ]
-    return [*file_menu, *run_menu, *view_menu, *theme_commands(window.set_theme), log, *help_menu]
+    return [*file_menu, *run_menu, *view_menu, *theme_commands(window.set_theme), sidebar, log, *help_menu]

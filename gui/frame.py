@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
 from gui.banner import Banner
 from gui.header import Header
 from gui.log_panel import LogPanel
 from gui.saved_strip import SavedStrip
-from gui.setup.sidebar import Sidebar
+from gui.setup.sidebar import WIDTH, Sidebar
 from gui.splitter import Splitter
 from gui.status_bar import StatusBar
 from gui.theme import Palette
+
+LEAST_CONTENT = 400
 
 
 class Frame(QWidget):
@@ -24,15 +26,15 @@ class Frame(QWidget):
         super().__init__()
         self._banner, self._saved = banner, saved
         self.stack = QStackedWidget()
-        upper = QWidget()
-        row = QHBoxLayout(upper)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addWidget(sidebar)
-        row.addWidget(self._build_content(), 1)
+        self.across = Splitter(Qt.Orientation.Horizontal)
+        self.across.setChildrenCollapsible(False)
+        self.across.addWidget(sidebar)
+        self.across.addWidget(self._build_content())
+        self.across.setStretchFactor(1, 1)
+        self.across.setSizes([WIDTH, 1140])
         self.splitter = Splitter(Qt.Orientation.Vertical)
         self.splitter.setChildrenCollapsible(False)
-        self.splitter.addWidget(upper)
+        self.splitter.addWidget(self.across)
         self.splitter.addWidget(log)
         self.splitter.setStretchFactor(0, 1)
         self.splitter.setSizes([700, 180])
@@ -47,6 +49,7 @@ class Frame(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Paint the lines between the panels in other colours."""
         self.splitter.set_colours(palette)
+        self.across.set_colours(palette)
 
     def make_room(self) -> None:
         """The room above the views is there only while something stands in it."""
@@ -54,6 +57,7 @@ class Frame(QWidget):
 
     def _build_content(self) -> QWidget:
         content = QWidget()
+        content.setMinimumWidth(LEAST_CONTENT)
         column = QVBoxLayout(content)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAction, QActionGroup, QKeySequence, QShortcut
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QMenu, QMenuBar, QTabBar, QWidget
+from PySide6.QtGui import QAction, QActionGroup, QIcon, QKeySequence, QShortcut
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QMenu, QMenuBar, QTabBar, QToolButton, QWidget
 
+import resources
 from gui.plain import Label, plain_tip
 from gui.theme import THEMES
 
@@ -61,6 +62,7 @@ class Header(QFrame):
         self.session.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         left = QHBoxLayout()
         left.setSpacing(10)
+        left.addWidget(self._sidebar_button())
         left.addWidget(name)
         left.addWidget(self.menu_bar, 0, Qt.AlignmentFlag.AlignVCenter)
         left.addStretch(1)
@@ -80,6 +82,19 @@ class Header(QFrame):
     def show_theme(self, name: str) -> None:
         """Mark the theme in use in its menu."""
         self.actions_by_name[f"theme_{name}"].setChecked(True)
+
+    def _sidebar_button(self) -> QToolButton:
+        button = QToolButton()
+        button.setObjectName("sidebarToggle")
+        action = self.actions_by_name.get("toggleSidebar")
+        button.setVisible(action is not None)
+        if action is not None:
+            action.setIcon(QIcon(resources.path("icons/sidebar.svg")))
+            action.setIconVisibleInMenu(False)
+            button.setDefaultAction(action)
+            button.setToolTip(f"Show or hide the sidebar ({action.shortcut().toString()})")
+            button.setAccessibleName("Sidebar")
+        return button
 
     def _fill_menus(self, commands: Sequence[Command], owner: QWidget) -> None:
         menus = {title: self._add_menu(title, owner) for title in dict.fromkeys(command.menu for command in commands)}

@@ -123,6 +123,15 @@ class MainWindow(QMainWindow):
         """Open or close the log."""
         self.status_bar.log.toggle()
 
+    def toggle_sidebar(self) -> None:
+        """Give the views the sidebar's room, or take it back."""
+        self.show_sidebar(self.sidebar.isHidden())
+
+    def show_sidebar(self, wanted: bool) -> None:
+        """Show or hide the setup at the left."""
+        self.sidebar.setVisible(wanted)
+        self.header.actions_by_name["toggleSidebar"].setChecked(wanted)
+
     def start_demo(self) -> None:
         """A short run of the starter model."""
         self.sidebar.model.choose_spec(STARTER)

@@ -50,6 +50,35 @@ class Settings:
         self._file.setValue("splitter", value)
 
     @property
+    def sidebar(self) -> QByteArray:
+        """Of the splitter between the sidebar and the views; empty if never stored."""
+        value = self._file.value("sidebar")
+        return value if isinstance(value, QByteArray) else QByteArray()
+
+    @sidebar.setter
+    def sidebar(self, value: QByteArray) -> None:
+        self._file.setValue("sidebar", value)
+
+    @property
+    def sidebar_open(self) -> bool:
+        """Whether the sidebar was on show; it is at first."""
+        return str(self._file.value("sidebarOpen", "true")).lower() != "false"
+
+    @sidebar_open.setter
+    def sidebar_open(self, value: bool) -> None:
+        self._file.setValue("sidebarOpen", value)
+
+    @property
+    def folded(self) -> list[str] | None:
+        """Names of the sidebar's sections that were folded; None if never stored."""
+        value = self._file.value("folded")
+        return value.split() if isinstance(value, str) else None
+
+    @folded.setter
+    def folded(self, names: list[str]) -> None:
+        self._file.setValue("folded", " ".join(names))
+
+    @property
     def view(self) -> int:
         """Number of the view that was on show."""
         value = str(self._file.value("view", 0))

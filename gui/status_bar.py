@@ -76,9 +76,9 @@ class StatusBar(QFrame):
             self.state.style().polish(self.state)
         if not busy:
             self._held = 0
-        self._set_text(status.text if busy else model_name or "no model is loaded", hold=busy)
         self.progress.setVisible(busy)
         self.left.setVisible(busy)
+        self._set_text(status.text if busy else model_name or "no model is loaded", hold=busy)
         # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
         self.progress.setValue(round(1000 * min(1.0, max(0.0, status.fraction or 0.0))))
         self.left.setText(_left(status))
@@ -103,7 +103,8 @@ class StatusBar(QFrame):
     def _room(self) -> int:
         """How wide the text may be beside everything else in the bar."""
         beside = (self.state, self.memory, self.cores, self.log)
-        fixed = self.progress.width() + self.left.minimumWidth() + 7 * 14 + 24
+        busy = 0 if self.progress.isHidden() else self.progress.width() + self.left.minimumWidth() + 2 * 14
+        fixed = busy + 5 * 14 + 24
         taken = fixed + sum(widget.sizeHint().width() for widget in beside)
         return max(120, min(MOST_PIXELS, self.width() - taken))
 

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QComboBox, QLineEdit
 from core.passes.base import PassReport
 from gui.setup.baselines import Baselines
 from gui.setup.options_form import OptionsForm
-from gui.setup.pass_list import COPIED, COPY
+from gui.setup.pass_list import COPIED, COPY, LEAST_HEIGHT
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP
 from gui.setup.pass_words import details, gain_text, install_command, short_reason
 from gui.setup.sidebar import Choices, Sidebar
@@ -32,7 +32,7 @@ def sidebar(qtbot):
     sidebar = Sidebar(choices, at_once)
     qtbot.addWidget(sidebar)
     sidebar.set_palette(DARK)
-    sidebar.resize(300, 530)
+    sidebar.resize(300, 1600)
     sidebar.show()
     return sidebar
 
@@ -62,12 +62,12 @@ def test_many_passes_stand_folded_below_their_headings(sidebar):
     assert sidebar.passes.height() < 500  # of some 1 400 with all of them
 
 
-def test_a_heading_unfolds_by_mouse_and_keyboard(sidebar):
+def test_a_heading_unfolds_by_mouse_and_keyboard(qtbot, sidebar):
     group = heading(sidebar, "Quantization")
     before = sidebar.passes.height()
     click(sidebar, group)
     assert "int4_weight_only" in seen(sidebar)
-    assert sidebar.passes.height() > before
+    qtbot.waitUntil(lambda: sidebar.passes.height() > before, timeout=3000)
     QTest.keyClick(sidebar.passes, Qt.Key.Key_Left)
     assert "int4_weight_only" not in seen(sidebar)
     QTest.keyClick(sidebar.passes, Qt.Key.Key_Space)
@@ -167,7 +167,7 @@ def test_the_command_is_in_the_menu_of_the_row_and_by_keyboard_in_that_of_the_li
     popup.close()
 
 
-def test_the_options_open_right_below_their_row(sidebar):
+def test_the_options_open_right_below_their_row(qtbot, sidebar):
     sidebar.passes.toggle("Quantization")
     row = sidebar.passes.item_of("int4_weight_only")
     click(sidebar, row)
@@ -178,7 +178,20 @@ def test_the_options_open_right_below_their_row(sidebar):
     assert 0 <= gap < 10
     following = sidebar.passes.visualItemRect(sidebar.passes.item_of("int8_dynamic"))
     assert following.top() >= options.geometry().bottom()
-    assert sidebar.passes.height() >= options.geometry().bottom()
+    qtbot.waitUntil(lambda: sidebar.passes.height() >= options.geometry().bottom(), timeout=3000)
+
+
+def test_in_a_low_window_the_list_scrolls_and_what_is_below_it_keeps_its_place(qtbot, sidebar):
+    sidebar.passes.toggle("Quantization")
+    sidebar.resize(300, 640)
+    qtbot.waitUntil(lambda: sidebar.passes.height() == LEAST_HEIGHT, timeout=3000)
+    assert sidebar.passes.verticalScrollBar().maximum() > 0
+    top = sidebar.workload.mapTo(sidebar._scroll.widget(), QPoint(0, 0)).y()
+    assert top < 800  # of some 1 300 with the whole list
+    sidebar.passes.scrollToItem(sidebar.passes.item_of("int4_weight_only"))
+    click(sidebar, sidebar.passes.item_of("int4_weight_only"))
+    seen_part = sidebar.passes.viewport().rect()
+    qtbot.waitUntil(lambda: seen_part.intersects(sidebar._options.geometry()), timeout=3000)
 
 
 def test_a_click_on_a_switch_below_open_options_reaches_it(sidebar):

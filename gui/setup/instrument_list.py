@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QWidget
 
-from gui.plain import Label
 from gui.setup.model_picker import Background
+from gui.setup.section import Section
 from gui.setup.switch_list import SwitchList
 from gui.theme import Palette
 from profilers.base import Instrument, instruments
 
 ORDER = ("layer_clock", "cycles", "noise", "host_memory", "utilization", "energy", "kernels", "gpu", "device_memory")
-CLOSED, OPEN = "INSTRUMENTS ▸", "INSTRUMENTS ▾"  # not the button's own arrow, which would push the word out of line
 NOTES = {"kernels": "adds one slow request at the end"}
 
 
@@ -70,36 +69,16 @@ class InstrumentList(SwitchList):
         return line if line == summary or thing_id in self._reasons else f"{summary}; {line}"
 
 
-class InstrumentSection(QWidget):
+class InstrumentSection(Section):
     """The head line and, while it is unfolded, the list."""
 
     changed = Signal()
 
-    def __init__(self, known: Iterable[Instrument], background: Background, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, known: Iterable[Instrument], background: Background) -> None:
+        super().__init__("instrument", "INSTRUMENTS", "What is measured beside the time of each moment")
         self.list = InstrumentList(known, self)
-        self.toggle = QToolButton(self)
-        self.toggle.setObjectName("instrumentToggle")
-        self.toggle.setText(CLOSED)
-        self.toggle.setAccessibleName("Instruments")
-        self.toggle.setProperty("role", "section")
-        self.toggle.setToolTip("What is measured beside the time of each moment")
-        self.toggle.setCheckable(True)
-        self.toggle.toggled.connect(self._on_toggled)
-        self.note = Label(self)
-        self.note.setProperty("role", "muted")
-        head = QHBoxLayout()
-        head.setSpacing(8)
-        head.setContentsMargins(-4, 0, 0, 0)  # what the button keeps free before its text
-        head.addWidget(self.toggle)
-        head.addWidget(self.note)
-        head.addStretch(1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(6)
-        column.addLayout(head)
-        column.addWidget(self.list)
-        self.list.hide()
+        self.add(self.list)
+        self.set_open(False)
         self.list.switched.connect(self._on_switched)
         self._say()
         background(self.list.reasons, self._on_checked)
@@ -116,10 +95,6 @@ class InstrumentSection(QWidget):
         """Paint in other colours."""
         self.list.set_palette(palette)
 
-    def _on_toggled(self, is_open: bool) -> None:
-        self.toggle.setText(OPEN if is_open else CLOSED)
-        self.list.setVisible(is_open)
-
     def _on_checked(self, future: Future[dict[str, str]]) -> None:
         if future.exception() is None:  # one that cannot even be asked tells it in the run
             self.list.show_reasons(future.result())
@@ -131,4 +106,4 @@ class InstrumentSection(QWidget):
 
     def _say(self) -> None:
         missing = self.list.missing()
-        self.note.setText(f"{len(self.list.chosen())} on" + (f" · {missing} not here" if missing else ""))
+        self.say(f"{len(self.list.chosen())} on" + (f" · {missing} not here" if missing else ""))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QListWidgetItem, QMenu, QWidget
+from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 
 from core.passes.base import Pass, PassReport
 from gui.plain import plain_tip
@@ -14,6 +14,7 @@ from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
 from gui.setup.pass_words import details, install_command, short_reason, tooltip
 from gui.setup.switch_list import ID, LINE, SwitchList
 
+LEAST_HEIGHT = 205  # what is below the list stays within reach
 FEW = 8  # so many passes need no folding
 OPEN_AT_FIRST = ("Precision",)
 COPY, COPIED = "Copy command", "Copied"
@@ -44,6 +45,8 @@ class PassList(SwitchList):
         self._waiting: Callable[[], None] | None = None
         self.delegate = PassDelegate(self)
         self.setItemDelegate(self.delegate)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self._slot = QListWidgetItem()
         self._slot.setFlags(Qt.ItemFlag.NoItemFlags)
         blocked = self.blockSignals(True)
@@ -136,6 +139,12 @@ class PassList(SwitchList):
             self.insertItem(self.row(self.item_of(pass_id)) + 1, self._slot)
             self.blockSignals(blocked)
         self._fold()
+
+    def scroll_to_below(self) -> None:
+        """Bring what is open below a row into sight, with the row."""
+        if not self._slot.isHidden():
+            self.scrollToItem(self._slot)
+            self.scrollToItem(self.item_of(self._below_id))
 
     # -- what SwitchList asks ---------------------------------------------------------------------------------------------
 
@@ -230,6 +239,18 @@ class PassList(SwitchList):
         if item is not None and item.data(ID) and item.isHidden() and not self._filter:
             self._open.add(self._passes[item.data(ID)].phase.title)
             self._fold()
+
+    def fit_height(self) -> None:
+        """As tall as its rows where there is room for them; it scrolls where there is none."""
+        rows = sum(self.sizeHintForRow(row) for row in range(self.count()) if not self.isRowHidden(row))
+        wanted = rows + 2 * self.frameWidth()
+        if (self.minimumHeight(), self.maximumHeight()) != (min(wanted, LEAST_HEIGHT), wanted):
+            self.setMinimumHeight(min(wanted, LEAST_HEIGHT))
+            self.setMaximumHeight(wanted)
+
+    def sizeHint(self) -> QSize:
+        # The least: a page that scrolls gives its parts what they ask for, and only then shares out what is left.
+        return QSize(super().sizeHint().width(), self.minimumHeight())
 
     # -- Qt ---------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QLineEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLineEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.engine.notice import Status
@@ -23,13 +23,16 @@ from gui.setup.model_picker import Background, ModelKnowledge, ModelPicker
 from gui.setup.pass_list import FEW, PassList
 from gui.setup.pass_options import PassOptions
 from gui.setup.quality_form import QualityForm
+from gui.setup.section import Section
 from gui.setup.switch_list import ID
 from gui.setup.target_picker import TargetPicker
 from gui.setup.workload_form import WorkloadForm
 from gui.theme import Palette
 from profilers.base import Instrument
 
-WIDTH = 300
+WIDTH, LEAST_WIDTH, MOST_WIDTH = 300, 272, 560
+MARGINS = (14, 10, 14, 8)
+SCROLL_BAR = 10
 BUSY = ("loading", "preparing", "running", "cancelling")
 Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, str | None]]
 ParseOptions = Callable[[Pass, Mapping[str, Any]], Any]
@@ -60,7 +63,8 @@ class Sidebar(QFrame):
     def __init__(self, choices: Choices, background: Background, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("sidebar")
-        self.setFixedWidth(WIDTH)
+        self.setMinimumWidth(LEAST_WIDTH)
+        self.setMaximumWidth(MOST_WIDTH)
         self._choices = choices
         self._reasons: dict[str, str] = {}
         self.model = ModelPicker(choices.sources, choices.knowledge, background)
@@ -72,6 +76,7 @@ class Sidebar(QFrame):
         self._baselines = Baselines()
         self._options = PassOptions(choices.passes, self)
         self.forms = self._options.forms
+        self.sections: dict[str, Section] = {}
         self._build()
         self.passes.switched.connect(self._on_switched)
         self.passes.currentItemChanged.connect(self._on_current)
@@ -90,30 +95,31 @@ class Sidebar(QFrame):
     def _build(self) -> None:
         body = QWidget()
         body.setObjectName("sidebarBody")
-        column = QVBoxLayout(body)
-        column.setContentsMargins(14, 10, 14, 8)
+        self._column = column = QVBoxLayout(body)
+        column.setContentsMargins(*MARGINS)
         column.setSpacing(6)
-        self._switched_on = Label()
-        self._switched_on.setProperty("role", "muted")
-        for title, note, widgets in (
-            ("MODEL", None, (self.model,)),
-            ("TARGET", None, (self.target,)),
-            ("PASSES", self._switched_on, (*self._build_filter(), self.passes)),
-            ("QUALITY", None, (self.quality,)),
-            ("WORKLOAD", None, (self.workload,)),
+        for section, widgets in (
+            (Section("model", "MODEL"), (self.model,)),
+            (Section("target", "TARGET"), (self.target,)),
+            (Section("passes", "PASSES", tight=True), (*self._build_filter(), self.passes)),
+            (Section("quality", "QUALITY"), (self.quality,)),
+            (Section("workload", "WORKLOAD"), (self.workload,)),
+            (self.instruments, ()),
         ):
-            column.addLayout(_section(title, note))
             for widget in widgets:
-                column.addWidget(widget)
+                section.add(widget)
+            self.sections[section.name] = section
+            column.addWidget(section, 1 if section.name == "passes" else 0)
             column.addSpacing(5)
-        column.addWidget(self.instruments)
-        column.addStretch(1)
+        column.addStretch(0)
+        self.sections["quality"].set_open(False)
         self._scroll = scroll = QScrollArea()
         scroll.setWidget(body)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.verticalScrollBar().rangeChanged.connect(self._keep_right_edge)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(0)
@@ -253,6 +259,15 @@ class Sidebar(QFrame):
         self.passes.show_reports(reports, self._baselines.measured(runs[-1]) if reports else {})
         self._on_current()
 
+    def folded(self) -> list[str]:
+        """Names of the sections that are folded."""
+        return [name for name, section in self.sections.items() if not section.is_open]
+
+    def fold(self, names: Collection[str]) -> None:
+        """Fold exactly these sections."""
+        for name, section in self.sections.items():
+            section.set_open(name not in names)
+
     def show_problem(self, sentence: str) -> None:
         """A sentence above the buttons; "" takes it away."""
         self.problem.setText(sentence)
@@ -283,8 +298,11 @@ class Sidebar(QFrame):
             shown = self._options.show_pass(current, item.text(), self.passes.details(current), editable=usable)
         self.passes.open_below(current or "", self._options if shown else None)
         if shown and self.passes.hasFocus():
-            # Only after the layout has made room for it.
-            QTimer.singleShot(0, self, lambda: self._scroll.ensureWidgetVisible(self._options, 0, 8))
+            QTimer.singleShot(0, self, self._scroll_to_options)  # only after the layout has made room for them
+
+    def _scroll_to_options(self) -> None:
+        self.passes.scroll_to_below()
+        self._scroll.ensureWidgetVisible(self.passes, 0, 8)
 
     def _on_described(self) -> None:
         facts = self.model.facts
@@ -298,7 +316,7 @@ class Sidebar(QFrame):
         self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
         self.passes.show_reasons(self._reasons)
         self.quality.set_passes(bool(chosen))
-        self._switched_on.setText(f"{len(chosen)} on" if chosen else "")
+        self._say_what_is_set(len(chosen))
         try:
             self.run_config()
         except ValueError as problem:
@@ -309,17 +327,22 @@ class Sidebar(QFrame):
             self.run.setEnabled(True)
         self.changed.emit()
 
+    def _say_what_is_set(self, passes_on: int) -> None:
+        """In the head lines, for those that are folded."""
+        device, threads = self.target.combo.currentText(), self.target.threads.value()
+        number, tokens = self.workload.batch.value(), self.workload.new_tokens
+        self.sections["model"].say("", f"{self.model.path.text()} · {self.model.dtype.currentText()}")
+        self.sections["target"].say("", f"{device} · {threads} threads" if threads else device)
+        self.sections["passes"].say(f"{passes_on} on" if passes_on else "", f"{passes_on or 'none'} on")
+        asked_for = "measured" if passes_on else "once a pass is on"
+        self.sections["quality"].say("", asked_for if self.quality.check.isChecked() else "not measured")
+        asked = [f"{tokens.value()} new tokens"] if tokens.isEnabled() else []
+        self.sections["workload"].say("", " · ".join([*asked, f"batch {number}"]))
 
-def _section(title: str, note: QLabel | None) -> QHBoxLayout:
-    label = Label(title)
-    label.setProperty("role", "section")
-    row = QHBoxLayout()
-    row.setSpacing(8)
-    row.addWidget(label)
-    if note is not None:
-        row.addWidget(note)
-    row.addStretch(1)
-    return row
+    def _keep_right_edge(self, _low: int, high: int) -> None:
+        """The scroll bar takes its room from the margin, so that fields and buttons end at one line with it and without."""
+        left, top, right, bottom = MARGINS
+        self._column.setContentsMargins(left, top, right - (SCROLL_BAR if high > 0 else 0), bottom)
 
 
 def _button(name: str, text: str, explanation: str, asked: Any) -> QPushButton:

@@ -1,0 +1,91 @@
+"""A part of the sidebar below a head line that folds it away and then says in few words what is set in it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QHBoxLayout, QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from gui.plain import Label
+
+OPEN, CLOSED = "▾", "▸"  # behind the word: the button's own arrow would push it out of line
+
+
+class Elided(Label):
+    """One line that ends in dots where it does not fit; ``text`` stays whole."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        painter.drawText(self.rect(), self.alignment(), shown)
+
+
+class Section(QWidget):
+    """``note`` stands at the right of the head line; ``summary`` there while the section is folded."""
+
+    folded = Signal(bool)
+
+    def __init__(self, name: str, title: str, explanation: str = "", *, tight: bool = False) -> None:
+        super().__init__()
+        self.name = name
+        self._title = title
+        self._note = self._summary = ""
+        self.toggle = QToolButton(self)
+        self.toggle.setObjectName(f"{name}Toggle")
+        self.toggle.setAccessibleName(title)
+        self.toggle.setProperty("role", "section")
+        self.toggle.setToolTip(explanation)
+        self.toggle.setCheckable(True)
+        self.toggle.toggled.connect(self._on_toggled)
+        self.note = Elided(self)
+        self.note.setProperty("role", "muted")
+        head = QHBoxLayout()
+        head.setSpacing(8)
+        head.setContentsMargins(-7, 0, 0, 0)  # what the button keeps free before its text
+        head.addWidget(self.toggle)
+        head.addWidget(self.note, 1)
+        self.body = QWidget(self)
+        self._inside = QVBoxLayout(self.body)
+        self._inside.setContentsMargins(0, 0, 0, 0)
+        self._inside.setSpacing(6)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        column.addLayout(head)
+        column.addWidget(self.body)
+        if tight:  # no taller than what is in it, also where there is room to share
+            for layout in (column, self._inside):
+                layout.setSizeConstraint(QLayout.SizeConstraint.SetMinAndMaxSize)
+        self.set_open(True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is in it shows."""
+        return self.toggle.isChecked()
+
+    def add(self, widget: QWidget) -> None:
+        """One more widget, below the others."""
+        self._inside.addWidget(widget)
+
+    def set_open(self, is_open: bool) -> None:
+        """Fold or unfold."""
+        self.toggle.setChecked(is_open)
+
+    def say(self, note: str, summary: str = "") -> None:
+        """What stands beside the title, and what stands there while the section is folded (the same if not given)."""
+        self._note, self._summary = note, summary or note
+        shown = self._note if self.is_open else self._summary
+        self.note.setText(shown)
+        self.toggle.setAccessibleDescription(shown)
+
+    def _on_toggled(self, is_open: bool) -> None:
+        self.toggle.setText(f"{self._title} {OPEN if is_open else CLOSED}")
+        self.body.setVisible(is_open)
+        self.say(self._note, self._summary)
+        self.folded.emit(not is_open)
