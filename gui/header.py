@@ -36,6 +36,7 @@ class Header(QFrame):
         super().__init__(parent)
         self.setObjectName("header")
         self.actions_by_name: dict[str, QAction] = {}
+        self.menus: dict[str, QMenu] = {}
         self._groups: dict[str, QActionGroup] = {}
         name = Label("Tickscope")
         name.setObjectName("appName")
@@ -97,9 +98,9 @@ class Header(QFrame):
         return button
 
     def _fill_menus(self, commands: Sequence[Command], owner: QWidget) -> None:
-        menus = {title: self._add_menu(title, owner) for title in dict.fromkeys(command.menu for command in commands)}
+        self.menus = {title: self._add_menu(title, owner) for title in dict.fromkeys(command.menu for command in commands)}
         for command in commands:
-            menu = menus[command.menu]
+            menu = self.menus[command.menu]
             if command.separated:
                 menu.addSeparator()
             action = QAction(command.text, owner)

@@ -25,6 +25,7 @@ from gui.header import Header
 from gui.log_panel import LogPanel
 from gui.notices import NoticeRouter
 from gui.plain import ask
+from gui.recent import RecentSessions
 from gui.restoring import remember, restore
 from gui.saved_strip import SavedStrip
 from gui.settings import Settings
@@ -87,6 +88,7 @@ class MainWindow(QMainWindow):
         self.frame = Frame(self.header, self.sidebar, self.banner, self.saved, self.log, self.status_bar)
         self.stack, self.splitter = self.frame.stack, self.frame.splitter
         self.setCentralWidget(self.frame)
+        self.recent = RecentSessions(self)
         self.router = NoticeRouter(self)
         FileDrop(self, self.open_path)
         self._connect()

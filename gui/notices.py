@@ -65,6 +65,8 @@ class NoticeRouter:
         """The session's name, in the header and in the window's title."""
         window = self._window
         store = window.program.store
+        if store is not None:
+            window.recent.remember(store.path)
         name = store.path.name if store is not None else "no session yet"
         hint = str(store.path) if store is not None else "A session file is made with the first run"
         window.header.show_session(name, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QSettings
@@ -87,6 +88,19 @@ class Settings:
     @view.setter
     def view(self, value: int) -> None:
         self._file.setValue("view", value)
+
+    @property
+    def recent(self) -> list[str]:
+        """Paths of the sessions that were open last, the newest first."""
+        try:
+            value = json.loads(str(self._file.value("recent", "[]")))
+        except ValueError:
+            return []
+        return [path for path in value if isinstance(path, str)] if isinstance(value, list) else []
+
+    @recent.setter
+    def recent(self, paths: list[str]) -> None:
+        self._file.setValue("recent", json.dumps(paths))
 
     @property
     def setup(self) -> str:

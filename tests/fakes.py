@@ -159,7 +159,8 @@ class FakeProgram:
             return
         self.status = Status("preparing", "Preparing")
         work = config.workload
-        full = synthetic_run(repeats=work.repeats, warmup=work.warmup, new_tokens=work.new_tokens, blocks=self._blocks)
+        repeats, warmup = work.repeats or 3, 1 if work.warmup is None else work.warmup
+        full = synthetic_run(repeats=repeats, warmup=warmup, new_tokens=work.new_tokens, blocks=self._blocks)
         self._ids += 1
         self._full, self._closed = replace(full, id=self._ids, config=config), 0
         self.notices.put(Notice("run_started", "The run started.", run=self._ids))

@@ -97,3 +97,22 @@ def test_a_session_that_is_named_shows_its_newest_run(qtbot, tmp_path):
         assert not window.saved.isHidden()
     finally:
         close_window(window)
+
+
+def test_sessions_that_were_open_are_offered_again(qtbot, tmp_path):
+    paths = [tmp_path / "one.tickscope", tmp_path / "two & more.tickscope"]
+    for path in paths:
+        SessionStore.open(path, create=True).close()
+        _, window = app.create([str(path)], settings=Settings(tmp_path / "settings.ini"), knowledge=Facts())
+        close_window(window)
+    paths[0].unlink()
+    _, window = app.create([], settings=Settings(tmp_path / "settings.ini"), knowledge=Facts())
+    try:
+        window.recent.menu.aboutToShow.emit()
+        offered = [(action.text(), action.isEnabled()) for action in window.recent.menu.actions()]
+        assert offered == [("two && more.tickscope", True), ("one.tickscope", False)]
+        window.recent.menu.actions()[0].trigger()
+        qtbot.waitUntil(lambda: window.program.store is not None, timeout=10_000)
+        assert window.program.store.path == paths[1]
+    finally:
+        close_window(window)

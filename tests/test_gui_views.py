@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import QModelIndex, QPoint, Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QFrame, QLabel, QTextEdit, QTreeView, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QTextEdit, QTreeView, QWidget
 
+from core import units
 from core.analysis.compare import TileDifference
 from core.analysis.roofline import LayerProduct
 from core.analysis.summary import summarize
 from core.config import PassConfig, WorkloadConfig
 from core.errors import Refusal
-from core.session.run import Unavailable
+from core.session.run import TrialPart, Unavailable
 from core.session.store import RunHead
 from gui.charts.card import START_HINT
 from gui.theme import DARK, LIGHT, stylesheet
@@ -26,7 +27,9 @@ from gui.views.layer_columns import SHARE, TITLES
 from gui.views.layer_model import BAR_ROLE, PATH_ROLE
 from gui.views.layers import LayersView
 from gui.views.live import LiveView
-from gui.views.sessions import MODEL, NAME, NO_RUNS, NO_STORE, NOTE, PASSES, STATUS, TPOT, TTFT, SessionsView
+from gui.views.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STATUS, TPOT, TTFT
+from gui.views.session_columns import TITLES as SESSION_TITLES
+from gui.views.sessions import NO_RUNS, NO_STORE, NOT_FOUND, SessionsView
 from profilers.trace import Output, Trace
 from tests.fakes import first_moments
 from tests.synthetic import synthetic_run
@@ -522,6 +525,11 @@ class FakeStore:
     def delete(self, run_id):
         del self.kept[run_id]
 
+    def restore(self, run):
+        self.kept[run.id] = run
+        self.kept = dict(sorted(self.kept.items()))
+        return run.id
+
 
 @pytest.fixture
 def store(run, faster):
@@ -608,21 +616,90 @@ def test_only_names_and_notes_can_be_edited(sessions):
     from PySide6.QtWidgets import QStyleOptionViewItem
 
     delegate, model = sessions.tree.itemDelegate(), sessions.tree.model()
-    editors = [delegate.createEditor(sessions.tree, QStyleOptionViewItem(), model.index(0, column)) for column in range(8)]
+    editors = [delegate.createEditor(sessions.tree, QStyleOptionViewItem(), model.index(0, column)) for column in range(12)]
     assert [column for column, editor in enumerate(editors) if editor is not None] == [NAME, NOTE]
 
 
-def test_delete_asks_once(qtbot, sessions, store):
-    questions = []
-    sessions.ask = lambda *question: questions.append(question) or False
+def test_what_was_deleted_can_be_brought_back(qtbot, sessions, store):
     select(sessions, "faster", "stopped")
     qtbot.keyClick(sessions.tree, Qt.Key.Key_Delete)
-    assert (len(questions), len(store.kept)) == (1, 3)
-    assert "2 runs" in questions[0][2]
+    assert list(store.kept) == [1]
+    assert sessions.undo_text.text() == "Deleted 2 runs."
+    undo = sessions.findChild(QPushButton, "undoDelete")
+    qtbot.mouseClick(undo, Qt.MouseButton.LeftButton)
+    assert list(store.kept) == [1, 2, 3]
+    assert not undo.isVisible()
+    assert sessions.tree.topLevelItemCount() == 3
+
+
+def test_a_run_that_cannot_be_brought_back_is_deleted_only_after_a_question(qtbot, sessions, store):
+    questions = []
+    sessions.ask = lambda *question: bool(questions.append(question))
+    store.refusal = "The run is damaged."
+    select(sessions, "faster")
+    sessions.delete_selected()
+    assert len(store.kept) == 3
+    assert "The run is damaged." in questions[0][2]
+    assert "cannot be undone" in questions[0][2]
     sessions.ask = lambda *_: True
     sessions.delete_selected()
-    assert list(store.kept) == [1]
-    assert sessions.tree.topLevelItemCount() == 1
+    assert list(store.kept) == [1, 3]
+    assert not sessions.undo_row.isVisible()
+
+
+def test_runs_are_found_by_words(sessions, store):
+    store.annotate(2, "on battery")
+    sessions.search.setText("BATTERY smol")
+    assert [head.id for head in sessions.tree.heads()] == [2]
+    assert sessions.count.text() == "1 of 3 runs"
+    sessions.search.setText("nowhere")
+    assert sessions.hint.text() == NOT_FOUND
+    sessions.search.clear()
+    assert len(sessions.tree.heads()) == 3
+
+
+def click_header(qtbot, tree, column):
+    header = tree.header()
+    at = header.sectionViewportPosition(column) + 8
+    qtbot.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(at, header.height() // 2))
+
+
+def test_runs_are_sorted_by_any_column_and_what_was_not_measured_is_last(qtbot, sessions, store, run):
+    never = replace(run, id=4, name="never", trace=Trace())
+    store.kept[4] = never
+    sessions.refresh()
+    click_header(qtbot, sessions.tree, TPOT)
+    names = [head.name for head in sessions.tree.heads()]
+    assert names[-2:] == ["faster", "never"]
+    click_header(qtbot, sessions.tree, TPOT)
+    names = [head.name for head in sessions.tree.heads()]
+    assert (names[0], names[-1]) == ("faster", "never")
+
+
+def test_a_run_s_speed_memory_quality_and_noise_are_listed(sessions, run):
+    item = next(item for item in sessions.tree.run_items() if item.text(NAME) == "synthetic")
+    metrics = summarize(run)["metrics"]
+    speed = item.text(SESSION_TITLES.index("tok/s"))
+    assert float(speed) == pytest.approx(metrics["decode_tokens_per_s"]["median"], rel=0.01)
+    assert item.text(SESSION_TITLES.index("Memory")) == units.size(run.facts.rss_peak_bytes)
+    assert item.text(SESSION_TITLES.index("Noise")).endswith(" %")
+    assert item.text(QUALITY) == "—"
+
+
+def test_sides_of_a_trial_hang_together_below_their_verdict(qtbot, state, run):
+    sides = [
+        replace(one, facts=replace(one.facts, trial=TrialPart("t", side, 2)))
+        for side, one in enumerate((run, synthetic_run(blocks=2, seed=1, scale=0.5, run_id=2)))
+    ]
+    view = shown(qtbot, SessionsView(state))
+    view.set_store(FakeStore(*sides, replace(run, id=3, name="alone")))
+    tree = view.tree
+    assert [tree.topLevelItem(row).childCount() for row in range(2)] == [0, 2]
+    group = tree.topLevelItem(1)
+    assert group.text(NAME).startswith("A/B trial of 2 sides · B")
+    group.setSelected(True)
+    assert sorted(view.selected_ids()) == [1, 2]
+    assert view.compare_button.isEnabled()
 
 
 def test_a_read_only_session_can_be_read_only(qtbot, state, run):

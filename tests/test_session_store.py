@@ -147,6 +147,23 @@ def test_rename_annotate_and_delete(store):
             assert file.execute(f"SELECT count(*) FROM {table} WHERE run = {first}").fetchone() == (0,), table
 
 
+def test_a_deleted_run_is_brought_back_as_it_was(store):
+    first, second = put(store, synthetic_run(seed=1)), put(store, synthetic_run(seed=2))
+    store.annotate(second, "keep")
+    before = store.read(second)
+    store.delete(second)
+    assert store.restore(before) == second
+    after = store.read(second)
+    assert_same_columns(after.trace, before.trace)
+    assert (after.name, after.note, after.facts, after.config) == (before.name, before.note, before.facts, before.config)
+    store.delete(second)
+    taken = put(store, synthetic_run(seed=3))
+    assert taken == second
+    assert store.restore(before) == taken + 1
+    assert store.read(taken + 1).note == "keep"
+    assert [head.id for head in store.runs()] == [first, taken, taken + 1]
+
+
 def test_facts_can_be_replaced_while_running(store):
     run = synthetic_run(status="running")
     run_id = store.begin(run)

@@ -151,6 +151,19 @@ class SessionStore:
                 cursor.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])
             cursor.execute("DELETE FROM runs WHERE id = ?", [run_id])
 
+    def restore(self, run: Run) -> int:
+        """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id."""
+        with self._writing() as cursor:
+            (taken,) = cursor.execute("SELECT count(*) FROM runs WHERE id = ?", [run.id]).fetchone()
+            (newest,) = cursor.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
+            run_id = int(newest) + 1 if taken else run.id
+            config, facts = codec.to_json(run.config), codec.facts_to_json(run.facts)
+            row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts]
+            cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._write_environment(cursor, run_id, run.facts)
+            append_rows(cursor, run_id, run.trace, Written())
+        return run_id
+
     def save_as(self, path: str | Path) -> None:
         """Copy everything to another file (replacing it) and continue there; the old file stays as it is."""
         path = Path(path).expanduser().absolute()

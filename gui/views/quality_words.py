@@ -8,6 +8,7 @@ from core import units
 from core.analysis.quality_headline import BULK, DECODE, PATHS, SECOND, Headline, disagreements, headline, worse_top
 from core.export.speed_quality import cost_text
 from core.session.run import Figure, Quality, Run
+from gui.views.saved_runs import Head
 
 GOOD_KLD, BAD_KLD = 0.02, 0.1
 GOOD_SHARE, BAD_SHARE = 0.98, 0.9
@@ -41,8 +42,8 @@ class Told(NamedTuple):
     why: str = ""
 
 
-def told(run: Run) -> Told:
-    """The quality cost of a run, or why there is none."""
+def told(run: Run | Head) -> Told:
+    """The quality cost of a run (its head is enough), or why there is none."""
     facts, quality = run.facts, run.facts.quality
     if quality is not None:
         return _told(quality)

@@ -36,21 +36,45 @@ class Store(Protocol):
 
     def delete(self, run_id: int) -> None: ...
 
+    def restore(self, run: Run) -> int: ...
+
 
 class Headline(NamedTuple):
-    """The two numbers a run is known by."""
+    """The numbers a run is known by, which only reading the whole of it tells; None: not measured."""
 
     ttft_ns: float | None
     tpot_ns: float | None
+    decode_tokens_per_s: float | None = None
+    perturbed_share: float | None = None
 
 
 def headline(run: Run) -> Headline:
-    """TTFT and TPOT of a run, medians of clean moments in ns."""
+    """Medians of clean moments (times in ns, tokens per second of the whole batch), and the share of disturbed moments."""
     from core.analysis.samples import samples
     from core.analysis.statistics import spread
+    from core.analysis.summary import noise_json
 
     found = samples(run)
-    return Headline(spread(found.ttft_ns, intervals=False).median, spread(found.tpot_ns, intervals=False).median)
+    wanted = (found.ttft_ns, found.tpot_ns, found.decode_tokens_per_s)
+    ttft, tpot, speed = (spread(one, intervals=False).median for one in wanted)
+    return Headline(ttft, tpot, speed, noise_json(run)["perturbed_share"])
+
+
+def verdict_of(runs: Sequence[Run]) -> str:
+    """What came of the trial in which these runs took turns, baseline first, in a line."""
+    from core import units
+    from core.analysis.verdict import judge
+    from gui.views.trial_words import sentence
+
+    trial = runs[0].facts.trial
+    assert trial is not None
+    floor = trial.floors.get("tpot_ns", trial.floors.get("e2e_ns"))
+    if trial.same:
+        return "Noise floor (A/A)" if floor is None else f"Noise floor (A/A): ±{units.percent(floor)}"
+    ended = runs[0].facts.status != "running"
+    verdicts = judge(runs, trial.floors, trial.most_rounds, ended=ended)
+    said = [sentence(one.side, one.main, running=not ended).text for one in verdicts]
+    return f"A/B trial of {len(runs)} sides · {' · '.join(said)}"
 
 
 def started(created: str) -> str:

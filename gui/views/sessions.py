@@ -1,4 +1,4 @@
-"""The sessions view: the runs of the open session, to open, compare, name, annotate and delete."""
+"""The sessions view: the runs of the open session, to find, open, compare, name, annotate, delete and bring back."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, Signal
-from PySide6.QtGui import QColor, QKeySequence, QShortcut
-from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QHBoxLayout,
-    QHeaderView,
-    QPushButton,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QTreeWidgetItem, QVBoxLayout, QWidget
 
-from core import units
 from core.errors import Refusal
 from core.session.run import Run
 from gui.plain import Label, ask, plain_tip
@@ -30,24 +18,13 @@ from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
 from gui.views.hinted import HintedCard
-from gui.views.saved_runs import Head, Headline, Store, headline, started
+from gui.views.saved_runs import Head, Headline, Store, headline, verdict_of
+from gui.views.session_columns import COLUMNS, NAME, NOTE
+from gui.views.session_tree import RUN_ROLE, SessionTree, key_of
 
-COLUMNS = ("Run", "Started", "Model", "Passes", "TTFT", "TPOT", "Status", "Note")
-NAME, STARTED, MODEL, PASSES, TTFT, TPOT, STATUS, NOTE = range(len(COLUMNS))
-WIDTHS = (0, 100, 150, 110, 68, 68, 80, 0)
-EDITABLE = (NAME, NOTE)
-RUN_ROLE = Qt.ItemDataRole.UserRole
 NO_STORE = "No session is open. It begins with the first run, and every run is saved into it as it happens."
 NO_RUNS = "This session has no runs yet. Press Run, and each run is saved here as it happens."
-
-
-class NameDelegate(QStyledItemDelegate):
-    """Lets only name and note be edited in place."""
-
-    def createEditor(
-        self, parent: QWidget, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
-    ) -> QWidget:
-        return super().createEditor(parent, option, index) if index.column() in EDITABLE else None  # type: ignore[return-value]  # Qt takes none for "not editable"
+NOT_FOUND = "No run has all these words in its name, model, passes, status or note."
 
 
 class SessionsView(QWidget):
@@ -67,9 +44,9 @@ class SessionsView(QWidget):
         self.in_background: InBackground = at_once
         self.running = False  # while a run is going, no other run is read just for its headline
         self._headlines: dict[tuple[int, str, str], Headline] = {}
-        self._reading: tuple[int, str, str] | None = None
-        self._palette: Palette | None = None
-        self._filling = False
+        self._verdicts: dict[str, str] = {}  # by trial
+        self._reading: object = None  # what is being read: a run's key or a trial's id
+        self._deleted: list[Run] = []  # by the last Delete, for Undo
         self._build_tree()
         self._build_buttons()
         card = HintedCard(self.tree, NO_STORE, self)
@@ -78,6 +55,7 @@ class SessionsView(QWidget):
         layout.setContentsMargins(12, 12, 12, 12)
         layout.setSpacing(10)
         layout.addLayout(self._buttons)
+        layout.addWidget(self.undo_row)
         layout.addWidget(card, 1)
         self._on_selection()
 
@@ -85,33 +63,31 @@ class SessionsView(QWidget):
         """List the runs of another session, or the same one again after it changed."""
         if store is not self.store:
             self._headlines.clear()
+            self._verdicts.clear()
+            self._forget_deleted()
         self.store = store
         self.refresh()
 
     def refresh(self) -> None:
-        """List the runs again; selection stays."""
+        """List the runs again; selection, order and search stay."""
         try:
             heads = [] if self.store is None else list(self.store.runs())
         except Refusal as refusal:
             self._tell(str(refusal))
             return
-        chosen = set(self.selected_ids())
-        self._filling = True
-        self.tree.clear()
-        for head in reversed(heads):
-            item = self._item(head)
-            self.tree.addTopLevelItem(item)
-            item.setSelected(head.id in chosen)
-        self._filling = False
-        self.hint.setText(NO_STORE if self.store is None else NO_RUNS)
-        self._stack.setCurrentIndex(1 if heads else 0)
-        self.count.setText("" if not heads else f"{len(heads)} run{'s' if len(heads) > 1 else ''}")
+        editable = self.store is not None and not self.store.read_only
+        words = self.search.text()
+        found = self.tree.show_heads(heads, self._headlines, words, self._verdicts, editable=editable)
+        self.hint.setText(NO_STORE if self.store is None else NOT_FOUND if heads else NO_RUNS)
+        self._stack.setCurrentIndex(1 if found else 0)
+        of = f"{found} of " if found < len(heads) else ""
+        self.count.setText("" if not heads else f"{of}{len(heads)} run{'s' if len(heads) > 1 else ''}")
         self._on_selection()
-        self._read_next_headline()
+        self._read_next()
 
     def selected_ids(self) -> list[int]:
         """Ids of the selected runs, from the top."""
-        return [item.data(NAME, RUN_ROLE).id for item in self._items() if item.isSelected()]
+        return [head.id for head in self.tree.selected_heads()]
 
     def show_run(self, run: Run | None) -> None:
         """The list changes with the session, not with each moment."""
@@ -120,11 +96,11 @@ class SessionsView(QWidget):
     def show_slow(self, run: Run | None, _summary: Any) -> None:
         """As ``show_run``; runs whose headline is not known are read once nothing runs."""
         self.show_run(run)
-        self._read_next_headline()
+        self._read_next()
 
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
-        self._palette = palette
+        self.tree.palette_in_use = palette
         self.refresh()
 
     def open_selected(self) -> None:
@@ -164,46 +140,72 @@ class SessionsView(QWidget):
         self._edit(NOTE)
 
     def delete_selected(self) -> None:
-        """Delete the selected runs after asking once."""
-        store, heads = self.store, self._selected_heads()
-        if store is None or not heads or not self.delete_button.isEnabled():
+        """Delete the selected runs; they can be brought back until the session is closed or others are deleted."""
+        chosen = self.selected_ids()
+        if self.store is None or not chosen or not self.delete_button.isEnabled():
             return
-        what = f"the run “{heads[0].name}”" if len(heads) == 1 else f"{len(heads)} runs"
-        if not self.ask(self, "Delete", f"Delete {what} from this session? This cannot be undone."):
+        self._read(chosen, self._delete, lambda why: self._delete_for_good(chosen, why))
+
+    def undo_delete(self) -> None:
+        """Bring the runs of the last Delete back."""
+        store, back = self.store, self._deleted
+        if store is None or not back:
             return
-        for head in heads:
-            self._try(partial(store.delete, head.id))
+        self._forget_deleted()
+        for run in back:
+            self._try(partial(store.restore, run))
         self.refresh()
 
+    def _delete(self, runs: list[Run]) -> None:
+        store = self.store
+        if store is None:
+            return
+        gone = [run for run in runs if self._try(partial(store.delete, run.id))]
+        if gone:
+            self._deleted = gone
+            what = f"“{gone[0].name or f'run {gone[0].id}'}”" if len(gone) == 1 else f"{len(gone)} runs"
+            self.undo_text.setText(f"Deleted {what}.")
+            self.undo_row.show()
+        self.refresh()
+
+    def _delete_for_good(self, run_ids: list[int], why: str) -> None:
+        """A run that cannot be read cannot be brought back, so its owner is asked."""
+        store = self.store
+        what = "this run" if len(run_ids) == 1 else f"these {len(run_ids)} runs"
+        question = f"{why}\n\nDelete {what} all the same? This cannot be undone."
+        if store is not None and self.ask(self, "Delete", question):
+            for run_id in run_ids:
+                self._try(partial(store.delete, run_id))
+            self.refresh()
+
+    def _forget_deleted(self) -> None:
+        self._deleted = []
+        self.undo_row.hide()
+
     def _build_tree(self) -> None:
-        self.tree = QTreeWidget(self)
-        self.tree.setObjectName("sessionTree")
-        self.tree.setAccessibleName("Runs of this session")
-        self.tree.setHeaderLabels(list(COLUMNS))
-        self.tree.setRootIsDecorated(False)
-        self.tree.setUniformRowHeights(True)
-        self.tree.setAlternatingRowColors(True)
-        self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.tree.setEditTriggers(QAbstractItemView.EditTrigger.EditKeyPressed)
-        self.tree.setItemDelegate(NameDelegate(self.tree))
-        header = self.tree.header()
-        header.setStretchLastSection(False)
-        for column, width in enumerate(WIDTHS):
-            if width:
-                header.resizeSection(column, width)
-            else:
-                header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
-        for column in (TTFT, TPOT):
-            self.tree.headerItem().setTextAlignment(column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.tree = SessionTree(self)
         self.tree.itemSelectionChanged.connect(self._on_selection)
         self.tree.itemDoubleClicked.connect(lambda *_: self.open_selected())
         self.tree.itemChanged.connect(self._on_edited)
-        for key, call in ((Qt.Key.Key_Delete, self.delete_selected), (Qt.Key.Key_Return, self.open_selected)):
-            shortcut = QShortcut(QKeySequence(key), self.tree)
+        self.tree.order_changed.connect(self.refresh)
+        for key, call in (
+            (QKeySequence(Qt.Key.Key_Delete), self.delete_selected),
+            (QKeySequence(Qt.Key.Key_Return), self.open_selected),
+            (QKeySequence(QKeySequence.StandardKey.Undo), self.undo_delete),
+        ):
+            shortcut = QShortcut(key, self.tree)
             shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
             shortcut.activated.connect(call)
 
     def _build_buttons(self) -> None:
+        self.search = QLineEdit(self)
+        self.search.setObjectName("sessionSearch")
+        self.search.setPlaceholderText("Search runs")
+        self.search.setAccessibleName("Search runs")
+        self.search.setToolTip("Words of a run's name, model, passes, status or note")
+        self.search.setClearButtonEnabled(True)
+        self.search.setMaximumWidth(240)
+        self.search.textChanged.connect(lambda _text: self.refresh())
         self._buttons = QHBoxLayout()
         self._buttons.setSpacing(8)
         self.open_button = self._button("Open", self.open_selected)
@@ -213,10 +215,22 @@ class SessionsView(QWidget):
         self.rename_button = self._button("Rename", self.rename_selected)
         self.note_button = self._button("Note", self.annotate_selected)
         self.delete_button = self._button("Delete", self.delete_selected)
-        self.count = Label(self)
+        self.count = Label("", self)
         self.count.setProperty("role", "muted")
         self._buttons.addStretch(1)
+        self._buttons.addWidget(self.search)
         self._buttons.addWidget(self.count)
+        self.undo_row = QWidget(self)
+        self.undo_text = Label("", self.undo_row)
+        undo = QPushButton("Undo", self.undo_row)
+        undo.setObjectName("undoDelete")
+        undo.clicked.connect(lambda: self.undo_delete())
+        row = QHBoxLayout(self.undo_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.undo_text)
+        row.addWidget(undo)
+        row.addStretch(1)
+        self.undo_row.hide()
 
     def _button(self, text: str, call: Callable[[], None]) -> QPushButton:
         button = QPushButton(text, self)
@@ -224,70 +238,45 @@ class SessionsView(QWidget):
         self._buttons.addWidget(button)
         return button
 
-    def _item(self, head: Head) -> QTreeWidgetItem:
-        item = QTreeWidgetItem()
-        item.setData(NAME, RUN_ROLE, head)
-        model = head.facts.model.name if head.facts.model is not None else head.config.model.spec
-        passes = ", ".join(choice.id for choice in head.config.passes) or "none"
-        texts = (head.name or f"run {head.id}", started(head.created), model, passes, "", "", head.status, head.note)
-        for column, text in enumerate(texts):
-            item.setText(column, text)
-            item.setToolTip(column, plain_tip(text))
-        item.setToolTip(STARTED, plain_tip(head.created))
-        if head.facts.error:
-            item.setToolTip(STATUS, plain_tip(head.facts.error))
-        for column in (TTFT, TPOT):
-            item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        palette = self._palette
-        if palette is not None and head.status in ("failed", "interrupted", "cancelled"):
-            item.setForeground(STATUS, QColor(palette.bad if head.status == "failed" else palette.warn))
-        if self.store is not None and not self.store.read_only:
-            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
-        self._show_headline(item, head)
-        return item
-
-    def _show_headline(self, item: QTreeWidgetItem, head: Head) -> None:
-        found = self._headlines.get(_key(head))
-        for column, value in zip((TTFT, TPOT), found or (None, None), strict=True):
-            item.setText(column, units.duration(value) if found else "…")
-            known = "median of clean moments" if value is not None else "no clean moment of that kind"
-            item.setToolTip(column, plain_tip(known if found else "not read yet"))
-
-    def _read_next_headline(self) -> None:
-        """One run at a time, newest first, and only while nothing is being measured."""
+    def _read_next(self) -> None:
+        """One run at a time, from the top, then what came of trials; and only while nothing is being measured."""
         store = self.store
         if store is None or self.running or self._reading is not None:
             return
-        heads = (item.data(NAME, RUN_ROLE) for item in self._items())
-        head = next((head for head in heads if _key(head) not in self._headlines and head.status != "running"), None)
-        if head is None:
+        waiting = (head for head in self.tree.heads() if key_of(head) not in self._headlines and head.status != "running")
+        head = next(waiting, None)
+        if head is not None:
+            self._look(key_of(head), lambda: headline(store.read(head.id)), self._on_headline)
             return
-        key = self._reading = _key(head)
+        for trial, members in self.tree.trials().items():
+            if trial not in self._verdicts and all(one.status != "running" for one in members):
+                self._look(trial, partial(_judged, store, [one.id for one in members]), self._on_verdict)
+                return
+
+    def _look(self, what: Any, work: Callable[[], Any], then: Callable[[Any, Future[Any]], None]) -> None:
+        store = self.store
+        self._reading = what
 
         def done(future: Future[Any]) -> None:
             self._reading = None
-            if self.store is not store:
-                self._read_next_headline()
-                return
-            self._headlines[key] = Headline(None, None) if future.exception() is not None else future.result()
-            self._filling = True
-            for item in self._items():
-                if _key(item.data(NAME, RUN_ROLE)) == key:
-                    self._show_headline(item, item.data(NAME, RUN_ROLE))
-            self._filling = False
-            self._read_next_headline()
+            if self.store is store:
+                then(what, future)
+            self._read_next()
 
-        self.in_background(lambda: headline(store.read(head.id)), done)
+        self.in_background(work, done)
 
-    def _items(self) -> list[QTreeWidgetItem]:
-        items = (self.tree.topLevelItem(row) for row in range(self.tree.topLevelItemCount()))
-        return [item for item in items if item is not None]
+    def _on_headline(self, key: tuple[int, str, str], future: Future[Any]) -> None:
+        found = Headline(None, None) if future.exception() is not None else future.result()
+        self._headlines[key] = found
+        self.tree.show_headline(key, found)
 
-    def _selected_heads(self) -> list[Any]:
-        return [item.data(NAME, RUN_ROLE) for item in self.tree.selectedItems()]
+    def _on_verdict(self, trial: str, future: Future[Any]) -> None:
+        error = future.exception()
+        self._verdicts[trial] = f"A/B trial: {error}" if error is not None else future.result()
+        self.tree.show_group(trial, self._verdicts[trial])
 
     def _on_selection(self) -> None:
-        heads = self._selected_heads()
+        heads: list[Head] = self.tree.selected_heads()
         writable = self.store is not None and not self.store.read_only
         going = any(head.status == "running" for head in heads)
         _allow(self.open_button, "" if len(heads) == 1 else "Select one run to show it in every view.")
@@ -301,7 +290,7 @@ class SessionsView(QWidget):
 
     def _on_edited(self, item: QTreeWidgetItem, column: int) -> None:
         store = self.store
-        if self._filling or store is None or column not in EDITABLE:
+        if self.tree.filling or store is None or not COLUMNS[column].editable:
             return
         head, text = item.data(NAME, RUN_ROLE), item.text(column).strip()
         if column == NAME and text and text != head.name:
@@ -311,12 +300,14 @@ class SessionsView(QWidget):
         self.refresh()
 
     def _edit(self, column: int) -> None:
-        items = self.tree.selectedItems()
+        items = [item for item in self.tree.run_items() if item.isSelected()]
         if len(items) == 1:
             self.tree.setCurrentItem(items[0], column)
             self.tree.editItem(items[0], column)
 
-    def _read(self, run_ids: list[int], then: Callable[[list[Run]], Any]) -> None:
+    def _read(
+        self, run_ids: list[int], then: Callable[[list[Run]], Any], otherwise: Callable[[str], Any] | None = None
+    ) -> None:
         store = self.store
         if store is None:
             return
@@ -326,23 +317,27 @@ class SessionsView(QWidget):
             if error is None:
                 then(future.result())
             else:
-                self._tell(str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}")
+                why = str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}"
+                (otherwise or self._tell)(why)
 
         self.in_background(lambda: [store.read(run_id) for run_id in run_ids], done)
 
-    def _try(self, call: Callable[[], None]) -> None:
+    def _try(self, call: Callable[[], Any]) -> bool:
+        """Whether it could be done; what stood in the way is told."""
         try:
             call()
         except Refusal as refusal:
             self._tell(str(refusal))
+            return False
+        return True
 
     def _tell(self, sentence: str) -> None:
         if self.notify is not None:
             self.notify(sentence)
 
 
-def _key(head: Head) -> tuple[int, str, str]:
-    return head.id, head.created, head.status
+def _judged(store: Store, run_ids: list[int]) -> str:
+    return verdict_of([store.read(run_id) for run_id in run_ids])
 
 
 def _allow(button: QPushButton, reason: str) -> None:

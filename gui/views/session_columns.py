@@ -1,0 +1,131 @@
+"""The columns of the session's list of runs: what each says of a run, and what it is sorted by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core import units
+from gui.views import quality_words
+from gui.views.saved_runs import Head, Headline, started
+
+LATER = "…"
+"""Stands where a run was not read yet."""
+
+Known = Headline | None
+"""The numbers that only reading the whole run tells; None: not read yet."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``key`` None: what was not measured, which stands behind all others either way."""
+
+    title: str
+    width: int  # 0: takes what is left
+    text: Callable[[Head, Known], str]
+    key: Callable[[Head, Known], Any]
+    tip: Callable[[Head, Known], str] | None = None  # None: the text
+    number: bool = False
+    roomy: bool = False  # left out of a narrow window
+    editable: bool = False
+
+
+def model_of(head: Head) -> str:
+    """The model's name, or its spec where it was never loaded."""
+    return str(head.facts.model.name if head.facts.model is not None else head.config.model.spec)
+
+
+def passes_of(head: Head) -> str:
+    """Ids of the passes that were switched on."""
+    return ", ".join(choice.id for choice in head.config.passes) or "none"
+
+
+def name_of(head: Head) -> str:
+    """What the run is called."""
+    return head.name or f"run {head.id}"
+
+
+def words_of(head: Head) -> str:
+    """All that a search looks into, in small letters."""
+    parts = (name_of(head), model_of(head), passes_of(head), head.status, head.note, started(head.created))
+    return "\n".join(parts).casefold()
+
+
+def _read(field: str, text: Callable[[Any], str], missing: str, told: str) -> dict[str, Any]:
+    """A number of ``Headline``: its text, its key and where it comes from."""
+
+    def value(known: Known) -> Any:
+        return None if known is None else getattr(known, field)
+
+    return {
+        "text": lambda _head, known: LATER if known is None else text(value(known)),
+        "key": lambda _head, known: value(known),
+        "tip": lambda _head, known: "not read yet" if known is None else told if value(known) is not None else missing,
+        "number": True,
+    }
+
+
+def _number(value: float | None) -> str:
+    return units.DASH if value is None else units.number(value)
+
+
+def _status_tip(head: Head) -> str:
+    return str(head.facts.error or head.status)
+
+
+def _quality_text(head: Head, _known: Known) -> str:
+    found = quality_words.told(head)  # asks for nothing but facts and config
+    return " ".join(part for part in (found.value, found.unit) if part) or units.DASH
+
+
+def _quality_tip(head: Head, _known: Known) -> str:
+    found = quality_words.told(head)
+    return found.sentence or found.why
+
+
+def _quality_key(head: Head, _known: Known) -> float | None:
+    from core.analysis.quality_headline import headline
+
+    quality = head.facts.quality
+    found = None if quality is None else headline(quality)
+    return None if found is None else found.cost
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("Run", 0, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
+    Column(
+        "Started",
+        100,
+        lambda head, _: started(head.created),
+        lambda head, _: (head.created, head.id),
+        lambda head, _: head.created,
+        roomy=True,
+    ),
+    Column("Model", 140, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
+    Column("Passes", 120, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
+    Column("TTFT", 68, **_read("ttft_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
+    Column("TPOT", 68, **_read("tpot_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
+    Column("tok/s", 56, **_read("decode_tokens_per_s", _number, "no token after a first", "decoding, of the whole batch")),
+    Column(
+        "Memory",
+        74,
+        lambda head, _: units.size(head.facts.rss_peak_bytes),
+        lambda head, _: head.facts.rss_peak_bytes,
+        lambda head, _: "peak of the process" if head.facts.rss_peak_bytes else "not measured",
+        number=True,
+        roomy=True,
+    ),
+    Column("Quality", 84, _quality_text, _quality_key, _quality_tip, number=True),
+    Column(
+        "Noise",
+        58,
+        **_read("perturbed_share", units.percent, "no measured moment", "share of moments that something disturbed"),
+        roomy=True,
+    ),
+    Column("Status", 80, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
+    Column("Note", 0, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
+)
+TITLES = tuple(column.title for column in COLUMNS)
+NAME, STARTED, MODEL, PASSES = (TITLES.index(title) for title in ("Run", "Started", "Model", "Passes"))
+TTFT, TPOT, QUALITY, STATUS, NOTE = (TITLES.index(title) for title in ("TTFT", "TPOT", "Quality", "Status", "Note"))
