@@ -18,7 +18,7 @@ from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
 from core.engine.failure import what_failed
 from core.engine.gate import Gate
 from core.engine.holder import Holder, give_memory_back
-from core.engine.notice import Notice, Status
+from core.engine.notice import Notice, Status, Warnings
 from core.engine.preparation import prepare, probed, recording
 from core.engine.recording import Recording
 from core.engine.standing import run_status, trial_status
@@ -26,8 +26,10 @@ from core.engine.trial import Trial, TrialState
 from core.engine.worker import Worker
 from core.engine.workload import is_out_of_memory
 from core.errors import Cancelled, Refusal
+from core.machine_cache import sweep_once
 from core.models.base import ModelFacts
 from core.passes import plan
+from core.private_folders import keep_compiler_private
 from core.progress import Progress
 from core.session.floors import FloorBook
 from core.session.run import Run
@@ -69,6 +71,7 @@ class Program:
     def __init__(self, session_path: Path | None = None, *, keep_session: bool = True) -> None:
         # Kineto prints a line whenever a profiler starts or stops, at every level below this one.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        keep_compiler_private()
         self.gate = Gate()
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.store: SessionStore | None = None
@@ -86,6 +89,8 @@ class Program:
         self._trial: Trial | None = None
         self._last_trial: TrialState | None = None
         self._worker = Worker(self._failed)
+        self._warnings = Warnings(self._warn)
+        self._worker.submit(sweep_once, awaited=False)
         if session_path is not None and session_path.exists():
             self.open_session(session_path)
 
@@ -194,6 +199,7 @@ class Program:
         self._worker.submit(self._holder.unload)
         self._worker.close()
         self._close_session()
+        self._warnings.close()
 
     def import_ahead(self) -> None:
         """Import on the worker, while it has nothing else to do, what the first model will need: seconds that nobody waits."""
