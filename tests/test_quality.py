@@ -416,7 +416,7 @@ def test_the_baseline_is_on_disk_and_goes(before: tuple[Any, Baseline]) -> None:
 def test_a_baseline_without_room_says_how_much_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Baseline("", "", "text-generation", True, 8, 1)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(Refusal, match=r"takes 4\.0\d? kB in .*free some space, or switch quality off"):
+    with pytest.raises(Refusal, match=r"takes 3.91 KiB in .*free some space, or switch quality off"):
         made.keep({"a": [torch.zeros(1000)]})
 
 
