@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from core.session.run import UNREADABLE
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.saved_runs import Head, Headline
@@ -173,8 +174,8 @@ class SessionTree(QTreeWidget):
             if column.number:
                 item.setTextAlignment(number, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         palette = self.palette_in_use
-        if palette is not None and head.status in ("failed", "interrupted", "cancelled"):
-            item.setForeground(STATUS, QColor(palette.bad if head.status == "failed" else palette.warn))
+        if palette is not None and head.status in ("failed", "interrupted", "cancelled", UNREADABLE):
+            item.setForeground(STATUS, QColor(palette.bad if head.status in ("failed", UNREADABLE) else palette.warn))
 
     def _on_header(self, section: int) -> None:
         column, order = self._order
