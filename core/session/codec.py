@@ -40,7 +40,7 @@ def config_from_json(text: str) -> RunConfig:
     Whoever made the file may have allowed its code to run. Whoever opens it has not, so no consent comes from a file.
     """
     config: RunConfig = _converter().structure(value_from_json(text), RunConfig)
-    return replace(config, model=replace(config.model, **dict.fromkeys(CONSENTS, False)))
+    return replace(config, model=replace(config.model, trust_remote_code=False, allow_pickle=False, force=False))
 
 
 def consents_in(text: str) -> tuple[str, ...]:

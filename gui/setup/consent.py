@@ -37,4 +37,5 @@ def question(model: ModelConfig, wanted: Sequence[str]) -> str:
 
 def allowed(model: ModelConfig, wanted: Sequence[str]) -> ModelConfig:
     """The model with what was agreed to."""
-    return replace(model, **dict.fromkeys(wanted, True))
+    trust, pickled = (name in wanted for name in ASKED)
+    return replace(model, trust_remote_code=trust, allow_pickle=pickled)
