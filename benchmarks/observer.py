@@ -5,7 +5,7 @@
 Two sides of one trial take turns moment by moment (A B B A ...) in one process: A has no instruments, B all but the operator
 profiler. Without `--traced` all of B's moments are clean, as those that headline numbers come from; with it all are traced,
 every module timed, and blocks counted in every other one. Prints B over A: per round the median decode moment, over the rounds
-the median ratio with a bootstrap 95 % interval.
+the median ratio with a 95 % interval.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def decode_medians(run: Run) -> Array:
 
 
 def told(found: Any) -> str:
-    """A spread of ratios in words."""
+    """A spread of ratios in words: with its interval, or with its range where there are too few for one."""
+    if found.low is None:
+        return f"{found.median:.4f} (range {found.least:.4f} to {found.most:.4f})"
     return f"{found.median:.4f} ({found.low:.4f} to {found.high:.4f})"
 
 

@@ -6,7 +6,7 @@
 
 Compared are forward passes without sampling, as llama-bench counts them: so many decode steps of one token, and one prefill.
 Ours are the moments of Tickscope's own engine (`generate`'s work between them is printed beside). Prints the ratio of speeds,
-ours over theirs: median over rounds with a bootstrap 95 % interval.
+ours over theirs: median over rounds with a 95 % interval.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.arguments import work_arguments
+from benchmarks.observer import told
 from core.analysis.statistics import spread
 from core.commands.configure import parse_pass
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
@@ -62,7 +63,7 @@ def main() -> None:
         speeds = [count / (np.median(side) / 1e9) for side in (a, b)]
         print(
             f"{kind} {count}: ours {speeds[0]:.1f} tok/s, llama.cpp {speeds[1]:.1f} tok/s, "
-            f"ratio {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), n {ratio.n}; "
+            f"ratio {told(ratio)}, n {ratio.n}; "
             f"with generate's own work {count / (np.median(a + np.array(between)) / 1e9):.1f} tok/s"
         )
     for side in sides:

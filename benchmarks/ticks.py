@@ -12,9 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.arguments import work_arguments
+from core.analysis.observer import effects
 from core.analysis.outline import outline
 from core.analysis.select import counted, of_kind
-from core.analysis.statistics import median_ratio, spread
+from core.analysis.statistics import spread
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.program import Program
 from core.session.run import Run
@@ -48,13 +49,13 @@ def report(run: Run) -> None:
     trace = run.trace
     moments, decode = trace.moments, of_kind(trace.moments, "decode")
     traced, clean = counted(moments, decode, Tag.TRACED), counted(moments, decode)
-    ratio = median_ratio(moments["duration_ns"][traced], moments["duration_ns"][clean])
+    ratio = effects(run).get("decode")
     for missing in run.facts.unavailable:
         print(f"not measured: {missing.what}: {missing.why}")
     if ratio is None:
         raise SystemExit("too few moments to tell")
     print(f"decode moments: {clean.sum()} clean, median {np.median(moments['duration_ns'][clean]) / 1e6:.2f} ms")
-    print(f"traced / clean: {ratio.ratio:.4f} ({ratio.low:.4f}-{ratio.high:.4f}), n {traced.sum()}")
+    print(f"traced / clean: {ratio.ratio:.4f} ({ratio.low or ratio.least:.4f}-{ratio.high or ratio.most:.4f}), n {ratio.n}")
     pieces = [row for piece in outline(trace.layers, len(trace.layers)) for row in piece.rows]
     blocks = [row for row in pieces if trace.layers[trace.layers[row].parent].type == "ModuleList"]
     for name, rows in (("pieces", pieces), ("blocks alone", blocks)):

@@ -20,7 +20,6 @@ from PySide6.QtWidgets import QWidget
 
 from core.analysis.series import NEWEST
 from core.analysis.summary import summarize
-from core.ending import hanging, within
 from core.engine.notice import Notice, Status
 
 if TYPE_CHECKING:
@@ -144,19 +143,13 @@ class Bridge(QObject):
             self._show_slow(run)
         self._show_trial()
 
-    def close(self, limit_s: float | None = None) -> None:
-        """Stop the timer and let go of the worker. The program itself is closed by who made it.
-
-        ``limit_s``: how long to wait for what is done in the background; None: until it is done.
-        """
+    def close(self) -> None:
+        """Stop the timer and let go of the worker. The program itself is closed by who made it."""
         self._timer.stop()
         self._notifier.setEnabled(False)
         self.program.gate.dismiss(self.painter)
         self._jobs.clear()
-        if limit_s is None:
-            self._background.shutdown(wait=True, cancel_futures=True)
-        elif not within(limit_s, lambda: self._background.shutdown(wait=True, cancel_futures=True)):
-            hanging.set()
+        self._background.shutdown(wait=True, cancel_futures=True)
         self._bell_in.close()
         self._bell_out.close()
 
@@ -308,7 +301,7 @@ class Bridge(QObject):
                 self._summarize_fully(run)
 
     def _summarize_fully(self, run: Run) -> None:
-        """Intervals take a bootstrap of about 100 ms: computed beside the GUI thread, dropped if another run is on show."""
+        """Intervals take their time: computed beside the GUI thread, dropped if another run is on show."""
 
         def done(future: Future[dict[str, Any]]) -> None:
             if self.state.current_run is run:

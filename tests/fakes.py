@@ -125,10 +125,10 @@ class FakeProgram:
             TargetFacts("cuda", "CUDA", "", False, "no NVIDIA GPU here"),
         ]
 
-    def close(self, limit_s: float | None = None) -> bool:
-        self.calls.append(("close", limit_s))
+    def close(self) -> None:
+        self.calls.append(("close", None))
         self._cancel.set()
-        return self.join(10)
+        self.join(10)
 
     # What happens on the worker thread
 

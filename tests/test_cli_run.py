@@ -87,7 +87,8 @@ def test_clean_and_traced_moments_alternate(measured: dict[str, Any]) -> None:
     decode = measured["moments"]["decode"]
     assert decode["clean"] + decode["traced"] == 3 * 7
     assert abs(decode["clean"] - decode["traced"]) <= 2
-    assert measured["observer_effect"]["decode"]["ratio"] > 0
+    effect = measured["observer_effect"]["decode"]
+    assert effect is None or effect["least"] <= effect["ratio"] <= effect["most"]  # on a busy machine no neighbours may be left
 
 
 def test_layers_and_stages_of_what_is_left_after_the_pass(measured: dict[str, Any]) -> None:

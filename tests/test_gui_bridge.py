@@ -69,10 +69,10 @@ def test_charts_are_painted_only_while_the_clock_stands_still(qtbot, bridge, pro
 
 
 def test_the_end_of_a_run_is_shown_in_full_with_intervals(qtbot, bridge, program, watcher):
-    program.start(run_config(repeats=3, warmup=1, new_tokens=8))
+    program.start(run_config(repeats=6, warmup=1, new_tokens=8))
     bridge.expect()
     qtbot.waitUntil(lambda: bool(watcher.slow) and watcher.slow[-1]["metrics"]["tpot_ns"]["low"] is not None, timeout=20_000)
-    assert watcher.fast[-1][0] == 4 * 8
+    assert watcher.fast[-1][0] == 7 * 8
     assert watcher.slow[-1]["status"] == "finished"
 
 

@@ -63,7 +63,7 @@ class FakeStore:
     def runs(self):
         names = ("id", "name", "created", "note", "config", "facts")
         return [
-            SimpleNamespace(**{name: getattr(run, name) for name in names}, status=run.facts.status, consents=())
+            SimpleNamespace(**{name: getattr(run, name) for name in names}, status=run.facts.status)
             for run in self.kept.values()
         ]
 
@@ -97,7 +97,7 @@ def test_each_run_is_a_point_with_its_speed_and_cost(runs):
     assert both.passes == ("bfloat16", "int8 weight-only", "Compiled decode")
     assert (both.cost, both.cost_kind, both.speed_unit) == (0.0138, "kld", "tok/s")
     assert both.cost_error == pytest.approx(0.0138 / 12)
-    assert both.low < both.speed < both.high
+    assert (both.low, both.high) == (None, None)  # too few requests for an interval
     assert 3.5 < both.speed / plain.speed < 1 / 0.24
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -85,7 +86,7 @@ def test_tiles_show_the_summary(qtbot, state, run):
     ttft = summary["metrics"]["ttft_ns"]
     assert float(readings["statTTFT"].value) == pytest.approx(ttft["median"] / 1e6, rel=0.01)
     assert readings["statTTFT"].unit == "ms"
-    assert readings["statTPOT"].sub.startswith("± ")
+    assert re.fullmatch(r"[\d.]+–[\d.]+ · n \d", readings["statTPOT"].sub)  # three requests have a range, and no interval
     assert readings["statTPOT"].sub.endswith(f"n {summary['metrics']['tpot_ns']['n']}")
     assert readings["statITL"].sub == f"median · {summary['metrics']['itl_ns']['n']} gaps"
     assert readings["statDecode"].unit == "tok/s"
@@ -755,7 +756,7 @@ def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, 
     texts = [label.text() for label in tile.findChildren(QLabel)]
     assert "→" in texts[1]
     # Half of 12 ms, but not half of the 0.4 ms outside the model.
-    assert texts[2].startswith(("1.92× faster (", "1.93× faster (", "1.94× faster ("))
+    assert texts[2] in ("1.92× faster", "1.93× faster", "1.94× faster")  # too few requests for an interval
     assert compare_view.badge.text().startswith("Recorded apart")
     assert not compare_view.badge.isHidden()
     assert "not interleaved" in compare_view.warnings.text()

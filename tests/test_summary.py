@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.analysis.samples import request_times, samples
-from core.analysis.summary import summarize
+from core.analysis.summary import observer_effect, summarize
 from core.commands import report
 from core.config import PassConfig
 from core.session.run import Figure, Quality, Run, TrialPart, Unavailable
@@ -76,6 +76,7 @@ def test_definitions_on_a_request_done_by_hand(run: Run) -> None:
     assert made_summary["metrics"]["ttft_ns"] == {
         "median": 100 * MS, "low": None, "high": None, "p90": None, "p95": None, "p99": None,
         "min": 100 * MS, "max": 100 * MS, "n": 1,
+        "requests": 1, "interval": None, "least": 100 * MS, "most": 100 * MS,
     }  # fmt: skip
 
 
@@ -145,17 +146,26 @@ def test_an_encoder_has_e2e_and_no_tokens(run: Run) -> None:
     assert "encoder" in {item["what"]: item["why"] for item in summary["unavailable"]}["ttft_ns"]
 
 
-def test_observer_effect_is_traced_over_clean(run: Run, summary: dict[str, Any]) -> None:
-    moments = run.trace.moments
-    bad = int(Tag.WARMUP | Tag.COLD | Tag.PERTURBED)
-    decode = (moments["kind"] == KINDS.index("decode")) & (moments["tags"] & bad == 0)
-    clean = np.median(moments["duration_ns"][decode & (moments["tags"] & int(Tag.CLEAN) != 0)])
-    traced = np.median(moments["duration_ns"][decode & (moments["tags"] & int(Tag.TRACED) != 0)])
+def test_observer_effect_is_each_traced_moment_over_its_clean_neighbours(run: Run, summary: dict[str, Any]) -> None:
     effect = summary["observer_effect"]
-    assert effect["decode"]["ratio"] == pytest.approx(traced / clean)
-    assert effect["decode"]["low"] < effect["decode"]["ratio"] < effect["decode"]["high"]
+    moments = run.trace.moments
+    slower = moments["duration_ns"] * np.where(moments["tags"] & int(Tag.TRACED) != 0, 1.25, 1.0)
+    drifting = slower * np.linspace(1, 1.4, len(slower))
+    for durations in (slower, drifting):
+        changed = replace(run, trace=replace(run.trace, moments={**moments, "duration_ns": durations.astype(np.int64)}))
+        found = observer_effect(changed)["decode"]
+        assert found["ratio"] == pytest.approx(1.25 * effect["decode"]["ratio"], rel=0.004)
+        assert found["interval"] == "95 %"
+        assert found["low"] < found["ratio"] < found["high"]
     assert effect["paused_ns"] == moments["paused_ns"].sum()
     assert effect["perturbed_share"] == pytest.approx(1 / 16)
+
+
+def test_an_observer_effect_of_few_comparisons_is_a_range_and_no_claim(run: Run) -> None:
+    found = observer_effect(synthetic_run(repeats=8, seed=3))["prefill"]
+    assert (found["low"], found["high"], found["interval"]) == (None, None, None)
+    assert 1 <= found["n"] < 6
+    assert found["least"] <= found["ratio"] <= found["most"]
 
 
 def test_moments_are_counted_after_warm_up(summary: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.analysis.layers import LayerTable, layer_rows
 from core.analysis.samples import samples
-from core.analysis.statistics import median_ratio, spread
+from core.analysis.statistics import median_ratio
 from core.analysis.summary import memory_json
 from core.analysis.verdict import Verdict, judge
 from core.session.run import Run
@@ -52,7 +52,7 @@ NOT_INTERLEAVED = "the two runs were recorded apart and not interleaved, so a dr
 class TileDifference:
     """One headline number of both runs: medians in ``unit`` ("ns", "tok/s" or "bytes"), and b over a.
 
-    ``low`` and ``high`` bound the ratio (bootstrap 95 %); None where either side has too few samples, or for sizes.
+    ``low`` and ``high`` bound the ratio (95 %); None where either side has too few requests for that, or for sizes.
     """
 
     name: str
@@ -125,10 +125,10 @@ def _tiles(a: Run, b: Run) -> list[TileDifference]:
     left, right = samples(a), samples(b)
     tiles = []
     for name, unit, metric in _METRICS:
-        of_a, of_b = getattr(left, metric), getattr(right, metric)
-        if not len(of_a) and not len(of_b):
+        of_a, of_b = left.spread(metric), right.spread(metric)
+        if not of_a.n and not of_b.n:
             continue
-        medians = spread(of_a, intervals=False).median, spread(of_b, intervals=False).median
+        medians = of_a.median, of_b.median
         measured = median_ratio(of_b, of_a)
         if measured is None:
             tiles.append(TileDifference(name, unit, *medians, _ratio(*medians), None, None))

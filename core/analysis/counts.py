@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,7 +57,14 @@ def spans_of(trace: Trace, chosen: Array) -> tuple[Array | slice, Array, int]:
     return picked, np.repeat(np.arange(len(rows)), lengths), len(rows) + 1
 
 
-def per_token(run: Run) -> dict[str, Array]:
+class PerToken(NamedTuple):
+    """One value per moment or gap, and the request that it belongs to."""
+
+    values: Array
+    requests: Array
+
+
+def per_token(run: Run) -> dict[str, PerToken]:
     """Counts of each clean decode moment over its new tokens: ``cycles_per_token``, ``instructions_per_token`` and
     ``cpu_ns_per_token``, empty where not measured.
 
@@ -69,11 +77,11 @@ def per_token(run: Run) -> dict[str, Array]:
     found = {}
     for name in ("cycles", "instructions", "cpu_ns"):
         rows = chosen & (moments[name] >= 0)
-        found[f"{name}_per_token"] = moments[name][rows] / moments["tokens"][rows]
+        found[f"{name}_per_token"] = PerToken(moments[name][rows] / moments["tokens"][rows], moments["request"][rows])
     return found
 
 
-def _per_visible_token(run: Run) -> dict[str, Array]:
+def _per_visible_token(run: Run) -> dict[str, PerToken]:
     moments = {**run.trace.moments, "tags": gap_tags(run.trace.moments)}
     chosen = counted(moments, of_kind(moments, "decode", "verify") & (moments["latency_ns"] >= 0))
     tokens = tokens_given(moments) * run.config.workload.batch
@@ -83,7 +91,7 @@ def _per_visible_token(run: Run) -> dict[str, Array]:
         missing = before_token({**moments, "missing": (~measured).astype(np.int64)}, "missing") > 0
         whole = np.where(measured, moments[name], 0) + before_token(moments, name)
         rows = chosen & measured & ~missing
-        found[f"{name}_per_token"] = whole[rows] / tokens[rows]
+        found[f"{name}_per_token"] = PerToken(whole[rows] / tokens[rows], moments["request"][rows])
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.analysis.layers import per_moment
 from core.analysis.select import SET_ASIDE, of_kind, tagged
-from core.analysis.statistics import t_reach, t_risk
+from core.analysis.student import t_reach, t_risk
 from core.session.run import Run
 from profilers.trace import KINDS, Array, Tag
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from core.analysis.select import SET_ASIDE, counted, first_tokens, of_kind, tagged
+from core.analysis.statistics import Spread, spread
 from core.analysis.token_gaps import gap_tags, tokens_given
 from core.session.run import Run
 from profilers.trace import Array, Tag
@@ -28,6 +29,14 @@ class Samples:
     prefill_only_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # input tokens · batch / (TTFT - tokenisation)
     decode_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # (n - 1) · batch / (E2E - TTFT) = batch / TPOT
     input_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # encoders: input tokens · batch / E2E
+    gap_request: Array = field(default_factory=lambda: _NONE)  # of each of ``itl_ns``; the others have one value a request
+
+    def spread(self, metric: str, *, intervals: bool = True) -> Spread:
+        """The spread of one of ``METRICS``, its interval from the requests."""
+        return spread(getattr(self, metric), self.gap_request if metric == "itl_ns" else None, intervals=intervals)
+
+
+METRICS = tuple(one.name for one in fields(Samples) if one.name != "gap_request")
 
 
 def samples(run: Run) -> Samples:
@@ -147,6 +156,7 @@ def _generation(requests: Mapping[str, Array], moments: Mapping[str, Array], bat
         ttft_ns=ttft,
         prefill_ns=prefill,
         itl_ns=latency[later].astype(np.float64),
+        gap_request=request[later],
         tpot_ns=tpot,
         e2e_ns=e2e,
         prefill_tokens_per_s=_per_second(input_tokens, ttft),

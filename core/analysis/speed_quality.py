@@ -91,7 +91,7 @@ def point(run: Run) -> Point | None:
     if not len(speeds):
         positive = found.e2e_ns[found.e2e_ns > 0]
         speeds, unit = 1e9 * config.workload.batch / positive, "inputs/s"
-    measured = spread(speeds)
+    measured = spread(speeds)  # one value per request
     if measured.median is None:
         return None
     passes = tuple(report.title for report in facts.passes) or tuple(choice.id for choice in config.passes)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.analysis.statistics import spread
+from core.analysis.intervals import LEAST_VALUES, median_interval
 
 WARMUP_LEAST = 3
 WARMUP_CAP = 20
 SETTLED_WITHIN = 0.05
 """Warm-up is over when the last ``WARMUP_LEAST`` requests lie within this share of each other (``measures.md`` §1)."""
 
-REPEATS_LEAST = 5
+REPEATS_LEAST = LEAST_VALUES
 REPEATS_ENOUGH = 10
 REPEATS_CAP = 30
 ENOUGH_S = 10.0
@@ -42,7 +42,7 @@ def settled(latencies_ns: Sequence[float]) -> str | None:
 def enough(e2e_ns: Sequence[float], elapsed_s: float) -> str | None:
     """Why no more requests are needed, after the measured ones so far; None: go on.
 
-    Ten requests and ten seconds are enough (optimum-benchmark's rule), or five as soon as the median is known to 1 %.
+    Ten requests and ten seconds are enough (optimum-benchmark's rule), or six as soon as the median is known to 1 %.
 
     Args:
         e2e_ns: latency of each measured request.
@@ -84,8 +84,6 @@ def clean_rounds(rounds: int) -> int:
 
 
 def _half_width(values: Sequence[float]) -> float:
-    """Half the bootstrap 95 % interval of the median, as a share of it."""
-    found = spread(np.asarray(values, np.float64))
-    if found.low is None or found.high is None or not found.median:
-        return float("inf")
-    return (found.high - found.low) / 2 / found.median
+    """Half the 95 % interval of the median, as a share of it."""
+    bounds, median = median_interval(np.asarray(values, np.float64)), float(np.median(values))
+    return float("inf") if bounds is None or not median else (bounds[1] - bounds[0]) / 2 / median

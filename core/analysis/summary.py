@@ -21,14 +21,16 @@ from core.analysis.facts import (
 )
 from core.analysis.gaps import unavailable_json
 from core.analysis.imported import steps_json
+from core.analysis.intervals import NAME
 from core.analysis.layer_rates import add_rates
 from core.analysis.longest import longest_json
+from core.analysis.observer import effects
 from core.analysis.operators import slowdown
-from core.analysis.samples import Samples, samples
-from core.analysis.select import counted, kinds_present, of_kind, tagged
+from core.analysis.samples import METRICS, Samples, samples
+from core.analysis.select import kinds_present, of_kind, tagged
 from core.analysis.series import layer_rows, stages
 from core.analysis.speculation import speculation
-from core.analysis.statistics import Spread, median_ratio, spread
+from core.analysis.statistics import Spread, spread
 from core.session.run import Run
 from profilers.trace import Tag
 
@@ -41,7 +43,7 @@ Json = dict[str, Any]
 
 
 def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Json:
-    """Everything about a run, ready for ``json.dumps(..., allow_nan=False)``. ``intervals=False`` leaves bootstrap bounds out.
+    """Everything about a run, ready for ``json.dumps(..., allow_nan=False)``. ``intervals=False`` leaves bounds out.
 
     ``newest`` makes stages and layers of that many traced moments of each kind only: what a run that goes on has time for.
 
@@ -98,16 +100,23 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
 
 def metrics_json(found: Samples, intervals: bool = True) -> Json:
     """Every metric as a spread; times as whole ns, rates as floats. What does not apply has null and ``n`` 0."""
-    return {name: spread_json(spread(values, intervals), whole=name.endswith("_ns")) for name, values in vars(found).items()}
+    return {name: spread_json(found.spread(name, intervals=intervals), whole=name.endswith("_ns")) for name in METRICS}
 
 
 def counts_json(run: Run, intervals: bool = True) -> Json:
     """The processor's counts per token as spreads over clean decode moments; ``n`` 0 where not measured."""
-    return {name: spread_json(spread(values, intervals), whole=True) for name, values in per_token(run).items()}
+    return {
+        name: spread_json(spread(found.values, found.requests, intervals=intervals), whole=True)
+        for name, found in per_token(run).items()
+    }
 
 
 def spread_json(measured: Spread, *, whole: bool) -> Json:
-    """A spread under the names of ``cli.md``."""
+    """A spread under the names of ``cli.md``.
+
+    ``interval`` says what ``low`` and ``high`` are ("95 %"); null where too few ``requests`` were made for one, and then
+    ``least`` and ``most``, the range of the requests' medians, stand in.
+    """
 
     def cell(value: float | None) -> float | int | None:
         return None if value is None else (round(value) if whole else value)
@@ -122,22 +131,23 @@ def spread_json(measured: Spread, *, whole: bool) -> Json:
         "min": cell(measured.minimum),
         "max": cell(measured.maximum),
         "n": measured.n,
+        "requests": measured.requests,
+        "interval": None if measured.low is None else NAME,
+        "least": cell(measured.least),
+        "most": cell(measured.most),
     }
 
 
 def observer_effect(run: Run, intervals: bool = True) -> Json:
-    """What watching costs: median(traced) / median(clean) moment by kind, the clock's pauses, and the perturbed share.
+    """What watching costs: traced over clean time by kind (see ``observer``), the clock's pauses, and the perturbed share.
 
-    A kind with fewer than two moments on either side is None. ``perturbed_share`` is None without a measured moment.
+    A kind without a traced moment between two clean ones is None. ``perturbed_share`` is None without a measured moment.
+    ``interval`` is null where there are too few comparisons (``n``) for one; ``least`` and ``most`` are their range.
     """
     moments = run.trace.moments
-    effect: Json = {"decode": None, "prefill": None}
-    for kind in kinds_present(moments):
-        where = of_kind(moments, kind)
-        traced = moments["duration_ns"][counted(moments, where, Tag.TRACED)]
-        clean = moments["duration_ns"][counted(moments, where)]
-        ratio = median_ratio(traced, clean, intervals)
-        effect[kind] = None if ratio is None else asdict(ratio)
+    effect: Json = {"decode": None, "prefill": None, **dict.fromkeys(kinds_present(moments))}
+    for kind, found in effects(run, intervals=intervals).items():
+        effect[kind] = {**asdict(found), "interval": None if found.low is None else NAME}
     effect["paused_ns"] = None if run.imported else int(moments["paused_ns"].sum())
     effect["perturbed_share"] = _perturbed_share(run)
     return effect

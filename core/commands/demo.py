@@ -31,7 +31,7 @@ def demo(args: argparse.Namespace) -> int:
     if measured is not None:
         written = [session, *write_files(measured, folder)]
         write("\nWritten:\n" + "\n".join(f"  {path}" for path in written))
-    return stop.status(status)
+    return status
 
 
 def demo_config(spec: str) -> RunConfig:

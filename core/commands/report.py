@@ -148,7 +148,12 @@ def _per_token(summary: Json) -> Section:
 
 
 def _between(spread: Json, formatted: Callable[[float | None], str]) -> str:
-    return f"{formatted(spread['low'])} … {formatted(spread['high'])}" if spread["low"] is not None else units.DASH
+    """The interval; where too few requests were made for one, the range of what was seen, and it says so."""
+    if spread["low"] is not None:
+        return f"{formatted(spread['low'])} … {formatted(spread['high'])}"
+    if spread["requests"] < 2:
+        return units.DASH
+    return f"range {formatted(spread['least'])} … {formatted(spread['most'])} of {spread['requests']}"
 
 
 def _noise(noise: Json) -> Section:
@@ -172,13 +177,19 @@ def _observer(summary: Json) -> Section:
     for kind in KINDS:
         ratio = effect.get(kind)
         if ratio is not None:
-            bounds = f"{units.signed_percent(ratio['low'])} … {units.signed_percent(ratio['high'])}"
-            rows.append((f"traced against clean {kind}", units.signed_percent(ratio["ratio"]), bounds))
+            rows.append((f"traced against clean {kind}", units.signed_percent(ratio["ratio"]), _effect_bounds(ratio)))
     if effect["paused_ns"] is not None:
         rows.append(("clock stopped in pauses", units.duration(effect["paused_ns"]), ""))
     for kind, slower in (summary["kernels"] or {}).items():
         rows.append((f"operator profiler against clean {kind}", units.ratio(slower), ""))
     return Section("Observer effect", ("", "", ""), rows)
+
+
+def _effect_bounds(ratio: Json) -> str:
+    if ratio["low"] is not None:
+        return f"{units.signed_percent(ratio['low'])} … {units.signed_percent(ratio['high'])}"
+    seen = f"{units.signed_percent(ratio['least'])} … {units.signed_percent(ratio['most'])}"
+    return f"range {seen} of {ratio['n']}, too few to tell"
 
 
 def _memory(summary: Json) -> Section:

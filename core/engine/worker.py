@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import NoReturn
 
 Job = Callable[[], None]
-
-_workers: set[tuple[int, int]] = set()
-"""Process and thread of each worker there was."""
 
 
 class Worker:
@@ -42,15 +37,13 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: self._pending[False] == 0, timeout_s)
 
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Finish what is queued, then end the thread; False if ``timeout_s`` passed first."""
+    def close(self) -> None:
+        """Finish what is queued, then end the thread."""
         self.closing = True
         self._jobs.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        self._thread.join()
 
     def _run(self) -> None:
-        _keep_alive(threading.get_ident())
         while (queued := self._jobs.get()) is not None:
             job, awaited = queued
             try:
@@ -65,22 +58,3 @@ class Worker:
             self._pending[False] += change
             self._pending[True] += change * awaited
             self._changed.notify_all()
-
-
-def _keep_alive(thread: int) -> None:
-    """``os._exit`` in the code of a model, on this thread, is an error of that model and does not end the program.
-
-    It would end without a word, and with it the last second of a run. Other threads, and forked children, end as ever.
-    """
-    _workers.add((os.getpid(), thread))
-    if getattr(os._exit, "spares_workers", False):
-        return
-    plain = os._exit
-
-    def leave(status: int) -> NoReturn:
-        if (os.getpid(), threading.get_ident()) in _workers:
-            raise SystemExit(status)
-        plain(status)
-
-    leave.__dict__["spares_workers"] = True
-    os._exit = leave

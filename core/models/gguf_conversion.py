@@ -7,15 +7,19 @@ import errno
 import gc
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import machine_cache, units
+import psutil
+
+from core import units
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.models import loading
+from core.models.files import find_weights
 from core.models.gguf_header import ARRAY, GgufHeader, array_bytes
 from core.models.memory import ITEM_BYTES
 from core.progress import Progress
@@ -36,7 +40,11 @@ def converted(path: Path, dtype: str) -> Path | None:
     """A whole conversion of exactly this file that serves ``dtype`` (float32 serves all: dequantizing is exact in it)."""
     for stored in dict.fromkeys((dtype, "float32")):
         folder = _folder_for(path, stored)
-        if machine_cache.usable(folder, code=False):
+        if (folder / "config.json").is_file():
+            try:
+                find_weights(folder, allow_pickle=False)
+            except Refusal:
+                continue  # damaged on disk: convert again
             return folder
     return None
 
@@ -50,11 +58,15 @@ def convert(path: Path, dtype: str, header: GgufHeader, progress: Progress) -> P
     """
     folder = _folder_for(path, dtype)
     try:
-        unfinished = machine_cache.draft_of(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        _require_space(folder.parent, header.parameters * ITEM_BYTES[dtype])
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+        unfinished.mkdir()
         try:
-            _require_space(folder.parent, header.parameters * ITEM_BYTES[dtype])
             _write(path, dtype, header, unfinished, progress)
-            machine_cache.keep(unfinished, folder)
+            shutil.rmtree(folder, ignore_errors=True)  # only a damaged one can be in the way
+            unfinished.replace(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
@@ -80,6 +92,14 @@ def _require_space(folder: Path, needed: int) -> None:
             f"Converting this GGUF needs {units.size(needed)} in {folder} and {units.size(free)} is free; "
             "free some space there, choose a smaller dtype, or name another folder in TICKSCOPE_CACHE."
         )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Unfinished conversions of killed processes."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        process = left.suffix[1:]
+        if process == str(os.getpid()) or (process.isdigit() and not psutil.pid_exists(int(process))):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(path: Path, dtype: str, header: GgufHeader, into: Path, progress: Progress) -> None:

@@ -19,7 +19,6 @@ class Head(Protocol):
     note: str
     config: Any
     facts: Any
-    consents: tuple[str, ...]
 
 
 class Store(Protocol):

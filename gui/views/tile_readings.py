@@ -14,6 +14,7 @@ Json = Mapping[str, Any]
 NO_RUN = "no run yet"
 IMPORTED = "imported trace"
 SHORT = 28  # letters of a reason that shares its tile with another line
+NOTICEABLE = 0.02  # an observer effect below this is no reason to warn, however surely it is known
 NOISY = 0.10  # share of perturbed moments from which a run is not to be trusted
 
 
@@ -61,15 +62,30 @@ def _final(summary: Json, *words: str) -> str:
 
 
 def _certainty(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str:
-    """``± 0.4 · n 5``: half the width of the 95 % interval in the value's unit, and how many samples."""
+    """``± 0.4 · n 8``: half the width of the 95 % interval in the value's unit, and how many samples.
+
+    ``12.1–13 · n 4``: too few for an interval, so the range of what was seen.
+    """
     count = f"n {spread.get('n', 0)}"
     low, high, median = spread.get("low"), spread.get("high"), spread.get("median")
     if low is None or high is None or median is None:
-        return count
+        return _range(spread, show) + count
     half = (high - low) / 2
     unit = show(median)[1]
     number, its_unit = show(half)
     return f"± {number}{'' if its_unit == unit else ' ' + its_unit} · {count}"
+
+
+def _range(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str:
+    """``12.1–13 · ``, in the median's unit where both bounds have it; "" for a single value."""
+    least, most = spread.get("least"), spread.get("most")
+    if least is None or most is None or spread.get("requests", 0) < 2:
+        return ""
+    (low, low_unit), (high, high_unit) = show(least), show(most)
+    unit = show(spread.get("median"))[1]
+    if low_unit == high_unit == unit:
+        return f"{low}–{high} · "
+    return f"{low} {low_unit}–{high} {high_unit} · "
 
 
 def _mapping(summary: Json, name: str) -> Json:
@@ -213,8 +229,13 @@ def _observer(summary: Json) -> Reading:
     if effect is None:
         return missing(_final(summary, "observer") or _waiting(summary, "traced pair"))
     change = units.signed_percent(effect["ratio"]).removesuffix(" %")
-    tone = "good" if abs(effect["ratio"] - 1) < 0.02 else "warn"
-    return Reading(change, "%", paused, tone)
+    low, high = effect.get("low"), effect.get("high")
+    if low is None or high is None:
+        seen = f"{units.signed_percent(effect['least'])} … {units.signed_percent(effect['most'])} of {effect['n']}"
+        return Reading(change, "%", seen, detail=f"Too few comparisons for an interval, so nothing is claimed; {paused}.")
+    proven = not low <= 1 <= high and abs(effect["ratio"] - 1) >= NOTICEABLE
+    bounds = f"{units.signed_percent(low)} … {units.signed_percent(high)}"
+    return Reading(change, "%", f"{bounds} · {paused}", "warn" if proven else "good")
 
 
 def _quality(run: Run) -> Reading:
@@ -230,7 +251,8 @@ SPECS = (
         "statTTFT",
         "TTFT",
         "Time to first token: from the accepted request to the first token, tokenisation included. "
-        "Median of clean, warm requests; ± is half the bootstrap 95 % interval, n the number of requests.",
+        "Median of clean, warm requests; ± is half the 95 % interval, n the number of requests. Fewer than six cannot give an "
+        "interval, and the range of what was measured stands in its place.",
         _ttft,
     ),
     Spec(
@@ -279,8 +301,10 @@ SPECS = (
     Spec(
         "statObserver",
         "Observer effect",
-        "What watching costs: median traced moment against median clean moment of this run. Headline numbers come from clean "
-        "moments only, so this is not in them. Pauses for painting stop the clock.",
+        "What watching costs: each traced moment against the clean ones beside it, so that a drift of the machine cancels out; "
+        "the median of these ratios with its 95 % interval, or their range where there are fewer than six. It warns only where "
+        "the interval leaves zero outside. Headline numbers come from clean moments only, so this is not in them. Pauses for "
+        "painting stop the clock.",
         _observer,
     ),
     Spec(
