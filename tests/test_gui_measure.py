@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,7 @@ from gui.views.operator_model import MOMENT, SELF, TITLES, OperatorModel
 from gui.views.operators import LATER, NOT_RECORDED
 from gui.views.output import progress_text
 from gui.views.tile_readings import IMPORTED
-from gui.views.tiles import Tile, wrapped
+from gui.views.tiles import Tile, in_parts, wrapped
 from profilers.trace import NOT_MEASURED, Tag
 from tests.synthetic import synthetic_run
 from tests.synthetic_measured import IPC, with_counters, with_noise, with_peaks, with_tracks
@@ -148,6 +149,34 @@ def test_tiles_fit_and_their_labels_are_never_cut(qtbot, state, counted, width, 
         assert one.geometry().right() <= view.tiles.width()
 
 
+def test_the_headline_stands_first_and_warm_up_is_dimmed_and_named(qtbot, state, run):
+    view = shown(qtbot, LiveView(state))
+    assert [one.objectName() for one in view.tiles.tiles[:4]] == ["statDecode", "statTTFT", "statTPOT", "statITL"]
+    show(view, run)
+    one = tile(view, "statTTFT")
+    assert not one.property("provisional")
+    summary = summarize(run, intervals=False)
+    summary["metrics"]["ttft_ns"]["provisional"] = True
+    view.show_slow(run, summary)
+    assert one.property("provisional")
+    assert one.sub.text().startswith("warm-up")
+    assert f"color: {DARK.muted}" in one.value.styleSheet()
+    assert "warm-up: not what counts" in one.accessibleDescription()
+    view.show_slow(run, summarize(run, intervals=False))
+    assert f"color: {DARK.text}" in one.value.styleSheet()
+
+
+@pytest.mark.parametrize("width", [1140, 980, 660])
+def test_no_second_line_of_a_tile_is_cut(qtbot, state, run, width):
+    view = show(shown(qtbot, LiveView(state), (width, 790)), run)
+    for one in view.tiles.tiles:
+        label = one.reason if one.reason.isVisible() else one.sub
+        assert not re.search(r"\S…", label.text()), (one.objectName(), label.text())
+        qtbot.waitUntil(lambda label=label: label.sizeHint().height() <= label.height() + 1, timeout=3000)
+        for line in label.text().split("\n"):
+            assert label.fontMetrics().horizontalAdvance(line) <= label.width(), (one.objectName(), line)
+
+
 def test_a_tile_is_as_high_with_a_number_as_with_a_reason(qtbot, state, run):
     view = shown(qtbot, LiveView(state))
     before = tile(view, "statTTFT").minimumHeight()
@@ -163,6 +192,10 @@ def test_long_reasons_are_broken_into_lines_that_fit(qtbot, state):
     assert text.endswith("…")
     assert all(metrics.horizontalAdvance(line) <= 90 for line in text.split("\n"))
     assert wrapped("short", metrics, 90, 3) == "short"
+    clause = wrapped("no counters; the kernel was built without them and says so at length", metrics, 90, 2)
+    assert clause == "no counters"
+    assert in_parts("a long part here · n 5", metrics, 90, 2) == "a long part\nhere · n 5"
+    assert in_parts("± 0.4 · n 5", metrics, 200, 2) == "± 0.4 · n 5"
 
 
 def test_definitions_name_the_clash_and_what_a_cycle_is(qtbot, state):

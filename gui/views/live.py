@@ -22,7 +22,8 @@ from gui.views.output import OutputCard
 from gui.views.tiles import Tiles
 
 ONE_COLUMN_BELOW = 700
-ROWS = ((5, 150), (6, 156), (3, 104))  # stretch and least height of each row of cards
+ROWS = ((5, 144), (6, 148), (3, 98))  # stretch and least height of each row of cards
+ALONE = 1.4  # how much higher a card is where it has a row for itself and the view scrolls anyway
 GAP = 10
 
 
@@ -119,7 +120,7 @@ class LiveView(QScrollArea):
             row, column = divmod(order, columns)
             self._grid.addWidget(card, row, column)
             stretch, least = ROWS[order // 2]
-            card.setMinimumHeight(least)
+            card.setMinimumHeight(least if columns > 1 else round(least * ALONE))
             self._grid.setRowStretch(row, stretch)
         for column in range(2):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)

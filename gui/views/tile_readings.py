@@ -27,6 +27,7 @@ class Reading(NamedTuple):
     tone: str = ""
     why: str = ""  # of a dash that has something else to say in the line below
     detail: str = ""  # for the tooltip, where the tile has no room for it
+    provisional: bool = False  # of warm-up: shown, and not what counts
 
 
 def missing(why: str) -> Reading:
@@ -88,6 +89,11 @@ def _range(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str
     return f"{low} {low_unit}–{high} {high_unit} · "
 
 
+def _marked(reading: Reading, spread: Json) -> Reading:
+    """The reading, dimmed where its number is of warm-up because there is nothing else yet."""
+    return reading._replace(provisional=bool(spread.get("provisional")))
+
+
 def _mapping(summary: Json, name: str) -> Json:
     """A part of the summary that may be null or, in older files, not there at all."""
     found = summary.get(name)
@@ -113,7 +119,7 @@ def _ttft(summary: Json) -> Reading:
     if spread.get("median") is None:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
         return missing(_final(summary, "ttft") or why)
-    return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
+    return _marked(Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration)), spread)
 
 
 def _tpot(summary: Json) -> Reading:
@@ -122,7 +128,7 @@ def _tpot(summary: Json) -> Reading:
         if _encoder(summary):
             return _forward(summary)
         return missing(_final(summary, "tpot") or _waiting(summary, "decode"))
-    return Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration))
+    return _marked(Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration)), spread)
 
 
 def _forward(summary: Json) -> Reading:
@@ -139,8 +145,8 @@ def _itl(summary: Json) -> Reading:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
         return missing(_final(summary, "itl") or why)
     if spread.get("p95") is not None:
-        return Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps")
-    return Reading(*units.split_duration(spread["median"]), f"median · {spread['n']} gaps")
+        return _marked(Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps"), spread)
+    return _marked(Reading(*units.split_duration(spread["median"]), f"median · {spread['n']} gaps"), spread)
 
 
 def _decode(summary: Json) -> Reading:
@@ -152,7 +158,7 @@ def _decode(summary: Json) -> Reading:
         return missing(_final(summary, "decode") or _waiting(summary, "decode"))
     batch = summary.get("workload", {}).get("batch", 1)
     sub = _certainty(spread, units.split_rate)
-    return Reading(*units.split_rate(spread["median"]), sub if batch == 1 else f"batch {batch} · {sub}")
+    return _marked(Reading(*units.split_rate(spread["median"]), sub if batch == 1 else f"batch {batch} · {sub}"), spread)
 
 
 def _memory(summary: Json) -> Reading:
@@ -246,7 +252,13 @@ def _quality(run: Run) -> Reading:
     return Reading(told.value, told.unit, told.below, told.tone, detail=told.sentence)
 
 
-SPECS = (
+SPECS = (  # the most important first: where tiles take two rows, the first row is the headline
+    Spec(
+        "statDecode",
+        "Decode",
+        "Decoded tokens per second: (tokens − 1) × batch / (end-to-end − TTFT). Median over requests.",
+        _decode,
+    ),
     Spec(
         "statTTFT",
         "TTFT",
@@ -271,16 +283,28 @@ SPECS = (
         _itl,
     ),
     Spec(
-        "statDecode",
-        "Decode",
-        "Decoded tokens per second: (tokens − 1) × batch / (end-to-end − TTFT). Median over requests.",
-        _decode,
-    ),
-    Spec(
         "statPeakMemory",
         "Peak memory",
         "The most memory that was in use: the device's peak on an accelerator, else the resident memory of the process.",
         _memory,
+    ),
+    Spec("statQuality", "Quality cost", quality_words.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
+    Spec(
+        "statNoise",
+        "Noise",
+        "Share of moments that something disturbed: the window painted, the system took the processor away (switches), the "
+        "hypervisor gave it to others (steal), or other programs computed (others). They are tagged, and left out of headline "
+        f"numbers while others remain. Above {100 * NOISY:.0f} % the machine is too busy to measure.",
+        _noise,
+    ),
+    Spec(
+        "statObserver",
+        "Observer effect",
+        "What watching costs: each traced moment against the clean ones beside it, so that a drift of the machine cancels out; "
+        "the median of these ratios with its 95 % interval, or their range where there are fewer than six. It warns only where "
+        "the interval leaves zero outside. Headline numbers come from clean moments only, so this is not in them. Pauses for "
+        "painting stop the clock.",
+        _observer,
     ),
     Spec(
         "statCycles",
@@ -296,23 +320,5 @@ SPECS = (
         "Joules over the measured time (no warm-up, no pauses) per token that was made, by the counter named below and at its "
         "period. Only what a counter says: nothing is guessed from nominal power.",
         _energy,
-    ),
-    Spec("statQuality", "Quality cost", quality_words.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
-    Spec(
-        "statObserver",
-        "Observer effect",
-        "What watching costs: each traced moment against the clean ones beside it, so that a drift of the machine cancels out; "
-        "the median of these ratios with its 95 % interval, or their range where there are fewer than six. It warns only where "
-        "the interval leaves zero outside. Headline numbers come from clean moments only, so this is not in them. Pauses for "
-        "painting stop the clock.",
-        _observer,
-    ),
-    Spec(
-        "statNoise",
-        "Noise",
-        "Share of moments that something disturbed: the window painted, the system took the processor away (switches), the "
-        "hypervisor gave it to others (steal), or other programs computed (others). They are tagged, and left out of headline "
-        f"numbers while others remain. Above {100 * NOISY:.0f} % the machine is too busy to measure.",
-        _noise,
     ),
 )

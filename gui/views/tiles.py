@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QFont, QFontInfo, QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
@@ -12,8 +14,11 @@ from gui.plain import Label, markup
 from gui.theme import Palette, scaled
 from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
 
-TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440
-REASON_LINES = 3
+TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440, most important first
+SUB_LINES, REASON_LINES = 2, 4
+CLAUSE = re.compile(r"[;,(:]")  # where a sentence may end early
+WARM_UP = "warm-up"
+TOO_LONG = "not measured; hover for the reason"
 VALUE_SCALE, LEAST_VALUE_SCALE = 1.72, 1.1
 
 
@@ -39,6 +44,7 @@ class Tile(QFrame):
         self.reason.setProperty("role", "muted")
         self.reason.setTextFormat(Qt.TextFormat.PlainText)
         self.reason.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self.sub.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         for label in (self.label, self.sub, self.reason):
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         line = QHBoxLayout()
@@ -46,12 +52,13 @@ class Tile(QFrame):
         line.addWidget(self.value, 0, Qt.AlignmentFlag.AlignBottom)
         line.addWidget(self.unit, 1, Qt.AlignmentFlag.AlignBottom)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 7, 4, 7)
+        layout.setContentsMargins(8, 6, 4, 5)
         layout.setSpacing(1)
         layout.addWidget(self.label)
         layout.addLayout(line)
         layout.addWidget(self.reason)
         layout.addWidget(self.sub)
+        layout.addStretch(1)
         self._palette: Palette | None = None
         self._value_pixels = 0
         self.setMinimumWidth(TILE_WIDTH)
@@ -80,11 +87,14 @@ class Tile(QFrame):
         self.sub.setVisible(not absent or bool(reading.why))
         self.reason.setVisible(absent)
         self._fit_sub()
-        said = f"{reading.value} {reading.unit}".strip() if reading.value != units.DASH else "not measured"
+        said = f"{reading.value} {reading.unit}".strip() if not absent else "not measured"
+        if reading.provisional:
+            said += f" ({WARM_UP}: not what counts)"
         below = "; ".join(text for text in (reading.detail or reading.why, reading.sub) if text)
         self.setAccessibleDescription(f"{said}, {below}. {self.spec.definition}")
         self.setToolTip(markup("<b>{}</b>: {}<br>{}<br><br>{}", self.spec.label, said, below, self.spec.definition))
-        if tone_changed:
+        if tone_changed or self.property("provisional") != reading.provisional:
+            self.setProperty("provisional", reading.provisional)
             self._colour()
 
     def set_palette(self, palette: Palette) -> None:
@@ -102,6 +112,8 @@ class Tile(QFrame):
         palette = self._palette
         if palette is not None:
             colour = {"good": palette.good, "warn": palette.warn}.get(self.reading.tone, palette.text)
+            if self.reading.provisional:
+                colour = palette.muted
             size = self._value_pixels or round(self._base_pixels() * VALUE_SCALE)
             self.value.setStyleSheet(f"color: {colour}; font-size: {size}px; font-weight: 600;")
 
@@ -124,16 +136,18 @@ class Tile(QFrame):
         room = max(20, self.width() - 14)
         self._fit_value(room)
         metrics = self.sub.fontMetrics()
-        parts = self.reading.sub.split(" · ")
-        while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > room:
-            parts.pop()  # whole parts rather than half a word: the first says most
-        self.sub.setText(metrics.elidedText(" · ".join(parts), Qt.TextElideMode.ElideRight, room))
-        # As high as what it stands for, so that a tile does not change its height with its first number.
-        height = max(self.value.sizeHint().height() + 1 + self.sub.sizeHint().height(), REASON_LINES * metrics.height())
+        line = metrics.height()
         why, below = self.reading.why or self.reading.sub, bool(self.reading.why)
-        self.reason.setFixedHeight(height - (1 + self.sub.sizeHint().height() if below else 0))
-        self.setMinimumHeight(self.label.sizeHint().height() + 1 + height + 16)
-        self.reason.setText(wrapped(f"{units.DASH} {why}", metrics, room, REASON_LINES - below))
+        told = f"{WARM_UP} · {self.reading.sub}" if self.reading.provisional else self.reading.sub
+        self.sub.setText(in_parts(told, metrics, room, 1 if below else SUB_LINES))
+        # As high as what it stands for, so that a tile does not change its height with its first number.
+        height = max(self.value.sizeHint().height() + 1 + SUB_LINES * line, REASON_LINES * line)
+        self.reason.setFixedHeight(height - (1 + line if below else 0))
+        self.setMinimumHeight(self.label.sizeHint().height() + 1 + height + 13)
+        reason = wrapped(f"{units.DASH} {why}", metrics, room, REASON_LINES - below)
+        if reason.endswith("…"):
+            reason = wrapped(f"{units.DASH} {TOO_LONG}", metrics, room, REASON_LINES - below)
+        self.reason.setText(reason)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -186,10 +200,35 @@ class Tiles(QWidget):
             tile.set_palette(palette)
 
 
-def wrapped(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> str:
-    """``text`` in lines that fit ``width``; the last of ``most_lines`` ends in dots if there is more."""
+def in_parts(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> str:
+    """``text`` broken between its parts ("a · b"), which stay whole as long as they can; what has no room is left out."""
     lines: list[str] = []
-    words = text.split()
+    for part in text.split(" · "):
+        longer = f"{lines[-1]} · {part}" if lines else part
+        if lines and metrics.horizontalAdvance(longer) <= width:
+            lines[-1] = longer
+        elif not lines and metrics.horizontalAdvance(part) > width:
+            lines = wrapped(part, metrics, width, most_lines).split("\n")
+        elif len(lines) < most_lines and metrics.horizontalAdvance(part) <= width:
+            lines.append(part)
+        else:
+            break  # the first say most, and all of it is in the tooltip
+    return "\n".join(lines)
+
+
+def wrapped(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> str:
+    """``text`` in lines that fit ``width``. Where there are too many it ends after a clause, or else in dots."""
+    shown = _broken(text, metrics, width, most_lines)
+    ends = [found.start() for found in CLAUSE.finditer(text)]
+    while shown.endswith("…") and ends:
+        shorter = _broken(text[: ends.pop()].rstrip(), metrics, width, most_lines)
+        shown = shown if shorter.endswith("…") else shorter
+    return shown
+
+
+def _broken(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> str:
+    lines: list[str] = []
+    words = text.replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
     while words:
         if len(lines) == most_lines - 1:
             return "\n".join([*lines, metrics.elidedText(" ".join(words), Qt.TextElideMode.ElideRight, width)])
