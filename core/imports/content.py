@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ def read_content(slices: Slices, *, ours: bool) -> Content:
     """Build the columns; ``slices`` is used up. ``ours``: Tickscope wrote the trace, and its last step only closes it."""
     slices.pair()
     rows, origin = sorted_rows(slices)
-    moments, steps = moments_of(rows, ours=ours)
+    moments, steps = moments_of(rows, slices, ours=ours)
     moment = moment_of(rows, steps)
     layers, layer, spans = layers_of(rows, slices, moment)
     own = self_times(rows["ts_ns"], rows.end, rows.parent)
@@ -92,12 +93,15 @@ def _lanes(slices: Slices) -> Array:
     """The thread or stream number of each lane, or a made-up one where that is no number or another lane has it."""
     found: list[int] = []
     taken: set[int] = set()
+    times: Counter[int] = Counter()
     for number, (_, tid) in enumerate(slices.lanes):
         at_end = _NUMBER_AT_END.fullmatch(tid) if isinstance(tid, str) else None
         free = tid if isinstance(tid, int) else int(at_end[1]) if at_end else number + 1
         free = free if 0 <= free < 2**31 else number + 1
+        alike = free
         while free in taken:
-            free = (free + _APART) % 2**31
+            times[alike] += 1
+            free = (alike + _APART * times[alike]) % 2**31
         taken.add(free)
         found.append(free)
     return np.array([*found, 0], np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -62,15 +63,19 @@ def _allocations(rows: Rows, slices: Slices) -> list[tuple[str, Array, Array]]:
         return []
     events = events[np.argsort(rows["ts_ns"][events], kind="stable")]  # an allocator is asked by several threads
     owner = np.stack([rows.process[events], rows["device_type"][events], rows["device_id"][events]])
+    keys, group = np.unique(owner, axis=1, return_inverse=True)
+    groups = keys.T.tolist()
+    alike = Counter((process, kind) for process, kind, _ in groups)
+    processes = len({process for process, _, _ in groups})
+    of_group = np.split(events[np.argsort(group.ravel(), kind="stable")], np.cumsum(np.bincount(group.ravel()))[:-1])
+    slices.miss(f"allocations of more than {_MOST_TRACKS} devices and processes", sum(map(len, of_group[_MOST_TRACKS:])))
     found = []
-    groups = np.unique(owner, axis=1).T.tolist()
-    for process, kind, number in groups[:_MOST_TRACKS]:
-        mine = events[(owner == np.array([[process], [kind], [number]])).all(axis=0)]
-        several = sum(1 for one in groups if one[0] == process and one[1] == kind) > 1
+    for (process, kind, number), mine in zip(groups[:_MOST_TRACKS], of_group[:_MOST_TRACKS], strict=True):
+        several = alike[process, kind] > 1
         name = ALLOCATED if kind == 0 else DEVICE_ALLOCATED
         name += f" of {'GPU' if kind in _GPU_TYPES else 'device'} {number}" if kind != 0 and several else ""
         name += f" of allocator {number}" if kind == 0 and several else ""
-        name += f" of process {rows.processes[process]}" if len({one[0] for one in groups}) > 1 else ""
+        name += f" of process {rows.processes[process]}" if processes > 1 else ""
         total = rows["total_allocated"][mine]
         told = total >= 0
         if not told.any():  # until torch 1.10 each event told its own change alone

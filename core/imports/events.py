@@ -17,12 +17,16 @@ from core.imports.text import TraceText
 MOST_REST = 4 << 20
 """An event whose end is not found in so many bytes is damaged."""
 
-MOST_LOST, SHORT_REST = 64 << 20, 16 << 10
+MOST_LOST, SHORT_REST = 8 << 20, 16 << 10
 """After so many bytes looked through in vain for the ends of damaged events, an end has to be nearer."""
 
 MOST_MEMORY_SHARE = 0.5
 """Of the memory that is free when the reading begins."""
 
+MOST_LEVELS = 200
+"""Objects in objects; deeper ones are no event, and no decoder takes them."""
+
+_TOO_DEEP = -1
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]|"', re.DOTALL)
 _NEXT = re.compile(rb"\}\s*,\s*(?=\{)")
 _GAP = re.compile(rb"[\s,]*")
@@ -99,12 +103,13 @@ class _Reader:
                 self._text.give_back(piece[at:])
                 self._least = 2 * rest + 4096
                 break
+            end = None if end == _TOO_DEEP else end
             event = lenient(piece[at:end]) if end is not None else None
             if event is not None and end is not None:
                 found.append(event)
                 at = end
                 continue
-            self._lost += min(rest, most)
+            self._lost += min(rest, most) if end is None else end - at
             following = self._after_damaged(piece, at, end)
             if following is None:
                 break
@@ -114,12 +119,13 @@ class _Reader:
     def _after_damaged(self, piece: bytes, at: int, end: int | None) -> int | None:
         """Where to go on behind the damaged event at ``at``, which seems to end at ``end``; None: there is no more."""
         self.slices.miss("damaged events" if end is not None else "events that are cut off")
-        beyond = _NEXT.search(piece, at + 1)  # a quotation mark too few or too many leads past the true end
-        return beyond.end() if beyond is not None and (end is None or beyond.end() < end) else end
+        # a quotation mark too few or too many leads past the true end
+        beyond = _NEXT.search(piece, at + 1, len(piece) if end is None else end)
+        return beyond.end() if beyond is not None else end
 
 
 def _end_of_object(text: bytes, at: int, most: int) -> int | None:
-    """Where the object (or stray value) that begins at ``at`` ends; None if it does not before ``most``."""
+    """Where the object (or stray value) that begins at ``at`` ends; None: not before ``most``, -1: it is too deep."""
     if text[at : at + 1] != b"{":
         following = _STRAY_END.search(text, at + 1)
         return following.start() if following else len(text)
@@ -128,6 +134,8 @@ def _end_of_object(text: bytes, at: int, most: int) -> int | None:
         mark = token[0]
         if mark == b"{":
             depth += 1
+            if depth > MOST_LEVELS:
+                return _TOO_DEEP
         elif mark == b"}":
             depth -= 1
             if depth == 0:

@@ -15,6 +15,11 @@ from profilers.trace import NOT_MEASURED, Array
 _CLEAR_SHARE = 0.8
 """Of the kernels of a device, so many have to point to one process, or it is not clear whose they are."""
 
+_MOST_PROCESSES = 64
+"""With more that launch, which one a kernel belongs to is not looked for: it takes a table of all kernels for each."""
+
+_UNCLEAR = "kernels and copies that may be of several merged ranks, and are in no layer and step"
+
 
 def follow_launches(rows: Rows, steps: Mapping[int, Steps], moment: Array, layer: Array, slices: Slices) -> None:
     """Put kernels and copies into the moment and layer of their launch, which has the same correlation and process."""
@@ -51,6 +56,9 @@ def _owners(rows: Rows, device: Array, launches: Array, launching: Array, slices
     process has tells whose its device is; failing those, the last launch before the kernel does.
     """
     owner = np.full(len(rows.end), NOT_MEASURED, np.int64)
+    if len(launching) > _MOST_PROCESSES:
+        slices.miss(_UNCLEAR, len(device))
+        return owner
     candidates = [_launch_of(rows, device, launches[rows.process[launches] == process]) for process in launching.tolist()]
     there = np.stack(candidates) >= 0
     starts = np.where(there, rows["ts_ns"][np.maximum(np.stack(candidates), 0)], np.iinfo(np.int64).min)
@@ -68,7 +76,7 @@ def _owners(rows: Rows, device: Array, launches: Array, launching: Array, slices
             owner[(rows.process == each) & rows.on_device] = launching[votes.argmax()]
         else:
             unclear += int(mine.sum())
-    slices.miss("kernels and copies that may be of several merged ranks, and are in no layer and step", unclear)
+    slices.miss(_UNCLEAR, unclear)
     return owner
 
 

@@ -9,7 +9,11 @@ import numpy as np
 
 from core.imports.places import DROPPED, REGION, STEP
 from core.imports.rows import Rows, empty, frozen, where
+from core.imports.slices import Slices
 from profilers.trace import KINDS, MOMENT_COLUMNS, NOT_MEASURED, REQUEST_COLUMNS, Array, Tag
+
+MOST_PROCESSES = 256
+"""That many ranks may be in one file, each with its own steps."""
 
 LEAST_FOR_COLD = 3
 """With fewer steps nothing would be left to set the first apart from."""
@@ -32,13 +36,16 @@ class Steps:
         return np.where(inside, found + self.first, NOT_MEASURED).astype(np.int32)
 
 
-def moments_of(rows: Rows, *, ours: bool) -> tuple[dict[str, Array], dict[int, Steps]]:
+def moments_of(rows: Rows, slices: Slices, *, ours: bool) -> tuple[dict[str, Array], dict[int, Steps]]:
     """One moment per step, process after process, else one for all; also the steps by process (-1: of all)."""
     steps = np.flatnonzero(where(rows.names, STEP.fullmatch)[rows["name"]] & (rows.place == REGION))
     by_process: dict[int, Steps] = {}
     kinds: list[int] = []
     numbers: list[int] = []
-    for process in dict.fromkeys(rows.process[steps].tolist()):
+    processes = list(dict.fromkeys(rows.process[steps].tolist()))
+    kept = np.isin(rows.process[steps], processes[:MOST_PROCESSES])
+    slices.miss(f"steps of more than {MOST_PROCESSES} processes", int((~kept).sum()))
+    for process in processes[:MOST_PROCESSES]:
         mine = steps[rows.process[steps] == process]
         lanes, counts = np.unique(rows["lane"][mine], return_counts=True)
         mine = mine[rows["lane"][mine] == lanes[counts.argmax()]]

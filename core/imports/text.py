@@ -106,8 +106,10 @@ class TraceText:
             return
         if start[:1] != b"{":
             raise Refusal(f"{name} is not a Chrome trace; choose a .json or .json.gz file that torch.profiler exported.")
+        searched = 0
         while True:
-            found = _ARRAY.search(self._buffer)
+            found = _ARRAY.search(self._buffer, max(0, searched - _LONGEST_GAP))
+            searched = len(self._buffer)
             if found is not None:
                 self.header = self._buffer[: found.start()]
                 self._at = found.end()
