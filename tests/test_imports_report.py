@@ -7,15 +7,20 @@ import json
 import pytest
 
 from core import cli
+from core.analysis import series
 from core.analysis.compare import conditions, warnings
 from core.analysis.imported import NOT_SAID
 from core.analysis.summary import summarize
 from core.commands import report
 from core.commands.import_trace import imported_text
+from core.export.base import exporters
 from core.export.chrome_trace import write_trace
+from core.export.figures import write_figure
 from core.export.look import subtitle
+from gui.charts.memory import MemoryChart
+from gui.theme import DARK
 from tests.synthetic import synthetic_run
-from tests.traces import imported, kernel, slice_of
+from tests.traces import imported, kernel, memory, slice_of
 
 INVENTED = ("The capital", "float32", "cpu ·", "new tokens", "encoder", "repeats", "switched on", "perturbed", "pauses")
 
@@ -92,3 +97,47 @@ def test_the_window_has_the_same_on_the_command_line(run, tmp_path, capsys):
     printed = capsys.readouterr().out.partition("Longest operators")[2]
     assert cli.main(["show", str(session)]) == 0
     assert printed.rstrip() in capsys.readouterr().out
+
+
+def with_memory(tmp_path):
+    events = [slice_of("aten::empty", 900, 2000)]
+    for number in range(3):
+        events += [memory(1100 + 200 * number, (1 + number) << 20), memory(1200 + 200 * number, 5 << 20, device_id=1)]
+    return imported(tmp_path / "m.json", [*events, {"ph": "C", "name": "pool", "pid": 1, "ts": 1000, "args": {"bytes": 7}}])
+
+
+def test_allocations_are_lines_of_each_device(tmp_path):
+    lines = series.allocated(with_memory(tmp_path))
+    assert [(one.title, one.unit, one.value.tolist()) for one in lines[:2]] == [
+        ("GPU 1", "MiB", [5, 5, 5]),
+        ("GPU 0", "MiB", [1, 2, 3]),
+    ]
+    assert lines[2].title == "pool"
+    assert series.allocated(synthetic_run()) == [], "its process was watched"
+
+
+def test_allocations_are_in_the_pictures_and_tables(tmp_path):
+    run = with_memory(tmp_path)
+    exporters.get("csv").write([run], tmp_path / "o.csv")
+    rows = (tmp_path / "o-memory.csv").read_text(encoding="utf-8").splitlines()
+    assert (rows[0], len(rows)) == ("time (s),memory,mib", 8)
+    write_figure("memory", run, tmp_path / "o.svg")
+    write_figure("memory", imported(tmp_path / "n.json", [slice_of("a", 1, 1)]), tmp_path / "n.svg")
+    paths = [(tmp_path / name).read_text(encoding="utf-8").count("<path") for name in ("o.svg", "n.svg")]
+    assert paths[0] > paths[1] + 10, "lines, ticks and labels where the other has a sentence"
+
+
+def test_the_memory_chart_of_the_window_shows_allocations(qtbot, tmp_path):
+    chart = MemoryChart()
+    qtbot.addWidget(chart)
+    chart.set_palette(DARK)
+    chart.show_run(with_memory(tmp_path))
+    assert chart.explanation == ""
+    shown = [item for item in chart.lines if item.isVisible()]
+    assert [item.getData()[1].tolist() for item in shown[:2]] == [[5, 5, 5], [1, 2, 3]]
+    assert not any(area.isVisible() for area in chart.areas.values())
+    chart.show_run(synthetic_run())
+    assert not any(item.isVisible() for item in chart.lines)
+    assert any(area.isVisible() for area in chart.areas.values())
+    chart.show_run(imported(tmp_path / "n.json", [slice_of("a", 1, 1)]))
+    assert "profile_memory" in chart.explanation

@@ -11,7 +11,7 @@ from core.analysis.outline import Piece, counted_rows, outline
 from core.analysis.outline_sums import OutlineSums
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
 from core.analysis.token_gaps import before_token
-from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, machine, memory
+from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, allocated, allocated_table, machine, memory
 from core.session.run import Run
 from profilers.trace import KINDS, STAGES, Array, Tag
 
@@ -24,6 +24,8 @@ __all__ = [
     "Piece",
     "StageSeries",
     "TrackSeries",
+    "allocated",
+    "allocated_table",
     "heat",
     "latency",
     "layer_rows",

@@ -11,7 +11,7 @@ from core.analysis.energy import Energy, energy
 from core.session.run import Run
 from profilers.trace import Array
 
-__all__ = ["Energy", "MemorySeries", "Table", "TrackSeries", "energy", "machine", "memory"]
+__all__ = ["Energy", "MemorySeries", "Table", "TrackSeries", "allocated", "energy", "machine", "memory"]
 
 MIB = 1 << 20
 MS = 1e6
@@ -79,6 +79,41 @@ def memory(run: Run) -> MemorySeries:
         take("other", (facts.rss_loaded_bytes - (weights_bytes or 0) - (facts.rss_before_bytes or 0)) / MIB)
     taken["activations" if facts.rss_loaded_bytes is not None else "other"] = rest
     return MemorySeries(time_ns / 1e9, {kind: taken[kind] for kind in MEMORY_KINDS if kind in taken})
+
+
+def allocated(run: Run) -> list[TrackSeries]:
+    """What the trace of another profiler tells of memory, MiB, the highest first: allocated bytes by device, and other bytes.
+
+    Between two samples of an allocator nothing changes. Empty for a run of which the process's resident memory is known.
+    """
+    if not run.imported or any(track.name == "rss" for track in run.trace.tracks):
+        return []
+    found = []
+    for number, track in enumerate(run.trace.tracks):
+        mine = run.trace.counters["track"] == number
+        if track.unit == "bytes" and mine.any():
+            time_s, value = run.trace.counters["time_ns"][mine] / 1e9, run.trace.counters["value"][mine] / MIB
+            found.append(TrackSeries(track.name, _memory_title(track.name), "MiB", time_s, value))
+    return sorted(found, key=lambda one: -float(one.value.max()))
+
+
+def allocated_table(run: Run) -> Table:
+    """The samples of ``allocated``, one row each, for a file."""
+    lines = allocated(run)
+    return {
+        "time_s": np.concatenate([np.empty(0), *(one.time_s for one in lines)]),
+        "memory": [one.name for one in lines for _ in one.time_s],
+        "mib": np.concatenate([np.empty(0), *(one.value for one in lines)]),
+    }
+
+
+def _memory_title(name: str) -> str:
+    """``device_allocated of GPU 1 of process 9`` as "GPU 1, process 9"."""
+    kind, *owners = name.split(" of ")
+    return ", ".join(owners or [_ALLOCATORS.get(kind, kind)]) if kind in _ALLOCATORS else name
+
+
+_ALLOCATORS = {"allocated": "CPU", "device_allocated": "device"}
 
 
 def machine(run: Run) -> list[TrackSeries]:

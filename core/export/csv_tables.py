@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.analysis.operators import operator_columns
-from core.analysis.series import layer_rows, memory, stages
+from core.analysis.series import allocated, allocated_table, layer_rows, memory, stages
 from core.export.base import exporters
 from core.export.files import names, write_table
 from core.session.run import Run
@@ -66,7 +66,7 @@ TABLES: Mapping[str, Callable[[Run], Table]] = {
     "requests": requests_table,
     "layers": layers_table,
     "stages": lambda run: stages(run).table(),
-    "memory": lambda run: memory(run).table(),
+    "memory": lambda run: allocated_table(run) if allocated(run) else memory(run).table(),
     "counters": counters_table,
     "operators": operator_columns,
     "quality": quality_table,

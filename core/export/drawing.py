@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,9 @@ def draw_memory(run: Run, theme: str) -> Frame:
     chart = frame("Memory", run, theme)
     look = chart.look
     if not len(shown.time_s):
+        lines = series.allocated(run)
+        if lines:
+            return _draw_allocated(chart, lines)
         chart.empty("Memory was not sampled in this run.")
         return chart
     axes = chart.axes(left=0.85, right=1.7)
@@ -44,6 +48,26 @@ def draw_memory(run: Run, theme: str) -> Frame:
     chart.ticks(axes.yaxis, *nice(0, top, 5), grid=True)
     chart.axis_label(axes.xaxis, "time, s")
     chart.axis_label(axes.yaxis, f"resident memory, {unit}")
+    return chart
+
+
+def _draw_allocated(chart: Frame, lines: Sequence[series.TrackSeries]) -> Frame:
+    """Allocated bytes of each device, as an imported trace tells them."""
+    axes, colors = chart.axes(left=0.85, right=1.7), list(chart.look.memory.values())[::-1]
+    lines = lines[: len(colors)]
+    top = 1.12 * max(float(line.value.max()) for line in lines) or 1.0
+    end = max(float(line.time_s[-1]) for line in lines)
+    for line, color in zip(lines, colors, strict=False):
+        axes.step(line.time_s, line.value, where="post", color=color, linewidth=1.1)
+    heights = spread_out([float(line.value[-1]) for line in lines], 0.085 * top)
+    for line, color, y in zip(lines, colors, heights, strict=False):
+        beside(chart, axes, y, f"{line.title}  {units.size(float(line.value[-1]) * (1 << 20))}", color=color)
+    axes.set_xlim(0, max(end, 1e-6))
+    axes.set_ylim(0, top)
+    chart.ticks(axes.xaxis, *nice(0, max(end, 1e-6), 8))
+    chart.ticks(axes.yaxis, *nice(0, top, 5), grid=True)
+    chart.axis_label(axes.xaxis, "time, s")
+    chart.axis_label(axes.yaxis, "allocated memory, MiB")
     return chart
 
 

@@ -50,6 +50,10 @@ class MemoryChart(Chart):
         for order, item in enumerate(self.areas.values()):
             item.setZValue(len(KINDS) - order)  # each area reaches down to zero; the lower ones cover it
             self.plot.addItem(item, ignoreBounds=True)
+        self.lines = [pg.PlotDataItem(stepMode="right", skipFiniteCheck=True) for _ in KINDS]  # of an imported trace
+        for item in self.lines:
+            item.hide()
+            self.plot.addItem(item, ignoreBounds=True)
         self.peak_line = pg.InfiniteLine(angle=0)
         self.peak_line.setZValue(15)
         self.peak_line.hide()
@@ -69,11 +73,10 @@ class MemoryChart(Chart):
 
     def draw(self, run: Run) -> str | None:
         data = series.memory(run)
+        for item in self.lines:
+            item.setVisible(False)
         if not len(data.time_s):
-            why = next((item.why for item in run.facts.unavailable if "memory" in item.what), "")
-            if run.facts.status == "imported":
-                return "The imported trace has no samples of the process's memory."
-            return f"Memory was not measured: {why}." if why else "No memory sample has been taken yet."
+            return self._draw_without_samples(run)
         key = (run.id, run.created)
         if key != self._run_key:
             self._run_key, self._top, self._span = key, 0.0, 0.0
@@ -105,11 +108,47 @@ class MemoryChart(Chart):
         self._say_peaks()
         return None
 
+    def _draw_without_samples(self, run: Run) -> str | None:
+        """Nobody watched the process: an imported trace may tell of its allocators; else the reason."""
+        lines = series.allocated(run)
+        if lines:
+            self._draw_lines(run, lines[: len(self.lines)])
+            return None
+        if run.imported:
+            return "The imported trace tells of no memory: record it with profile_memory=True."
+        why = next((item.why for item in run.facts.unavailable if "memory" in item.what), "")
+        return f"Memory was not measured: {why}." if why else "No memory sample has been taken yet."
+
+    def _draw_lines(self, run: Run, lines: list[series.TrackSeries]) -> None:
+        """Allocated bytes by device, which do not add up to a process's memory."""
+        self.series, self.peaks, self._stacked, self._time = None, {}, {}, np.empty(0)
+        for area in self.areas.values():
+            area.setVisible(False)
+        self.peak_line.hide()
+        self._unhover()
+        end = max(float(line.time_s[-1]) for line in lines)
+        top = nice_limit(1.08 * max(float(line.value.max()) for line in lines) or 1.0)
+        labels = []
+        for item, line in zip(self.lines, lines, strict=False):
+            item.setData(*_highest(np.asarray(line.time_s, np.float64), line.value))
+            item.setVisible(True)
+            text = f"{line.title} {units.size(float(line.value[-1]) * MIB)}"
+            labels.append((text, item.opts["pen"].color().name(), float(line.time_s[-1]), float(line.value[-1])))
+        self.plot.user_ranged = False
+        self.plot.set_gutter(124)
+        self.plot.fit(0.0, max(end, 1e-6), 0.0, top)
+        self.plot.labels.show(labels)
+        self._run_key = (run.id, run.created)
+        self.set_note("allocated, as the trace tells", "allocated")
+        self.note.setToolTip("Bytes that torch's allocators had given out, of each device by itself")
+
     def recolour(self, palette: Palette) -> None:
         for kind, item in self.areas.items():
             colour = QColor(palette.memory[kind])
             item.setPen(pg.mkPen(None))
             item.setBrush(pg.mkBrush(colour))
+        for item, colour_name in zip(self.lines, reversed(palette.memory.values()), strict=True):
+            item.setPen(pg.mkPen(QColor(colour_name), width=1.5))
         self._cursor.setPen(pg.mkPen(palette.text, width=1))
         self.peak_line.setPen(pg.mkPen(palette.muted, width=1, style=Qt.PenStyle.DashLine))
         self._say_peaks()
@@ -168,6 +207,14 @@ class MemoryChart(Chart):
         super().resizeEvent(event)
         if len(self._time):
             self._label()
+
+
+def _highest(time: Any, value: Any) -> tuple[Any, Any]:
+    """At most ``MOST_POINTS`` samples, of each stretch the highest, so that no peak is lost."""
+    if len(time) <= MOST_POINTS:
+        return time, value
+    starts = np.linspace(0, len(time), MOST_POINTS, endpoint=False).astype(np.int64)
+    return time[starts], np.maximum.reduceat(value, starts)
 
 
 def _thinned(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
