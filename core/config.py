@@ -11,6 +11,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 HOW_OFTEN = {"asked": False}
 """Metadata of workload fields that say how often something is asked, not what: they may differ between equal workloads."""
 
+CONSENTS = ("trust_remote_code", "allow_pickle", "force")
+"""Fields of ``ModelConfig`` that a person decides for one machine: they are never taken from a file."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -14,8 +14,10 @@ from pathlib import Path
 import resources
 from core.errors import Refusal
 from core.folders import cache_folder
+from core.machine_cache import draft_of, keep, usable
 
 SOURCE = "native/grouped_linear.cpp"
+LIBRARY = "kernels.so"
 _FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 
 
@@ -63,10 +65,21 @@ def _library() -> Path:
     source = resources.data(SOURCE)
     machine = f"{torch.__version__} {compiler()} {platform.machine()} {sorted(torch.cpu.get_capabilities().items())}"
     name = hashlib.sha256(source + machine.encode()).hexdigest()[:24]
-    found = cache_folder() / "native" / f"{name}.so"
-    if not found.exists():
-        compile_source(Path(resources.path(SOURCE)), found)
-    return found
+    entry = cache_folder() / "native" / name
+    if not usable(entry, code=True):
+        try:
+            draft = draft_of(entry)
+            try:
+                compile_source(Path(resources.path(SOURCE)), draft / LIBRARY)
+                keep(draft, entry)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        except OSError as error:
+            raise Refusal(
+                f"Tickscope's own kernels cannot be kept in {entry.parent} ({error.strerror or error}); free some space there, "
+                "or name another folder in TICKSCOPE_CACHE."
+            ) from error
+    return entry / LIBRARY
 
 
 def compile_source(source: Path, target: Path) -> None:
@@ -74,22 +87,19 @@ def compile_source(source: Path, target: Path) -> None:
     import torch
 
     root = Path(torch.__file__).parent
-    draft = target.with_suffix(f".{os.getpid()}.tmp")
     include = [f"-I{root / 'include'}", f"-I{root / 'include' / 'torch' / 'csrc' / 'api' / 'include'}"]
     link = [f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"]
-    command = [compiler(), *_FLAGS, _native_flag(), *include, "-o", str(draft), str(source), *link]
+    command = [compiler(), *_FLAGS, _native_flag(), *include, "-o", str(target), str(source), *link]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise Refusal(
             f"Tickscope's own kernels cannot be compiled ({error}); install {compiler()}, or use int8 weights."
         ) from error
     if done.returncode != 0:
-        draft.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
         raise Refusal(f"{compiler()} cannot compile Tickscope's own kernels ({first.strip()}); use the pass int8_weight_only.")
-    draft.replace(target)
 
 
 def _native_flag() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -15,19 +14,20 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
-from core.engine.failure import what_failed
+from core.ending import LIMIT_S, hanging, within
+from core.engine import outcome
 from core.engine.gate import Gate
-from core.engine.holder import Holder, give_memory_back
-from core.engine.notice import Notice, Status
+from core.engine.holder import Holder
+from core.engine.notice import Notice, Status, Warnings
 from core.engine.preparation import prepare, probed, recording
 from core.engine.recording import Recording
 from core.engine.standing import run_status, trial_status
 from core.engine.trial import Trial, TrialState
 from core.engine.worker import Worker
-from core.engine.workload import is_out_of_memory
-from core.errors import Cancelled, Refusal
+from core.machine_cache import sweep_once
 from core.models.base import ModelFacts
 from core.passes import plan
+from core.private_folders import keep_compiler_private
 from core.progress import Progress
 from core.session.floors import FloorBook
 from core.session.run import Run
@@ -69,6 +69,7 @@ class Program:
     def __init__(self, session_path: Path | None = None, *, keep_session: bool = True) -> None:
         # Kineto prints a line whenever a profiler starts or stops, at every level below this one.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        keep_compiler_private()
         self.gate = Gate()
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.store: SessionStore | None = None
@@ -85,7 +86,10 @@ class Program:
         self._last: Run | None = None
         self._trial: Trial | None = None
         self._last_trial: TrialState | None = None
+        self.abandoned = False
         self._worker = Worker(self._failed)
+        self._warnings = Warnings(self._warn)
+        self._worker.submit(sweep_once, awaited=False)
         if session_path is not None and session_path.exists():
             self.open_session(session_path)
 
@@ -166,7 +170,7 @@ class Program:
         if pending:
             self._state = "cancelling"
         for progress in pending:
-            progress.cancelled.set()
+            progress.cancel()
         recording = self._active
         if recording is not None:
             recording.cancel()
@@ -188,12 +192,36 @@ class Program:
         else:
             self._change_session(path, create=True)
 
-    def close(self) -> None:
-        """Cancel what is going on, write everything, and end all threads. Waits."""
+    def close(self, limit_s: float | None = None) -> bool:
+        """Cancel what is going on, write everything, and end all threads. Waits, for the worker no longer than ``limit_s``.
+
+        Returns whether all threads ended; if not, what was measured was written without them, and the process has to end.
+        """
         self.cancel()
-        self._worker.submit(self._holder.unload)
-        self._worker.close()
-        self._close_session()
+        if not self.abandoned:
+            self._worker.submit(self._holder.unload)
+            if self._worker.close(limit_s):
+                self._close_session()
+            else:
+                self.abandon()
+        self._warnings.close()
+        return not self.abandoned
+
+    def abandon(self) -> None:
+        """What goes on does not end: write what was measured, as cancelled, close the session. Waits ``LIMIT_S`` at most."""
+        if self.abandoned:
+            return
+        self.abandoned = True
+        hanging.set()
+        doing = self._trial or self._recording
+
+        def write() -> None:
+            if doing is not None:
+                doing.give_up()
+            self._close_session()
+
+        if not within(LIMIT_S, write):
+            self.notices.put(Notice("warning", "The last second of what was measured could not be written in time."))
 
     def import_ahead(self) -> None:
         """Import on the worker, while it has nothing else to do, what the first model will need: seconds that nobody waits."""
@@ -202,7 +230,7 @@ class Program:
     # -- on the worker ----------------------------------------------------------------------------------------------------
 
     def _submit(self, job: Callable[[], None]) -> None:
-        progress = Progress()
+        progress = Progress(self._deaf)
         self._pending.append(progress)  # from now on, so that a cancel before the job begins is not lost
 
         def job_with_progress() -> None:
@@ -211,6 +239,9 @@ class Program:
                 progress.check()
                 job()
             finally:
+                progress.end()
+                if progress.interruptible.insisted:  # in the middle of whatever it was: begin afresh
+                    self._holder.start_over()
                 self._pending.remove(progress)
                 self._recording = self._trial = None
                 self.loaded = self._holder.loaded.facts if self._holder.loaded else None
@@ -281,13 +312,7 @@ class Program:
             self.notices.put(Notice("warning", trial.trouble))
         self._last_trial = state = trial.state()
         self._last = state.runs[-1]
-        status = state.runs[0].facts.status
-        sentence = {
-            "finished": f"The trial is over: {trial.stopped}.",
-            "cancelled": "The trial was cancelled; what was measured is kept.",
-            "failed": "The trial failed; what was measured until then is kept.",
-        }[status]
-        self.notices.put(Notice(f"trial_{status}", sentence))
+        self.notices.put(outcome.of_trial(state.runs[0].facts.status, trial.stopped))
 
     def _import(self, path: Path) -> None:
         from core.imports.kineto import read_trace
@@ -295,7 +320,8 @@ class Program:
 
         self._state = "loading"
         self._progress.report(f"Reading {path.name}", None)
-        run = read_trace(path)
+        with self._progress.interruptible:
+            run = read_trace(path)
         store = self._session()
         if store is not None:
             number = store.begin(run)
@@ -332,30 +358,14 @@ class Program:
         if self._writer is not None:
             self._writer.finish()
         self._last = recording.run()
-        status = self._last.facts.status
-        sentence = {
-            "finished": f"Finished {self._last.name}.",
-            "cancelled": f"Cancelled {self._last.name}; what was measured is kept.",
-            "failed": f"{self._last.name} failed; what was measured until then is kept.",
-        }[status]
-        self.notices.put(Notice(f"run_{status}", sentence, run=recording.number))
+        self.notices.put(outcome.of_run(self._last))
+
+    def _deaf(self) -> None:
+        self._warn("What is going on does not react to the cancel. What was measured is saved; close the window to end it.")
 
     def _failed(self, error: BaseException) -> None:
-        """A job raised: say it in a sentence, keep the traceback for the log, and let go of what the error holds."""
-        if isinstance(error, Cancelled):
-            self.notices.put(Notice("load_cancelled", "Cancelled before anything was measured."))
-            return
-        detail = "".join(traceback.format_exception(error))
-        traceback.clear_frames(error.__traceback__)
-        if isinstance(error, Refusal):
-            self.notices.put(Notice("refused", str(error), can_override=error.can_override))
-            return
-        if is_out_of_memory(error):
-            give_memory_back()
-            sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."
-        else:
-            sentence = f"{what_failed(error)}."
-        self.notices.put(Notice("failed", sentence, detail))
+        """A job raised."""
+        self.notices.put(outcome.of_error(error))
 
     # -- the session ------------------------------------------------------------------------------------------------------
 

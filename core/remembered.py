@@ -7,6 +7,7 @@ another file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import psutil
 
 from core.folders import cache_folder
+from core.machine_cache import read_document, write_document
 
 VERSION = 1
 """Raised when what an older Tickscope found must not be used any more."""
@@ -83,23 +85,9 @@ def _processor() -> str:
 
 @lru_cache(maxsize=8)
 def _read(path: str) -> dict[str, Any]:
-    return _parsed(Path(path))
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or one that was cut short
-        return {}
-    return kept if isinstance(kept, dict) else {}
+    return read_document(Path(path))
 
 
 def _write(path: Path, name: str, value: Any) -> None:
-    kept = _parsed(path)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(kept | {name: value}), encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        return  # it is found out again at the next start
+    with contextlib.suppress(OSError):  # it is found out again at the next start
+        write_document(path, read_document(path) | {name: value})

@@ -16,10 +16,17 @@ def has_display() -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The entry point; returns the exit code."""
+    """The entry point; returns the exit code. Without ``argv`` the process ends with it, whatever would keep it from that."""
+    if argv is not None:
+        return _begin(argv)
+    from core.ending import leave
+
+    return leave(_begin(sys.argv[1:]))
+
+
+def _begin(arguments: list[str]) -> int:
     from core import cli
 
-    arguments = sys.argv[1:] if argv is None else argv
     request = cli.window_request(arguments)
     if request is None:
         return cli.main(arguments)

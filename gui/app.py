@@ -14,6 +14,8 @@ from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication, QWidget
 
 import resources
+from core.commands.following import Stop, interrupts
+from core.ending import LIMIT_S
 from core.engine.notice import Notice
 from gui import theme
 from gui.main_window import MainWindow
@@ -23,6 +25,8 @@ from gui.view_state import ViewState
 if TYPE_CHECKING:
     from core.program import Program
     from gui.setup.model_picker import ModelKnowledge
+
+SIGNALS_MS = 250
 
 AHEAD_MS = 1500
 """After the window has been built: torch and transformers are then imported, unless something was begun."""
@@ -62,8 +66,22 @@ def main(argv: list[str] | None = None) -> int:
 
     # Only once the frame is on the screen: charts and pyqtgraph take longer than all the rest.
     window.installEventFilter(FirstPaint(finish, window))
-    window.show()
-    return app.exec()
+    window.close_limit_s = LIMIT_S
+    with interrupts() as stop:
+        obey = QTimer(window, interval=SIGNALS_MS)  # Python hears of a signal only when it has something to do
+        obey.timeout.connect(lambda: close_for(stop, window))
+        obey.start()
+        window.show()
+        status = app.exec()
+        obey.stop()
+    return 128 + stop.number if stop.is_set() else status
+
+
+def close_for(stop: Stop, window: MainWindow) -> None:
+    """Close the window, without a question, once a signal has asked for it."""
+    if stop.is_set() and not window.closed:
+        window.ask = lambda *_: True
+        window.close()
 
 
 class FirstPaint(QObject):

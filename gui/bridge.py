@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QWidget
 
 from core.analysis.series import NEWEST
 from core.analysis.summary import summarize
+from core.ending import hanging, within
 from core.engine.notice import Notice, Status
 
 if TYPE_CHECKING:
@@ -143,13 +144,19 @@ class Bridge(QObject):
             self._show_slow(run)
         self._show_trial()
 
-    def close(self) -> None:
-        """Stop the timer and let go of the worker. The program itself is closed by who made it."""
+    def close(self, limit_s: float | None = None) -> None:
+        """Stop the timer and let go of the worker. The program itself is closed by who made it.
+
+        ``limit_s``: how long to wait for what is done in the background; None: until it is done.
+        """
         self._timer.stop()
         self._notifier.setEnabled(False)
         self.program.gate.dismiss(self.painter)
         self._jobs.clear()
-        self._background.shutdown(wait=True, cancel_futures=True)
+        if limit_s is None:
+            self._background.shutdown(wait=True, cancel_futures=True)
+        elif not within(limit_s, lambda: self._background.shutdown(wait=True, cancel_futures=True)):
+            hanging.set()
         self._bell_in.close()
         self._bell_out.close()
 

@@ -87,7 +87,13 @@ class Files:
         if answer is not None:
             path = answer[0].with_suffix(".tickscope")
             done = Notice("session_changed", f"The session was saved as {path.name}.")
-            self._do(lambda: store.save_as(path), f"{path.name} could not be written", done)
+
+            def save() -> None:
+                lost = store.save_as(path)
+                if lost:
+                    self._program.notices.put(Notice("warning", lost))
+
+            self._do(save, f"{path.name} could not be written", done)
 
     def import_trace(self, path: Path | None = None) -> None:
         """Make a run of a trace that another profiler wrote; the notice "imported" tells when it is there."""

@@ -93,7 +93,7 @@ class Header(QFrame):
             action.setIcon(QIcon(resources.path("icons/sidebar.svg")))
             action.setIconVisibleInMenu(False)
             button.setDefaultAction(action)
-            button.setToolTip(f"Show or hide the sidebar ({action.shortcut().toString()})")
+            button.setToolTip(plain_tip(f"Show or hide the sidebar ({action.shortcut().toString()})"))
             button.setAccessibleName("Sidebar")
         return button
 

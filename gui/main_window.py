@@ -74,6 +74,7 @@ class MainWindow(QMainWindow):
         self.views: list[Any] = []  # QWidgets that are Views
         self.closed = False
         self.theme_switch = ThemeSwitch(self)
+        self.close_limit_s: float | None = None  # how long closing waits; None: until all has ended
         self._make_views = make_views
         self.setObjectName("mainWindow")
         self.setMinimumSize(*LEAST)
@@ -263,6 +264,6 @@ class MainWindow(QMainWindow):
         remember(self)
         self.hide()  # at once: ending the worker may take a moment
         self.sidebar.model.stop()
-        self.bridge.close()
-        self.program.close()
+        self.bridge.close(self.close_limit_s)
+        self.program.close(self.close_limit_s)
         event.accept()

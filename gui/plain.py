@@ -14,11 +14,9 @@ class Label(QLabel):
     """A ``QLabel`` whose text is never markup. (One with markup of our own is a ``QLabel`` and escapes what it puts in.)"""
 
     def __init__(self, text: str | QWidget | None = "", parent: QWidget | None = None) -> None:
-        if isinstance(text, QWidget):  # as QLabel(parent)
-            text, parent = "", text
-        super().__init__(parent)
+        super().__init__(text if isinstance(text, QWidget) else parent)  # a label may be made with its parent alone
         self.setTextFormat(Qt.TextFormat.PlainText)
-        self.setText(text or "")
+        self.setText(text if isinstance(text, str) else "")
 
     def setText(self, text: str) -> None:
         super().setText(visible(text, lines=True))

@@ -125,10 +125,10 @@ class FakeProgram:
             TargetFacts("cuda", "CUDA", "", False, "no NVIDIA GPU here"),
         ]
 
-    def close(self) -> None:
-        self.calls.append(("close", None))
+    def close(self, limit_s: float | None = None) -> bool:
+        self.calls.append(("close", limit_s))
         self._cancel.set()
-        self.join(10)
+        return self.join(10)
 
     # What happens on the worker thread
 

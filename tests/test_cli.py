@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from core import cli
+from core.commands import following
 from core.commands.arguments import parser
 from core.commands.configure import parse_pass, run_config
-from core.commands.following import Progress, follow, interrupts, line
+from core.commands.following import Progress, Stop, follow, interrupts, line
 from core.commands.output import table
 from core.engine.notice import Notice, Status
 from core.errors import Refusal
@@ -394,6 +395,7 @@ class FakeProgram:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.status = Status("running", "repeat 1 of 2", 0.5, 21)
         self.cancels = 0
+        self.abandoned = False
         self._at = notices
         self._looks = looks
         self._stop = stop
@@ -403,6 +405,9 @@ class FakeProgram:
         self.cancels += 1
         self._at[self._look + 1] = Notice("run_cancelled", "Cancelled it; what was measured is kept.")
         self._looks = self._look + 1
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
     def join(self, timeout_s: float | None = None) -> bool:
         self._look += 1
@@ -443,6 +448,30 @@ def test_an_interrupt_cancels_once_and_keeps_what_was_measured() -> None:
     status, said = followed(program, stop)
     assert (status, program.cancels) == (130, 1)
     assert "what was measured is kept" in said
+
+
+class Deaf(FakeProgram):
+    """Does not react to a cancel."""
+
+    def cancel(self) -> None:
+        self.cancels += 1
+
+
+def test_what_does_not_react_to_a_cancel_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LIMIT_S", 0.0)
+    stop = Stop()
+    program = Deaf({}, looks=1000, stop=(5, stop))
+    status, said = followed(program, stop)
+    assert (status, program.cancels, program.abandoned) == (130, 1, True)
+    assert said.endswith(f"{following.GIVEN_UP}\n")
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    stop = Stop()
+    stop.again.set()
+    program = Deaf({}, looks=1000, stop=(5, stop))
+    assert followed(program, stop)[0] == 130
+    assert program.abandoned
 
 
 def test_details_are_for_debugging_only() -> None:
@@ -489,8 +518,11 @@ def test_signals_set_the_event_and_handlers_are_put_back() -> None:
     with interrupts() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+        assert not stop.again.is_set()
+        assert stop.status(130) == 143
+        assert stop.status(1) == 1
+        signal.raise_signal(signal.SIGINT)
+        assert stop.again.is_set()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 

@@ -165,7 +165,7 @@ def test_a_plan_is_the_same_after_being_written_and_read(tmp_path: Path) -> None
         step_plan.Place("in attention_mask", "full"),
     )
     made = step_plan.Plan(
-        places, (("a", "(1,)"),), (("b", "1"),), ("StaticCache", 16), ("m", "C"), (("logits", 0),), (1, 2), {"w": "a.b"}, 9
+        places, (("a", "(1,)"),), (("b", "1"),), ("StaticCache", 16), ("m", "C"), (("logits", 0),), (1, 2), {"w": "a.b"}
     )
     (tmp_path / "plan.json").write_text(step_plan.written(made))
     assert step_plan.read(tmp_path / "plan.json") == made
@@ -186,3 +186,17 @@ def test_compiled_forward_gives_an_encoders_numbers() -> None:
     assert report.changed_modules == 1
     end(made)
     assert not made.is_compiled(4, 0)
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("part", [LIBRARY, "plan.json"])
+def test_one_bit_that_turned_on_disk_is_not_taken(own_cache: Path, part: str, caplog: pytest.LogCaptureFixture) -> None:
+    (folder,) = own_cache.iterdir()
+    whole = bytearray((folder / part).read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (folder / part).write_bytes(whole)
+    second = compiled(tiny_llama(1))
+    with as_run(second), pytest.raises(RuntimeError, match="compiled again"):
+        tokens(second.model, **second.generation)
+    end(second)
+    assert "is not as it was written; it was set aside" in caplog.text.replace(")", "")

@@ -184,3 +184,25 @@ def test_the_kernel_refuses_what_it_cannot_read() -> None:
         torch.ops.tickscope.grouped_linear(torch.zeros(1, 32, dtype=torch.uint8), *packed, 16, 8)
     with pytest.raises(RuntimeError, match="size"):
         torch.ops.tickscope.grouped_linear(torch.zeros(1, 64), *packed, 16, 8)
+
+
+def test_kept_kernels_that_were_cut_or_flipped_are_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path))
+    compiled: list[Path] = []
+
+    def stand_in(_source: Path, target: Path) -> None:
+        compiled.append(target)
+        target.write_bytes(b"library" * 100)
+
+    monkeypatch.setattr(native, "compile_source", stand_in)
+    library = native._library()
+    assert native._library() == library
+    assert len(compiled) == 1
+    for damaged in (library.read_bytes()[:50], library.read_bytes().replace(b"l", b"m")):
+        library.write_bytes(damaged)
+        assert native._library() == library
+        assert library.read_bytes() == b"library" * 100
+    assert len(compiled) == 3
+    library.chmod(0o666)
+    assert native._library() == library
+    assert len(compiled) == 4

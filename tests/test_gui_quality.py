@@ -63,7 +63,7 @@ class FakeStore:
     def runs(self):
         names = ("id", "name", "created", "note", "config", "facts")
         return [
-            SimpleNamespace(**{name: getattr(run, name) for name in names}, status=run.facts.status)
+            SimpleNamespace(**{name: getattr(run, name) for name in names}, status=run.facts.status, consents=())
             for run in self.kept.values()
         ]
 

@@ -138,9 +138,8 @@ def test_a_setup_is_pinned_as_a_and_stays_when_the_sidebar_changes(view):
 
 def test_saved_setups_take_the_workload_of_the_sidebar(view):
     head = replace(synthetic_run(blocks=1), id=4)
-    head = type(
-        "Head", (), {"id": 4, "status": "finished", "config": replace(head.config, workload=WorkloadConfig(new_tokens=99))}
-    )
+    config = replace(head.config, workload=WorkloadConfig(new_tokens=99))
+    head = type("Head", (), {"id": 4, "status": "finished", "config": config, "consents": ()})
     view.trial.setup.offer_saved([head])
     combo = view.trial.setup.sides[0]
     combo.setCurrentIndex(combo.findData("run4"))

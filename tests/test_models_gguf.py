@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from core import machine_cache
 from core.config import ModelConfig
 from core.errors import Cancelled, Refusal
 from core.models import catalog, gguf_conversion
@@ -127,17 +128,28 @@ def test_cancelled_conversion_leaves_nothing(tmp_path, cache, step):
     assert load(path).tokenizer is not None
 
 
-def test_damaged_conversion_and_leftovers_are_replaced(tmp_path, cache):
+@pytest.mark.parametrize("part", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("how", ["cut", "one bit"])
+def test_a_damaged_conversion_is_replaced(tmp_path, cache, part, how):
     path = tmp_path / "tiny.gguf"
     save_gguf(path)
-    load(path)
+    first = load(path)
     (kept,) = (cache / "gguf").iterdir()
-    weights = kept / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    whole = bytearray((kept / part).read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (kept / part).write_bytes(whole if how == "one bit" else whole[:-100])
+    second = load(path)
+    expected = first.model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in second.model.state_dict().items())
+    assert sorted(kept.parent.iterdir()) == [kept, kept.with_name(f"{kept.name}.damaged")]
+
+
+def test_unfinished_conversions_of_killed_processes_are_swept(cache):
     nobody = next(number for number in range(2**22 - 1, 0, -1) if not psutil.pid_exists(number))
-    (kept.parent / f".{kept.name}.{nobody}").mkdir()
-    assert load(path).facts.parameters
-    assert list(kept.parent.iterdir()) == [kept]
+    (cache / "gguf" / f".tiny-1.5-abc.{nobody}").mkdir(parents=True)
+    (cache / "gguf" / f".tiny-abc.{nobody}-17").mkdir()
+    machine_cache.sweep()
+    assert list((cache / "gguf").iterdir()) == []
 
 
 def test_no_space_for_the_conversion(tmp_path, cache, monkeypatch):

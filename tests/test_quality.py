@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -402,11 +404,20 @@ def test_a_part_that_fails_leaves_the_others_and_says_why() -> None:
 
 def test_the_baseline_is_on_disk_and_goes(before: tuple[Any, Baseline]) -> None:
     _, found = before
-    path = found._file
-    assert path is not None
-    assert path.stat().st_size > 10_000
+    file = found._file
+    assert file is not None
+    facts = os.fstat(file.fileno())
+    assert facts.st_size > 10_000
+    assert facts.st_nlink == 0  # without a name, so that nothing is left even of a process that was killed
     found.close()
-    assert not path.exists()
+    assert file.closed
+
+
+def test_a_baseline_without_room_says_how_much_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Baseline("", "", "text-generation", True, 8, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(Refusal, match=r"takes 3.91 KiB in .*free some space, or switch quality off"):
+        made.keep({"a": [torch.zeros(1000)]})
 
 
 # -- through the program --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ small operators) is in its time and not in its limit, so a block never reaches i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,11 +61,13 @@ def _done(run: Run, kind: str) -> dict[str, Done]:
     if rows <= 0:
         return {}
     rows_of = {path: _rows(one, kind, rows, run.config.workload.batch) for path, one in products.items()}
+    ceilings = run.facts.ceilings
     read = sum(one.read_bytes(rows_of[path]) for path, one in products.items())
+    speed = None if ceilings is None else ceilings.read_per_s(read)
     found: dict[str, Done] = {}
     for path, one in products.items():
         if rows_of[path]:
-            done = _of_product(one, rows_of[path], run.facts.ceilings, read)
+            done = _of_product(one, rows_of[path], ceilings, speed)
             for place in _upwards(path):
                 found[place] = _sum(found.get(place), done)
     return found
@@ -79,12 +82,11 @@ def _rows(product: LayerProduct, kind: str, rows: float, batch: int) -> float:
     return float(batch) if product.head and kind in ("prefill", "decode") else rows
 
 
-def _of_product(product: LayerProduct, rows: float, ceilings: Ceilings | None, step_bytes: float) -> Done:
+def _of_product(product: LayerProduct, rows: float, ceilings: Ceilings | None, read_per_s: float | None) -> Done:
     read, operations = product.read_bytes(rows), 2.0 * product.macs * rows
-    if ceilings is None:
+    if ceilings is None or read_per_s is None:
         return Done(read, operations, None)
-    least_s = max(read / ceilings.read_per_s(step_bytes), operations / ceilings.operations(product.arithmetic))
-    return Done(read, operations, 1e9 * least_s)
+    return Done(read, operations, 1e9 * max(read / read_per_s, operations / ceilings.operations(product.arithmetic)))
 
 
 def _sum(one: Done | None, other: Done) -> Done:
@@ -94,6 +96,7 @@ def _sum(one: Done | None, other: Done) -> Done:
     return Done(one.read_bytes + other.read_bytes, one.operations + other.operations, least)
 
 
+@lru_cache(maxsize=4096)
 def _upwards(path: str) -> Sequence[str]:
     """The path itself and those of all modules around it, the model ("") last."""
     parts = path.split(".")

@@ -93,14 +93,14 @@ def ab(args: argparse.Namespace) -> int:
         if args.out is not None:
             note(f"Kept in {args.out} as runs {', '.join(str(run.id) for run in state.runs)}.")
         _tell(state, as_json=args.json == "-", json_file=json_file)
-    return status
+    return stop.status(status)
 
 
 def carry_out(
     config: TrialConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
 ) -> tuple[int, TrialState | None]:
     """Exit status, and the trial as far as it came (None: it never began)."""
-    from core.commands.following import Progress, follow
+    from core.commands.following import PATIENCE_S, Progress, follow
     from core.commands.trial_report import standing
     from core.program import Program
 
@@ -110,7 +110,7 @@ def carry_out(
         status = follow(program, Progress(), stop, debug, lambda: standing(program.status, program.trial))
         return status, program.trial
     finally:
-        program.close()
+        program.close(PATIENCE_S)
 
 
 def _tell(state: TrialState, *, as_json: bool, json_file: Path | None) -> None:

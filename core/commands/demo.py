@@ -31,7 +31,7 @@ def demo(args: argparse.Namespace) -> int:
     if measured is not None:
         written = [session, *write_files(measured, folder)]
         write("\nWritten:\n" + "\n".join(f"  {path}" for path in written))
-    return status
+    return stop.status(status)
 
 
 def demo_config(spec: str) -> RunConfig:

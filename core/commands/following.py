@@ -13,6 +13,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
+from core.ending import LIMIT_S, break_off
 from core.engine.notice import Notice, Status
 from core.plain_text import visible
 from core.units import clock
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.15  # how often the program is asked; nothing of it is on the measured thread
 LINE_EVERY_S = 2.0
+
+PATIENCE_S = 60.0
+"""For letting go of the model in the end."""
+
+GIVEN_UP = "tickscope: What is going on does not react to the cancel; Tickscope ends without it."
 
 _STATUS_OF = {
     "run_finished": DONE,
@@ -47,6 +53,8 @@ class Followed(Protocol):
 
     def cancel(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
     def join(self, timeout_s: float | None = None) -> bool: ...
 
 
@@ -59,23 +67,32 @@ def follow(
 ) -> int:
     """Until the program is idle again; returns the exit status. ``stop`` set cancels.
 
-    ``look`` tells the status to show where there is more to say than the program's own.
+    What does not react to a cancel within ``LIMIT_S``, or until a second signal, is left behind: what was measured is written
+    without it. ``look`` tells the status to show where there is more to say than the program's own.
     """
     outcome: int | None = None
-    asked = False
-    idle = False
-    while not idle:
-        idle = program.join(LOOK_S)
-        if stop.is_set() and not asked:
-            asked = True
+    asked_s: float | None = None
+    over = False
+    while not over:
+        over = program.join(LOOK_S)
+        if stop.is_set() and asked_s is None:
+            asked_s = time.monotonic()
             program.cancel()
-        if not idle:
+        if not over and asked_s is not None and (time.monotonic() - asked_s > LIMIT_S or _impatient(stop)):
+            over, outcome = True, CANCELLED
+            program.abandon()
+            progress.say(GIVEN_UP)
+        if not over:
             progress.show(program.status if look is None else look())
         for notice in _drained(program.notices):
             outcome = _worse(outcome, _STATUS_OF.get(notice.kind))
             _tell(notice, progress, debug)
     progress.close()
     return FAILED if outcome is None else outcome
+
+
+def _impatient(stop: threading.Event) -> bool:
+    return isinstance(stop, Stop) and stop.again.is_set()
 
 
 def _worse(before: int | None, new: int | None) -> int | None:
@@ -169,15 +186,32 @@ def line(status: Status) -> str:
     return " · ".join(parts)
 
 
-@contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C and a polite kill set the event; a second one breaks off at once. Handlers are put back at the end."""
-    stop = threading.Event()
+class Stop(threading.Event):
+    """Set by a first signal; a second one sets ``again``."""
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = threading.Event()
+        self.number: int = signal.SIGINT
+
+    def status(self, outcome: int) -> int:
+        """The exit status of a command that a signal may have cancelled: 130 for Ctrl-C, 143 for a polite kill."""
+        return 128 + self.number if outcome == CANCELLED and self.is_set() else outcome
+
+
+@contextmanager
+def interrupts() -> Iterator[Stop]:
+    """Ctrl-C and a polite kill ask to stop, a second one not to wait, a third one ends the process. Put back at the end."""
+    stop = Stop()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.again.is_set():
+            break_off(128 + number)
         if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+            stop.again.set()
+        else:
+            stop.number = number
+            stop.set()
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield stop

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from core.commands import report
 from core.commands.configure import run_config
-from core.commands.following import Progress, follow, interrupts
+from core.commands.following import PATIENCE_S, Progress, follow, interrupts
 from core.commands.output import check_folder, json_text, note, write, write_file, write_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         note(kept)
     if measured is not None:
         _report(measured, as_json=args.json == "-", json_file=json_file)
-    return status
+    return stop.status(status)
 
 
 def carry_out(
@@ -45,7 +45,7 @@ def carry_out(
         status = follow(program, Progress(), stop, debug)
         measured = program.live()
     finally:
-        program.close()
+        program.close(PATIENCE_S)
     kept = "" if session is None or measured is None else f"Kept in {session} as run {measured.id}."
     return status, measured, kept
 

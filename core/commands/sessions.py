@@ -23,15 +23,19 @@ _LAYERS_SHOWN = 20
 
 def show(args: argparse.Namespace) -> int:
     """List the runs of a session, or report one in full."""
-    runs = read_runs(args.file, args.run)
+    runs, unreadable = read_all(args.file, args.run)
     if args.json:
-        write_json({"schema": SCHEMA, "runs": [summarize(run) for run in runs]})
+        left_out = [{"run": number, "why": why} for number, why in unreadable.items()]
+        shown = [summarized(run, args.file) for run in runs]
+        write_json({"schema": SCHEMA, "runs": shown, **({"unreadable": left_out} if left_out else {})})
     elif args.run is not None or len(runs) == 1:
-        write(report.text(summarize(runs[0])))
-    elif not runs:
+        write(report.text(summarized(runs[0], args.file)))
+    elif not runs and not unreadable:
         write(f"{args.file} holds no runs yet.")
-    else:
-        write(_listed([summarize(run, intervals=False) for run in runs]))
+    elif runs:
+        write(_listed([summarized(run, args.file, intervals=False) for run in runs]))
+    for why in unreadable.values():
+        note(why)
     return 0
 
 
@@ -74,14 +78,43 @@ def compare_runs(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_runs(path: Path, number: int | None) -> list[Run]:
-    """The runs of a session file, or the one of that number; ``Refusal`` if the file or the run is not there."""
+def read_all(path: Path, number: int | None) -> tuple[list[Run], dict[int, str]]:
+    """The runs of a session file, or the one of that number, and by number why others cannot be read.
+
+    Raises:
+        Refusal: the file or the run is not there, or the one that was asked for cannot be read.
+    """
     store = _open(path)
+    runs, unreadable = [], {}
     try:
-        numbers = [head.id for head in store.runs()] if number is None else [number]
-        return [store.read(one) for one in numbers]
+        for one in [head.id for head in store.runs()] if number is None else [number]:
+            try:
+                runs.append(store.read(one))
+            except Refusal as refusal:
+                if number is not None:
+                    raise
+                unreadable[one] = str(refusal)
     finally:
         store.close()
+    return runs, unreadable
+
+
+def read_runs(path: Path, number: int | None) -> list[Run]:
+    """As ``read_all``, telling on stderr what cannot be read."""
+    runs, unreadable = read_all(path, number)
+    for why in unreadable.values():
+        note(why)
+    return runs
+
+
+def summarized(run: Run, path: Path, *, intervals: bool = True) -> dict[str, Any]:
+    """The summary of a run from a file. Types are checked where it is read; what they hold may still make no sense."""
+    try:
+        return summarize(run, intervals=intervals)
+    except Exception as error:
+        raise Refusal(
+            f"Run {run.id} of {path.name} makes no sense ({type(error).__name__}: {error}); it was changed."
+        ) from error
 
 
 def comparison_text(a: Run, b: Run, found: Comparison) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-VERSION = 2
+VERSION = 3
 """Raised when graphs kept by an older Tickscope must not be used any more."""
 
 

@@ -9,8 +9,8 @@ needs neither dynamo nor inductor to be imported again.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import os
 import shutil
 import types
 import weakref
@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.compiled.step_library import compile_library, load_library, size_of, with_constants
+from core.compiled.step_library import compile_library, load_library, with_constants
 from core.compiled.step_plan import (
     Plan,
     cache_shape,
@@ -34,6 +34,7 @@ from core.compiled.step_plan import (
 )
 from core.errors import Refusal
 from core.folders import cache_folder
+from core.machine_cache import draft_of, keep, set_aside, usable
 from profilers.tick_op import ticks_in
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class StepGraph:
         self._call: Callable[..., Any] | None = None  # what was compiled last
         self._direct: Callable[..., Any] | None = None  # what the plan calls
         self._constants: dict[str, str] = {}  # of the library compiled last: weights' paths
-        self._size = 0
+        self._draft: Path | None = None  # of the library compiled last, which becomes an entry once it is known how to call it
         self._seen: Sequence[Any] = ()
         self._gave: Sequence[Any] = ()
         self._weights: dict[str, Any] = {}
@@ -140,6 +141,7 @@ class StepGraph:
             import torch
 
             torch._dynamo.reset_code(self._code)
+        self._forget_draft()
         self._plan = self._call = self._direct = None
         self._weights.clear()
 
@@ -168,15 +170,18 @@ class StepGraph:
         """Compiled into a folder that becomes the graph's own when it is known how to call it."""
         state = self._state()
         own, constants, left = with_constants(graph, inputs, {id(tensor): path for path, tensor in state.items()})
-        draft = self._draft()
+        self._forget_draft()
         try:
+            self._draft = draft = draft_of(self._folder().with_name(f"{self.key}-{self.compiled}"))
             compile_library(own, [inputs[number] for number in left], self._settings, draft)
-        except OSError as error:
-            raise Refusal(f"The graph cannot be kept in {draft.parent} ({error}); free some space there.") from error
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+        except BaseException as error:
+            self._forget_draft()
+            if isinstance(error, OSError):
+                raise Refusal(
+                    f"The graph cannot be kept in {self._folder().parent} ({error}); free some space there."
+                ) from error
             raise
-        self._constants, self._size = constants, size_of(draft)
+        self._constants = constants
         self._call = load_library(draft, {name: state[path] for name, path in constants.items()})
         return self._noted(self._call, left)
 
@@ -206,7 +211,7 @@ class StepGraph:
         shapes, others = signature(kwargs)
         places = tuple(known[id(tensor)] for tensor in self._seen)
         made = (type(output).__module__, type(output).__name__)
-        return Plan(places, shapes, others, cache_shape(cache), made, parts, self._ticks, self._constants, self._size)
+        return Plan(places, shapes, others, cache_shape(cache), made, parts, self._ticks, self._constants)
 
     def _state(self) -> dict[str, Any]:
         if not self._weights:
@@ -224,18 +229,16 @@ class StepGraph:
     def _folder(self) -> Path:
         return cache_folder() / "graphs" / str(self.key)
 
-    def _draft(self) -> Path:
-        return self._folder().with_name(f".{self.key}.{os.getpid()}.{self.compiled}")
-
     def _find(self) -> bool:
         """Take the graph that an earlier run has kept under this key, if it can be used."""
         folder, state = self._folder(), self._state()
+        if not usable(folder, code=True):
+            return False
         try:
             plan = read(folder / "plan.json")
-            if size_of(folder) != plan.size:
-                return False
             self._direct = load_library(folder, {name: state[path] for name, path in plan.constants.items()})
-        except (OSError, ValueError, KeyError, RuntimeError):  # none, or one that was cut short
+        except (OSError, ValueError, LookupError, RuntimeError) as error:
+            set_aside(folder, f"cannot be used ({type(error).__name__})")
             return False
         self._plan, self._ticks = plan, plan.ticks
         if self._captured is not None:
@@ -244,13 +247,18 @@ class StepGraph:
 
     def _keep(self, plan: Plan) -> None:
         """Keep it for the next start; where that cannot be done, the next start compiles again."""
-        folder, draft = self._folder(), self._draft()
-        try:
+        draft = self._draft
+        if draft is None:
+            return
+        with contextlib.suppress(OSError):
             (draft / "plan.json").write_text(written(plan), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)  # one that could not be used
-            draft.replace(folder)
-        except OSError:
-            shutil.rmtree(draft, ignore_errors=True)  # the loaded library lives on without its file
+            keep(draft, self._folder())
+        self._forget_draft()  # the loaded library lives on without its file
+
+    def _forget_draft(self) -> None:
+        if self._draft is not None:
+            shutil.rmtree(self._draft, ignore_errors=True)
+            self._draft = None
 
 
 def _python_state(cache: Any) -> list[Any]:

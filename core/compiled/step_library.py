@@ -81,11 +81,6 @@ def compile_library(graph: torch.fx.GraphModule, inputs: Sequence[Any], settings
                 made.rmdir()
 
 
-def size_of(folder: Path) -> int:
-    """Of the library's file, in bytes; ``OSError`` where there is none."""
-    return (folder / LIBRARY).stat().st_size
-
-
 def load_library(folder: Path, weights: Mapping[str, torch.Tensor]) -> Call:
     """The library that lies there as a function of the graph's inputs, with these weights as its constants.
 

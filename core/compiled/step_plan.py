@@ -35,7 +35,6 @@ class Plan:
     parts: tuple[tuple[str, int], ...]  # its tensors, each with its number among the graph's outputs; -1: the cache as given
     ticks: tuple[int, ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)  # a library's: weights' paths by their names in it
-    size: int = 0  # the library's, in bytes: loading one that was cut short would end the process
 
 
 def places_of(state: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[tuple[Place, Any]]:
@@ -132,7 +131,6 @@ def written(plan: Plan) -> str:
             "parts": plan.parts,
             "ticks": plan.ticks,
             "constants": dict(plan.constants),
-            "size": plan.size,
         }
     )
 
@@ -150,5 +148,4 @@ def read(path: Path) -> Plan:
         tuple((str(name), int(number)) for name, number in kept["parts"]),
         tuple(kept["ticks"]),
         {str(name): str(path) for name, path in kept["constants"].items()},
-        int(kept["size"]),
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from core.analysis.quality_headline import SECOND
 from core.engine import answers, forced, layer_error
@@ -22,11 +20,15 @@ from core.models.base import LoadedModel, ModelFacts
 from core.models.stored import stored_quantized
 from core.progress import Progress
 from core.session.run import Quality
+from core.units import size
 
 if TYPE_CHECKING:
     import torch
 
 MEASURING = "Measuring the unoptimized model"
+
+SPARE = 1.05
+"""Free space wanted for each byte that is to be kept."""
 
 FEW = 4
 """Tokens of the first look at layers, which tells how many there is room for."""
@@ -59,35 +61,57 @@ class Baseline:
     notes: list[str] = field(default_factory=list)
     results: list[tuple[object, Quality]] = field(default_factory=list)
     layer_positions: int = 0  # tokens of the window on which layers are compared
-    _file: Path | None = None
+    _file: IO[bytes] | None = None
 
     def result(self, passes: object) -> Quality | None:
         """What was measured of the same passes already."""
         return next((quality for known, quality in self.results if known == passes), None)
 
     def keep(self, tensors: Mapping[str, Any]) -> None:
-        """Write the tensors to the file."""
+        """Write the tensors to the file, which has no name: however the process ends, nothing of it is left.
+
+        Raises:
+            Refusal: there is no room for it.
+        """
         import torch
 
-        handle, name = tempfile.mkstemp(prefix="tickscope-", suffix=".baseline")
-        self._file = Path(name)
-        weakref.finalize(self, self._file.unlink, missing_ok=True)  # also where the program ends without closing it
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(tensors), file)
+        folder, needed = tempfile.gettempdir(), sum(tensor.nbytes for tensor in _tensors(tensors))
+        no_room = f"What the unoptimized model says takes {size(needed)} in {folder}; free some space, or switch quality off."
+        try:
+            if shutil.disk_usage(folder).free < needed * SPARE:
+                raise Refusal(no_room)
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the baseline is
+            torch.save(dict(tensors), self._file)
+        except (OSError, RuntimeError) as error:  # torch says nothing of the disk
+            self.close()
+            raise Refusal(no_room) from error
 
     def read(self) -> dict[str, Any]:
         """The tensors that were kept."""
         import torch
 
         assert self._file is not None
+        self._file.seek(0)
         tensors: dict[str, Any] = torch.load(self._file, weights_only=True)
         return tensors
 
     def close(self) -> None:
         """Let the file go."""
         if self._file is not None:
-            self._file.unlink(missing_ok=True)
+            self._file.close()
             self._file = None
+
+
+def _tensors(held: Any) -> Iterator[Any]:
+    """All tensors in a structure of mappings and lists."""
+    if isinstance(held, Mapping):
+        held = held.values()
+    elif not isinstance(held, list | tuple):
+        if hasattr(held, "nbytes"):
+            yield held
+        return
+    for one in held:
+        yield from _tensors(one)
 
 
 class Part:

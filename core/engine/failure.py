@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     import torch
 
 
+NO_REACTION = "what was going on did not react to the cancel"
+
+
 def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> str:
     """The error in one line; with ``model``, the innermost of its layers on the traceback is named.
 
@@ -20,6 +23,8 @@ def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> s
     where = f" in layer {layer}" if layer else ""
     message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
     sentence = f"{type(error).__name__}{where}: {message}"
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        sentence = f"The model's code asked the whole program to end{where} ({type(error).__name__}: {message}); it goes on"
     error.tickscope_sentence = sentence  # type: ignore[attr-defined]
     return sentence
 

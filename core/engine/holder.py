@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -82,6 +83,10 @@ class Holder:
         Raises:
             Refusal: it cannot be loaded, or will not fit (``can_override``) and ``config.force`` is not set.
         """
+        with progress.interruptible:
+            return self._load(config, target_id, progress)
+
+    def _load(self, config: ModelConfig, target_id: str, progress: Progress) -> ModelFacts:
         again = self.loaded is not None and (self.loaded.config, self._target) == (config, target_id)
         if self.loaded is not None and again and not self._weights_changed():
             return self.loaded.facts
@@ -102,6 +107,17 @@ class Holder:
             self._baseline = None
         self._let_go()
 
+    def start_over(self) -> None:
+        """As ``unload``, after something was interrupted in the middle: neither it nor torch's compiler is relied on."""
+        try:
+            self.unload()
+        except Exception:
+            logging.getLogger("tickscope").exception("A pass could not be undone.")
+            self._prepared = self.loaded = None
+        dynamo = sys.modules.get("torch._dynamo")
+        if dynamo is not None:
+            dynamo.reset()
+
     def _let_go(self) -> None:
         if self._prepared is not None:
             for undo in reversed(self._prepared[1].subject.undo):
@@ -117,6 +133,12 @@ class Holder:
 
         ``material``: what quality is to be measured on, for which the model is first asked without its passes.
         """
+        with progress.interruptible:
+            return self._prepare(config, target, input_tokens, progress, material)
+
+    def _prepare(
+        self, config: RunConfig, target: TargetFacts, input_tokens: int, progress: Progress, material: Material | None
+    ) -> Prepared:
         assert self.loaded is not None
         threads = config.target.threads or target.threads or 1
         in_windows = any(choice.id == "long_text" for choice in config.passes)

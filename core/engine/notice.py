@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 STATES = ("idle", "loading", "ready", "preparing", "running", "cancelling")
@@ -36,6 +38,22 @@ class Notice:
     detail: str = ""
     run: int | None = None
     can_override: bool = False
+
+
+class Warnings(logging.Handler):
+    """Hands on what parts of the program warn of that know no program, such as a damaged cache. ``close`` ends it."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+        logging.getLogger("tickscope").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())
+
+    def close(self) -> None:
+        logging.getLogger("tickscope").removeHandler(self)
+        super().close()
 
 
 @dataclass(frozen=True)

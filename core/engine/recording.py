@@ -14,7 +14,7 @@ import numpy as np
 from core.analysis.select import of_kind, tagged
 from core.analysis.stopping import enough, expected_requests, settled
 from core.config import RunConfig
-from core.engine.failure import what_failed
+from core.engine.failure import NO_REACTION, what_failed
 from core.engine.forms.base import Form, form_of
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
@@ -214,6 +214,10 @@ class Recording:
             self.recorder.instant("run", "cancelled")
         self._complete(status, error)
 
+    def give_up(self) -> None:
+        """As ``finish``, from another thread, while the worker hangs in something that does not react to a cancel."""
+        self.finish("cancelled", NO_REACTION)
+
     @contextmanager
     def on(self, prepared: Prepared) -> Iterator[None]:
         """While it lasts requests are made of this model (the run's, or the same loaded anew)."""
@@ -302,7 +306,8 @@ class Recording:
         assert stage is not None
         if self.recorder.requests.count == 0:
             tags |= Tag.COLD
-        return stage.requests.make(stage.moments, tags, turns, new_tokens)
+        with self._progress.interruptible:
+            return stage.requests.make(stage.moments, tags, turns, new_tokens)
 
     def look_inside(self) -> None:
         """Name operators and kernels; after all measured requests, because the profiler's first use slows what follows."""
@@ -319,7 +324,7 @@ class Recording:
         if subject.census is not None:
             self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, subject.census(), subject.changed_by))
             return
-        with kernels.as_run(subject):
+        with kernels.as_run(subject), self._progress.interruptible:
             ran = kernels.kernels_by_layer(subject, lambda: form.probe(subject, inputs))
         self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, ran, subject.changed_by))
 
@@ -330,7 +335,8 @@ class Recording:
         self._looking_at = MEASURING_QUALITY
         self.rest(resting=True)
         lossless = all(plan.get(choice.id).lossless for choice in self.config.passes)
-        quality, why = cost_of(prepared, self._target.device, self._progress, lossless=lossless)
+        with self._progress.interruptible:
+            quality, why = cost_of(prepared, self._target.device, self._progress, lossless=lossless)
         self.facts = replace(self.facts, quality=quality)
         if why is not None:
             self._trouble("quality", why)

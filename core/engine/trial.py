@@ -175,6 +175,13 @@ class Trial:
             self.stopped = self.stopped or status
             self._end(status, error)
 
+    def give_up(self) -> None:
+        """Complete every side's facts from another thread, while the worker hangs."""
+        self.stopped = self.stopped or "cancelled"
+        for side in self._sides:
+            side.recording.give_up()
+        self._tell_part()
+
     def unload(self) -> None:
         """Let go of every model but the first side's."""
         for holder in self._holders[1:]:

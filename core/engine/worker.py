@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 Job = Callable[[], None]
+
+_workers: set[tuple[int, int]] = set()
+"""Process and thread of each worker there was."""
 
 
 class Worker:
@@ -37,13 +42,15 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: self._pending[False] == 0, timeout_s)
 
-    def close(self) -> None:
-        """Finish what is queued, then end the thread."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish what is queued, then end the thread; False if ``timeout_s`` passed first."""
         self.closing = True
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
+        _keep_alive(threading.get_ident())
         while (queued := self._jobs.get()) is not None:
             job, awaited = queued
             try:
@@ -58,3 +65,22 @@ class Worker:
             self._pending[False] += change
             self._pending[True] += change * awaited
             self._changed.notify_all()
+
+
+def _keep_alive(thread: int) -> None:
+    """``os._exit`` in the code of a model, on this thread, is an error of that model and does not end the program.
+
+    It would end without a word, and with it the last second of a run. Other threads, and forked children, end as ever.
+    """
+    _workers.add((os.getpid(), thread))
+    if getattr(os._exit, "spares_workers", False):
+        return
+    plain = os._exit
+
+    def leave(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) in _workers:
+            raise SystemExit(status)
+        plain(status)
+
+    leave.__dict__["spares_workers"] = True
+    os._exit = leave

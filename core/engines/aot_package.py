@@ -7,7 +7,6 @@ model of the same structure.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from core.engines.aot_flat import Outline, flat_inputs, flat_model, outline, out
 from core.engines.exporting import EXPORT_FAILURES, Sample, quiet
 from core.errors import Refusal
 from core.folders import cache_folder
+from core.machine_cache import draft_of, keep, usable
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SETTINGS: dict[str, Any] = {"aot_inductor.package_constants_in_so": False}
 """For inductor; part of the key under which a library is kept."""
 
-VERSION = 2
+VERSION = 3
 """Raised when a package kept by an older Tickscope must not be used any more."""
 
 LIBRARY, OUTLINE, CONSTANTS = "model.pt2", "outline.json", "constants.pt"
@@ -94,8 +94,8 @@ def folder_of(key: str) -> Path:
 
 
 def is_kept(key: str) -> bool:
-    """Whether an earlier start has made it."""
-    return all((folder_of(key) / name).is_file() for name in (LIBRARY, OUTLINE, CONSTANTS))
+    """Whether an earlier start has made it, and it is still as it was made."""
+    return usable(folder_of(key), code=True)
 
 
 def make(model: torch.nn.Module, sample: Sample, key: str) -> None:
@@ -105,19 +105,19 @@ def make(model: torch.nn.Module, sample: Sample, key: str) -> None:
         Refusal: it cannot be exported or compiled, or there is no room to keep it.
     """
     folder = folder_of(key)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    draft: Path | None = None
     try:
-        draft.mkdir(parents=True, exist_ok=True)
+        draft = draft_of(folder)
         _write(model, sample, draft)
-        shutil.rmtree(folder, ignore_errors=True)  # one that was cut short
-        draft.replace(folder)
+        keep(draft, folder)
     except OSError as error:
         raise Refusal(f"AOTInductor's library cannot be kept in {folder.parent} ({error}); free some space there.") from error
     except EXPORT_FAILURES as error:
         why = _reason(error)
         raise Refusal(f"AOTInductor cannot compile {type(model).__name__} ({why}); switch it off.") from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(model: torch.nn.Module, sample: Sample, into: Path) -> None:

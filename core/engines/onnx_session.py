@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from core.engines.exporting import Exported, blank_inputs
 from core.engines.nodes import NO_MOMENT_NS, Node, Ran, completed
 from core.engines.stand_in import grow
+from core.private_folders import temporary_folder
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class OnnxEngine:
         self.nodes = sum(1 for _ in graph)
         self.weight_bytes = _weight_bytes(exported.program)
         self._paths = _paths(graph)
-        self._folder = Path(tempfile.mkdtemp(prefix="tickscope-onnx-"))
+        self._folder = temporary_folder("onnx")
         try:
             onnx_ir.save(exported.program, self._folder / "model.onnx", external_data="model.onnx.data")
             self._plain = self._open(profiled=False)

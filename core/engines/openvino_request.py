@@ -10,11 +10,9 @@ certain the more passes there were; what was told too much or too little is made
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from core.engines.exporting import Exported, blank_inputs
 from core.engines.nodes import Node, Ran, completed
 from core.engines.stand_in import grow
 from core.errors import Refusal
+from core.private_folders import temporary_folder
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +99,7 @@ class OpenVINOEngine:
         self.weight_bytes = _weight_bytes(exported.program)
         self._states = _state_shapes(exported.program)
         self._ports = [port.get_any_name() for port in exported.program.inputs]
-        self._folder = Path(tempfile.mkdtemp(prefix="tickscope-openvino-"))
+        self._folder = temporary_folder("openvino")
         self._core = openvino.Core()
         self._profiled: Any = None
         self._observing = False

@@ -7,19 +7,15 @@ import errno
 import gc
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from core import units
+from core import machine_cache, units
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.models import loading
-from core.models.files import find_weights
 from core.models.gguf_header import ARRAY, GgufHeader, array_bytes
 from core.models.memory import ITEM_BYTES
 from core.progress import Progress
@@ -40,11 +36,7 @@ def converted(path: Path, dtype: str) -> Path | None:
     """A whole conversion of exactly this file that serves ``dtype`` (float32 serves all: dequantizing is exact in it)."""
     for stored in dict.fromkeys((dtype, "float32")):
         folder = _folder_for(path, stored)
-        if (folder / "config.json").is_file():
-            try:
-                find_weights(folder, allow_pickle=False)
-            except Refusal:
-                continue  # damaged on disk: convert again
+        if machine_cache.usable(folder, code=False):
             return folder
     return None
 
@@ -58,15 +50,11 @@ def convert(path: Path, dtype: str, header: GgufHeader, progress: Progress) -> P
     """
     folder = _folder_for(path, dtype)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        _require_space(folder.parent, header.parameters * ITEM_BYTES[dtype])
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-        unfinished.mkdir()
+        unfinished = machine_cache.draft_of(folder)
         try:
+            _require_space(folder.parent, header.parameters * ITEM_BYTES[dtype])
             _write(path, dtype, header, unfinished, progress)
-            shutil.rmtree(folder, ignore_errors=True)  # only a damaged one can be in the way
-            unfinished.replace(folder)
+            machine_cache.keep(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
@@ -92,14 +80,6 @@ def _require_space(folder: Path, needed: int) -> None:
             f"Converting this GGUF needs {units.size(needed)} in {folder} and {units.size(free)} is free; "
             "free some space there, choose a smaller dtype, or name another folder in TICKSCOPE_CACHE."
         )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Unfinished conversions of killed processes."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        process = left.suffix[1:]
-        if process == str(os.getpid()) or (process.isdigit() and not psutil.pid_exists(int(process))):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(path: Path, dtype: str, header: GgufHeader, into: Path, progress: Progress) -> None:

@@ -18,12 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import psutil
-
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
 from core.passes.blocks import find_blocks, ranges
+from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
 
 if TYPE_CHECKING:
@@ -252,7 +251,7 @@ class _Disk:
         above = Path(options.folder).expanduser() if options.folder else cache_folder() / "offload"
         self._past_cache = options.past_cache and hasattr(os, "posix_fadvise")
         try:
-            above.mkdir(parents=True, exist_ok=True)
+            make_private(above)
             free = shutil.disk_usage(above).free
             if free < total * SPARE:
                 raise Refusal(
@@ -260,7 +259,7 @@ class _Disk:
                     "free some space there, offload fewer blocks, or give another folder."
                 )
             _remove_leftovers(above)
-            self._folder = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=above, ignore_cleanup_errors=True)
+            self._folder = tempfile.TemporaryDirectory(prefix=f"{process_mark()}-", dir=above, ignore_cleanup_errors=True)
         except OSError as error:
             raise _unwritable(above, error) from error
         subject.undo.append(self._folder.cleanup)
@@ -323,6 +322,6 @@ def _unwritable(folder: Path, error: OSError) -> Refusal:
 def _remove_leftovers(above: Path) -> None:
     """Folders of processes that were killed."""
     for left in above.glob("*-*"):
-        owner = left.name.partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        parts = left.name.split("-")
+        if not is_alive("-".join(parts[:2]) if parts[1].isdigit() else parts[0]):  # older versions wrote the number alone
             shutil.rmtree(left, ignore_errors=True)

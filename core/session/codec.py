@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePath
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from core.config import RunConfig
+from core.config import CONSENTS, RunConfig
 from core.session.run import RunFacts
+
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @cache
@@ -32,15 +35,38 @@ def facts_to_json(facts: RunFacts) -> str:
 
 
 def config_from_json(text: str) -> RunConfig:
-    """The config that ``to_json`` wrote; unknown keys are ignored, missing ones take their defaults."""
-    config: RunConfig = _converter().structure(json.loads(text), RunConfig)
-    return config
+    """The config that ``to_json`` wrote; unknown keys are ignored, missing ones take their defaults.
+
+    Whoever made the file may have allowed its code to run. Whoever opens it has not, so no consent comes from a file.
+    """
+    config: RunConfig = _converter().structure(value_from_json(text), RunConfig)
+    return replace(config, model=replace(config.model, trust_remote_code=False, allow_pickle=False, force=False))
+
+
+def consents_in(text: str) -> tuple[str, ...]:
+    """What the maker of a run allowed its model to do (of ``CONSENTS``), to be asked of this person before it is done again."""
+    model = value_from_json(text)["model"]
+    return tuple(name for name in CONSENTS if model.get(name))
 
 
 def facts_from_json(text: str, environment: dict[str, Any]) -> RunFacts:
     """The facts that ``facts_to_json`` wrote, with the environment put back."""
-    facts: RunFacts = _converter().structure(json.loads(text), RunFacts)
+    facts: RunFacts = _converter().structure(value_from_json(text), RunFacts)
     return replace(facts, environment=environment)
+
+
+def value_from_json(text: str) -> Any:
+    """What a JSON text says; halves of a character, which no file and no window takes, are written out."""
+    value = json.loads(text)
+    return _whole(value) if _HALVES.search(text) else value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_whole(key): _whole(one) for key, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,11 @@ SETTINGS = {
     # Without these DuckDB tries to download an extension when it is handed, say, an SQLite file.
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    # A file may come from a stranger: nothing in it may reach another file, fill the disk, or change these settings.
+    "enable_external_access": False,
+    "temp_directory": "",
+    "python_enable_replacements": False,
+    "lock_configuration": True,
 }
 
 
@@ -78,6 +83,11 @@ def explain(error: BaseException, path: Path) -> str:
     return f"The session file {name} cannot be used ({first}); try again, or continue in another file with Save as."
 
 
+def too_slow(path: Path) -> str:
+    """The sentence for a query that ``limits.limited`` ended."""
+    return f"{path.name} took longer than a session may, so it is damaged or made to do harm; use a backup of the file."
+
+
 _SENTENCES = (
     (
         r"lock on file|being used by another process|different configuration than existing",
@@ -87,7 +97,14 @@ _SENTENCES = (
         r"No space left|not enough space|File too large|disk (is )?full|quota",
         "The disk is full, so {name} cannot grow; free some space in {folder}, and what is waiting will be written.",
     ),
-    (r"not a valid DuckDB|Extension \"", "{name} is not a Tickscope session; choose a .tickscope file."),
+    (
+        r"Out of Memory Error|memory_limit|failed to (allocate|pin)",
+        "{name} asks for more memory than a session may take, so it is damaged or made to do harm; use a backup of the file.",
+    ),
+    (
+        r"not a valid DuckDB|extensions? is disabled|Extension \"",
+        "{name} is not a Tickscope session; choose a .tickscope file.",
+    ),
     (
         r"version number|newer version of DuckDB|storage version",
         "{name} was written by a newer DuckDB than the one installed here; update Tickscope and its duckdb package to open it.",

@@ -103,7 +103,13 @@ def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Writte
 
 
 def read_rows(cursor: Any, run: int) -> Trace:
-    """Everything the file holds about one run's columns, with the recorder's dtypes, read-only."""
+    """Everything the file holds about one run's columns, with the recorder's dtypes, read-only.
+
+    Raises:
+        ValueError: with a clause about what is wrong, where rows are missing, there twice, or without what they need.
+    """
+    for table in ("layers", "requests", "moments", "names", "tracks"):
+        _check_ids(cursor, table, run)
     layers = cursor.execute("SELECT path, type, stage, parent FROM layers WHERE run = ? ORDER BY id", [run]).fetchall()
     tracks = cursor.execute("SELECT name, unit FROM tracks WHERE run = ? ORDER BY id", [run]).fetchall()
     instants = cursor.execute("SELECT track, time_ns, label FROM instants WHERE run = ?", [run]).fetchall()
@@ -117,8 +123,7 @@ def read_rows(cursor: Any, run: int) -> Trace:
         ),
         requests=_select(cursor, "requests", REQUEST_COLUMNS, run, "ORDER BY id"),
         moments=_select(cursor, "moments", MOMENT_COLUMNS, run, "ORDER BY id"),
-        # Not sorted: a scan returns rows in the order of insertion, and sorting millions would need their memory twice.
-        spans=_select(cursor, "spans", SPAN_COLUMNS, run),
+        spans=_in_order(_select(cursor, "spans", SPAN_COLUMNS, run)),
         operators=_select(cursor, "operators", OPERATOR_COLUMNS, run),
         names=tuple(name for (name,) in names),
         counters=_select(cursor, "counter_samples", COUNTER_COLUMNS, run),
@@ -133,6 +138,23 @@ def read_rows(cursor: Any, run: int) -> Trace:
 _LAYER_FIELDS = ("path", "type", "stage", "parent")
 
 
+def _in_order(spans: dict[str, Array]) -> dict[str, Array]:
+    """Spans by moment. A scan returns rows in the order of insertion, which is that, so that millions need no sorting."""
+    if len(spans["moment"]) and (np.diff(spans["moment"]) < 0).any():
+        order = np.argsort(spans["moment"], kind="stable")
+        spans = {name: column[order] for name, column in spans.items()}
+    return spans
+
+
+def _check_ids(cursor: Any, table: str, run: int) -> None:
+    """Rows are known by their place, so their ids must be 0, 1, 2 and so on."""
+    count, different, least, most = cursor.execute(
+        f"SELECT count(*), count(DISTINCT id), min(id), max(id) FROM main.{table} WHERE run = ?", [run]
+    ).fetchone()
+    if count and (different != count or least != 0 or most != count - 1):
+        raise ValueError(f"its {table} are not all there, or some are there twice")
+
+
 def _part(columns: Mapping[str, Array], start: int, end: int | None = None) -> dict[str, Array]:
     return {name: column[start:end] for name, column in columns.items()}
 
@@ -143,7 +165,7 @@ def _insert_columns(cursor: Any, table: str, run: int, columns: Mapping[str, Arr
         return
     chosen = ", ".join(_to_file(name) for name in columns)
     cursor.register("batch", dict(columns))
-    cursor.execute(f"INSERT INTO {table} (run, {', '.join(columns)}) SELECT {run}, {chosen} FROM batch")
+    cursor.execute(f"INSERT INTO main.{table} (run, {', '.join(columns)}) SELECT {run}, {chosen} FROM temp.main.batch")
     cursor.unregister("batch")
 
 
@@ -167,6 +189,9 @@ def _insert_lists(cursor: Any, table: str, run: int, first: int, lists: Sequence
 def _select(cursor: Any, table: str, dtypes: Mapping[str, str], run: int, order: str = "") -> dict[str, Array]:
     chosen = ", ".join(f"{_from_file(name)} AS {name}" for name in dtypes)
     found = cursor.execute(f"SELECT {chosen} FROM {table} WHERE run = ? {order}", [run]).fetchnumpy()
+    holes = [name for name in dtypes if np.ma.is_masked(found[name])]
+    if holes:
+        raise ValueError(f"its {table.replace('_', ' ')} are without {holes[0]}")
     columns = {name: np.asarray(found[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
     for column in columns.values():
         column.flags.writeable = False

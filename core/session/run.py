@@ -15,6 +15,9 @@ from profilers.trace import Trace
 
 STATUSES = ("running", "finished", "cancelled", "failed", "interrupted", "imported")
 
+UNREADABLE = "unreadable"
+"""The status in lists of a run that a file holds but that cannot be made sense of; no file says it of itself."""
+
 
 @dataclass(frozen=True)
 class Unavailable:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from core.errors import Refusal
+from core.plain_text import visible
 
 SCHEMA_VERSION = 3
 
@@ -85,15 +87,77 @@ MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create, 2: _add_instrumen
 
 
 def file_version(connection: Any, name: str) -> int:
-    """The schema version of an open database: 0 if it is empty; ``Refusal`` if it is someone else's database."""
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:
+    """The schema version of an open database, 0 if it is empty.
+
+    Only base tables exactly as this program makes them are let in: a view, a macro, a default or a generated column is code
+    that would run whenever a run is read. The functions asked here are named in full, so that none of the file's stands in.
+
+    Raises:
+        Refusal: it is somebody else's database, or a session with something in it that is not a session's.
+    """
+    foreign = _foreign(connection)
+    tables = dict(_tables(connection))
+    if not tables and not foreign:
         return 0
-    columns = connection.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'meta'").fetchall()
-    row = connection.execute("SELECT schema_version FROM meta").fetchone() if ("schema_version",) in columns else None
-    if row is None or "runs" not in tables:
+    if foreign:
+        raise Refusal(
+            f"{name} holds {foreign}, which no session of Tickscope has and which could act when it is read, so it is not "
+            "opened; ask for a file as Tickscope wrote it."
+        )
+    meta = tables.get("meta", "")
+    if "schema_version" not in meta or "runs" not in tables:
         raise Refusal(f"{name} is a DuckDB database, but not a Tickscope session; choose a .tickscope file.")
-    return int(row[0])
+    rows = connection.execute("SELECT schema_version FROM main.meta LIMIT 2").fetchall()
+    if len(rows) != 1 or not isinstance(rows[0][0], int) or rows[0][0] < 1:
+        raise Refusal(f"{name} does not say its file version, so it was changed or damaged; use a backup of the file.")
+    version_found = rows[0][0]
+    if version_found <= SCHEMA_VERSION:
+        _check_tables(tables, version_found, name)
+    return version_found
+
+
+def _foreign(connection: Any) -> str:
+    """What is in the file besides tables, in words; "" if nothing is."""
+    for what, function, column in (
+        ("a view", "duckdb_views", "view_name"),
+        ("a macro", "duckdb_functions", "function_name"),
+        ("a type of its own", "duckdb_types", "type_name"),
+        ("an index", "duckdb_indexes", "index_name"),
+        ("a sequence", "duckdb_sequences", "sequence_name"),
+    ):
+        inside = "" if function in ("duckdb_indexes", "duckdb_sequences") else "WHERE NOT internal"
+        row = connection.execute(f"SELECT {column} FROM system.main.{function}() {inside} LIMIT 1").fetchone()
+        if row is not None:
+            return f"{what} ({visible(str(row[0]))[:60]})"
+    return ""
+
+
+def _tables(connection: Any) -> list[tuple[str, str]]:
+    """Name and definition of every table of the main schema."""
+    query = "SELECT table_name, sql, schema_name FROM system.main.duckdb_tables() WHERE NOT internal AND NOT temporary"
+    return [(name, text) for name, text, schema in connection.execute(query).fetchall() if schema == "main"]
+
+
+@cache
+def _as_made(number: int) -> Mapping[str, str]:
+    """Name and definition of every table of a file of that version, from a database that is made in memory."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        for step in range(1, number + 1):
+            MIGRATIONS[step](connection)
+        return dict(_tables(connection))
+
+
+def _check_tables(tables: Mapping[str, str], number: int, name: str) -> None:
+    """A table that somebody added lies there unread; one of ours must be ours, to the last default."""
+    for table, definition in _as_made(number).items():
+        if table not in tables:
+            raise Refusal(f"{name} has no table {table}, so part of it is missing; use a backup of the file.")
+        if tables[table] != definition:
+            raise Refusal(
+                f"{name} was changed: its table {table} does not have the columns that Tickscope gave it; use a backup of it."
+            )
 
 
 def migrate(connection: Any, found: int) -> None:

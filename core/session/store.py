@@ -8,7 +8,6 @@ A commit is in DuckDB's write-ahead log when a call returns, so that ``kill -9``
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -19,25 +18,30 @@ from typing import Any
 
 import duckdb
 
-from core.config import RunConfig
+from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
 from core.session import codec
-from core.session.database import SETTINGS, STORAGE_VERSION, check_folder, connect, explain, remove_leftovers
+from core.session.copying import copy_session
+from core.session.database import check_folder, connect, explain, remove_leftovers, too_slow
+from core.session.limits import Late, check_size, limited
 from core.session.rows import Written, append_rows, read_rows
-from core.session.run import Run, RunFacts
+from core.session.run import STATUSES, UNREADABLE, Run, RunFacts
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
+from core.session.soundness import fault
 from profilers.trace import Trace
 
 SUFFIX = ".tickscope"
 
 INTERRUPT_AGAIN_S = 0.02
 
-_ATTACHED = "tickscope_other_file"
-
 
 @dataclass(frozen=True)
 class RunHead:
-    """A run without its columns, for lists. ``status`` is ``interrupted`` where the process died while it was running."""
+    """A run without its columns, for lists.
+
+    ``status`` is ``interrupted`` where the process died while it was running, and ``unreadable`` where what was asked or is
+    known of it makes no sense: ``facts.error`` says why, and there is nothing else to it.
+    """
 
     id: int
     name: str
@@ -46,6 +50,7 @@ class RunHead:
     note: str
     config: RunConfig
     facts: RunFacts
+    consents: tuple[str, ...] = ()  # what its maker allowed the model to do, which ``config`` leaves out
 
 
 class SessionStore:
@@ -75,18 +80,21 @@ class SessionStore:
         path = Path(path).expanduser().absolute()
         connection, read_only = connect(path, create=create)
         try:
-            found = file_version(connection, path.name)
-            if found > SCHEMA_VERSION:
-                raise Refusal(f"{path.name} was made by a newer Tickscope (file version {found}); update Tickscope to open it.")
-            if found < SCHEMA_VERSION:
-                if read_only:
+            with limited(connection) as late:
+                found = file_version(connection, path.name)
+                if found > SCHEMA_VERSION:
                     raise Refusal(
-                        f"{path.name} is of an older version and read-only; copy it to a writable folder and open that."
+                        f"{path.name} was made by a newer Tickscope (file version {found}); update Tickscope to open it."
                     )
-                migrate(connection, found)
+                if found < SCHEMA_VERSION:
+                    if read_only:
+                        raise Refusal(
+                            f"{path.name} is of an older version and read-only; copy it to a writable folder and open that."
+                        )
+                    migrate(connection, found)
         except duckdb.Error as error:
             connection.close()
-            raise Refusal(explain(error, path)) from error
+            raise Refusal(too_slow(path) if late else explain(error, path)) from error
         except Refusal:
             connection.close()
             raise
@@ -131,7 +139,18 @@ class SessionStore:
                 there = f"it has {known}" if known else "it has no runs yet"
                 raise Refusal(f"There is no run {run_id} in {self.path.name}; {there}.")
             head = heads[0]
-            trace = read_rows(cursor, run_id)
+            if head.status == UNREADABLE:
+                raise Refusal(f"Run {run_id} of {self.path.name} cannot be read: {head.facts.error}.")
+            try:
+                check_size(cursor, run_id)
+                trace = read_rows(cursor, run_id)
+                wrong = None if run_id in self._begun else fault(trace)
+            except duckdb.Error:
+                raise
+            except (ValueError, TypeError, OverflowError, MemoryError) as error:
+                wrong = str(error) or type(error).__name__
+            if wrong:
+                raise Refusal(f"Run {run_id} of {self.path.name} was changed or damaged and is not shown: {wrong}.")
         return Run(head.id, head.name, head.created, head.config, head.facts, trace, head.note)
 
     def rename(self, run_id: int, name: str) -> None:
@@ -164,29 +183,40 @@ class SessionStore:
             append_rows(cursor, run_id, run.trace, Written())
         return run_id
 
-    def save_as(self, path: str | Path) -> None:
-        """Copy everything to another file (replacing it) and continue there; the old file stays as it is."""
+    def save_as(self, path: str | Path) -> str:
+        """Copy everything to another file (replacing it) and continue there; the old file stays as it is, or may be gone.
+
+        Returns:
+            A sentence about runs that could not be copied whole; "" if all were.
+        """
         path = Path(path).expanduser().absolute()
         if path == self.path or (path.exists() and self.path.exists() and path.samefile(self.path)):
-            return
+            return ""
         if path.is_dir():
             raise Refusal(f"{path} is a folder; give the new session file a name.")
         check_folder(path)
         with self._lock:
             unfinished = path.with_name(path.name + ".part")
             try:
-                self._copy_to(unfinished)
+                with self._reading() as cursor:
+                    lost = copy_session(cursor, unfinished)
                 remove_leftovers(path)
                 os.replace(unfinished, path)
-            except (duckdb.Error, OSError) as error:
+            except (duckdb.Error, OSError, Refusal) as error:
                 unfinished.unlink(missing_ok=True)
                 remove_leftovers(unfinished)
-                raise Refusal(explain(error, path)) from error
+                raise Refusal(str(error) if isinstance(error, Refusal) else explain(error, path)) from error
             connection, read_only = connect(path, create=False)
             with self._turn:
                 self._turn.wait_for(lambda: not self._readers)
                 self._connection.close()
                 self._connection, self.path, self.read_only = connection, path, read_only
+        which = ", ".join(map(str, lost))
+        return (
+            f"The rows of run {which} could not be read and are not in {path.name}; the old file still has them."
+            if lost
+            else ""
+        )
 
     def close(self) -> None:
         """Write everything to the file itself (no write-ahead log stays behind) and let go of it.
@@ -206,28 +236,6 @@ class SessionStore:
                 self._turn.wait(INTERRUPT_AGAIN_S)
             self._connection.close()
 
-    def _copy_to(self, path: Path) -> None:
-        remove_leftovers(path)
-        path.unlink(missing_ok=True)
-        # A database that was opened read-only lets nothing else be attached for writing, so there the copy attaches it.
-        if self.read_only:
-            cursor = duckdb.connect(str(path), config=SETTINGS)
-            other, way = self.path, "READ_ONLY"
-        else:
-            cursor = self._connection.cursor()
-            other, way = path, f"STORAGE_VERSION '{STORAGE_VERSION}'"
-        try:
-            (here,) = cursor.execute("SELECT current_database()").fetchone()
-            quoted, here = str(other).replace("'", "''"), '"' + here.replace('"', '""') + '"'
-            cursor.execute(f"ATTACH '{quoted}' AS {_ATTACHED} ({way})")
-            source, target = (_ATTACHED, here) if self.read_only else (here, _ATTACHED)
-            try:
-                cursor.execute(f"COPY FROM DATABASE {source} TO {target}")
-            finally:
-                cursor.execute(f"DETACH {_ATTACHED}")
-        finally:
-            cursor.close()
-
     def _heads(self, cursor: Any, where: str, values: list[Any] | None = None) -> list[RunHead]:
         rows = cursor.execute(
             "SELECT id, runs.name, created, status, note, config, facts, names, settings FROM runs LEFT JOIN "
@@ -243,11 +251,19 @@ class SessionStore:
 
     def _head(self, row: tuple[Any, ...]) -> RunHead:
         run_id, name, created, status, note, config, facts, names, settings = row
-        environment = dict(zip(names or (), map(json.loads, settings or ()), strict=True))
         if status == "running" and run_id not in self._begun:
             status = "interrupted"
-        known = replace(codec.facts_from_json(facts, environment), status=status)
-        return RunHead(run_id, name, created, status, note, codec.config_from_json(config), known)
+        try:
+            if status not in STATUSES:
+                raise ValueError(f"there is no status {status[:40]!r}")
+            environment = dict(zip(names or (), map(codec.value_from_json, settings or ()), strict=True))
+            known = replace(codec.facts_from_json(facts, environment), status=status)
+            asked, consents = codec.config_from_json(config), codec.consents_in(config)
+        except Exception as error:  # noqa: BLE001 - one odd run must not hide the others, whatever its decoder raises
+            why = f"what the file says about it makes no sense ({_first_line(error)})"
+            facts_without = RunFacts(UNREADABLE, error=why)
+            return RunHead(run_id, name, created, UNREADABLE, note, RunConfig(ModelConfig("unknown")), facts_without)
+        return RunHead(run_id, name, created, status, note, asked, known, consents)
 
     def _write_environment(self, cursor: Any, run_id: int, facts: RunFacts) -> None:
         new = {name: codec.to_json(value) for name, value in facts.environment.items()}
@@ -263,15 +279,18 @@ class SessionStore:
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         cursor = None
+        late = Late()
         try:
             with self._turn:
                 if self._closed:
                     raise Refusal(self._was_closed())
                 cursor = self._connection.cursor()
                 self._readers.add(cursor)
-            yield cursor
+            with limited(cursor, late=late):
+                yield cursor
         except duckdb.Error as error:
-            raise Refusal(self._was_closed() if self._closed else explain(error, self.path)) from error
+            sentence = self._was_closed() if self._closed else too_slow(self.path) if late else explain(error, self.path)
+            raise Refusal(sentence) from error
         finally:
             if cursor is not None:
                 with self._turn:
@@ -284,19 +303,26 @@ class SessionStore:
         with self._lock:
             if self.read_only:
                 raise Refusal(f"{self.path.name} is read-only; use Save as to continue in a copy that can be changed.")
+            late = Late()
             if self._invalid:
                 self._connection, self.read_only = connect(self.path, create=False)
                 self._invalid = False
             try:
                 cursor = self._connection.cursor()
                 try:
-                    cursor.execute("BEGIN")
-                    yield cursor
-                    cursor.execute("COMMIT")
+                    with limited(cursor, late=late):
+                        cursor.execute("BEGIN")
+                        yield cursor
+                        cursor.execute("COMMIT")
                 finally:
                     cursor.close()  # rolls back what was not committed
             except duckdb.Error as error:
                 if isinstance(error, duckdb.FatalException):
                     self._disconnect()
                     self._invalid = True
-                raise Refusal(explain(error, self.path)) from error
+                raise Refusal(too_slow(self.path) if late else explain(error, self.path)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
-from gui.plain import Label
+from gui.plain import Label, plain_tip
 
 OPEN, CLOSED = "▾", "▸"  # behind the word: the button's own arrow would push it out of line
 
@@ -40,7 +40,7 @@ class Section(QWidget):
         self.toggle.setObjectName(f"{name}Toggle")
         self.toggle.setAccessibleName(title)
         self.toggle.setProperty("role", "section")
-        self.toggle.setToolTip(explanation)
+        self.toggle.setToolTip(plain_tip(explanation))
         self.toggle.setCheckable(True)
         self.toggle.toggled.connect(self._on_toggled)
         self.note = Elided(self)

@@ -75,7 +75,7 @@ def _counted(title: str, meaning: str, width: int, text: Text, *, seldom: bool =
 
 COLUMNS: tuple[Column, ...] = (
     Column("Layer", "Module by its place in the model", 0),
-    Column("Type", "Class of the module", 130, roomy=True),
+    Column("Type", "Class of the module", 116, roomy=True),
     Column("Stage", "What the module does in the model", 76, roomy=True),
     Column("Calls", "Calls in one moment", 52, lambda times: times.calls, _calls),
     Column(
@@ -88,7 +88,7 @@ COLUMNS: tuple[Column, ...] = (
         "Share",
         "Total time over the moment's, with everything inside. Bar, to the scale of the longest of the same depth: solid "
         "what the layer takes by itself, pale what is inside it",
-        150,
+        132,
         lambda times: times.total_share,
         units.percent,
     ),

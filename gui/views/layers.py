@@ -10,7 +10,6 @@ from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
     QHBoxLayout,
-    QHeaderView,
     QLineEdit,
     QMenu,
     QSplitter,
@@ -37,11 +36,13 @@ from gui.views.layer_errors import LayerErrors, no_layer_errors
 from gui.views.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
 from gui.views.operators import LOW, OperatorsPanel
 from gui.views.share_delegate import ShareDelegate
+from gui.views.stretching import StretchingColumn
 
 NARROW = 900
 QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own "no limit", which PySide does not name
 NO_PRODUCTS = "this run does not say what its layers multiply (an older file, or another engine)"
 NO_CEILINGS = "what this machine can do at most was not measured yet; a run with a pass does that"
+LEAST_NAME = 190  # pixels: an indented "layers.12" and what hangs below it
 STAGE = TITLES.index("Stage")  # the last column of text
 RATES = ("total_share", "bytes_per_s", "operations_per_s", "limit_share")
 IMPORTED = "An imported trace has no layers; the operators are below."
@@ -162,11 +163,13 @@ class LayersView(QWidget):
         self.filter.setPlaceholderText("Filter layers")
         self.filter.setAccessibleName("Filter layers")
         self.filter.setClearButtonEnabled(True)
+        self.filter.setMinimumWidth(110)
         self.filter.setMaximumWidth(320)
         self.filter.textChanged.connect(self._filter)
         self.kind_combo = QComboBox(self)
         self.kind_combo.setObjectName("layerKind")
         self.kind_combo.setAccessibleName("Kind of moment")
+        self.kind_combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.kind_combo.currentIndexChanged.connect(self._show_kind)
         self.note = Label(self)
         self.note.setProperty("role", "muted")
@@ -219,7 +222,7 @@ class LayersView(QWidget):
         self.tree.setItemDelegateForColumn(SHARE, self._delegate)
         header = self.tree.header()
         header.setStretchLastSection(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self._name_column = StretchingColumn(self.tree, 0, LEAST_NAME)
         for column, told in enumerate(COLUMNS):
             if told.width:
                 header.resizeSection(column, told.width)
@@ -256,6 +259,7 @@ class LayersView(QWidget):
             empty = (told.optional or told.value is None) and column > STAGE and not self.model.known(column)
             shown = not (empty or told.seldom or (narrow and told.roomy))
             self.tree.setColumnHidden(column, not self._wanted.get(column, shown))
+        self._name_column.fit()
 
     def _show_structure(self) -> None:
         """The module tree, or one row for each role in it, with the layer errors of the run's passes."""
@@ -264,7 +268,10 @@ class LayersView(QWidget):
             return
         layers = roles_of(run.trace.layers)[0] if self.by_role.isChecked() else run.trace.layers
         if self.model.set_layers(layers):
-            self._expand_to_blocks()
+            if self.by_role.isChecked():
+                self.tree.expandAll()  # there are few
+            else:
+                self._expand_to_blocks()
         quality = run.facts.quality
         found = {} if quality is None else quality.layer_sqnr_db
         self.model.set_errors(lowest(found) if self.by_role.isChecked() else found, no_layer_errors(run))

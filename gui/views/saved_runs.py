@@ -19,6 +19,7 @@ class Head(Protocol):
     note: str
     config: Any
     facts: Any
+    consents: tuple[str, ...]
 
 
 class Store(Protocol):

@@ -22,7 +22,7 @@ class Column:
     """One column. ``key`` None: what was not measured, which stands behind all others either way."""
 
     title: str
-    width: int  # 0: takes what is left
+    width: int  # pixels at first
     text: Callable[[Head, Known], str]
     key: Callable[[Head, Known], Any]
     tip: Callable[[Head, Known], str] | None = None  # None: the text
@@ -93,7 +93,7 @@ def _quality_key(head: Head, _known: Known) -> float | None:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("Run", 0, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
+    Column("Run", 180, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
     Column(
         "Started",
         100,
@@ -102,7 +102,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda head, _: head.created,
         roomy=True,
     ),
-    Column("Model", 140, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
+    Column("Model", 126, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
     Column("Passes", 120, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
     Column("TTFT", 68, **_read("ttft_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
     Column("TPOT", 68, **_read("tpot_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
@@ -124,7 +124,7 @@ COLUMNS: tuple[Column, ...] = (
         roomy=True,
     ),
     Column("Status", 80, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
-    Column("Note", 0, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
+    Column("Note", 110, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
 )
 TITLES = tuple(column.title for column in COLUMNS)
 NAME, STARTED, MODEL, PASSES = (TITLES.index(title) for title in ("Run", "Started", "Model", "Passes"))

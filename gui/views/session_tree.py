@@ -9,7 +9,6 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, Signal
 from PySide6.QtGui import QColor, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QHeaderView,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QTreeWidget,
@@ -17,10 +16,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from core.session.run import UNREADABLE
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.saved_runs import Head, Headline
-from gui.views.session_columns import COLUMNS, NAME, STARTED, STATUS, TITLES, words_of
+from gui.views.session_columns import COLUMNS, NAME, NOTE, STARTED, STATUS, TITLES, words_of
+from gui.views.stretching import StretchingColumn
 
 RUN_ROLE = Qt.ItemDataRole.UserRole
 NARROW = 1000
@@ -62,12 +63,10 @@ class SessionTree(QTreeWidget):
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(40)
         for number, column in enumerate(COLUMNS):
-            if column.width:
-                header.resizeSection(number, column.width)
-            else:
-                header.setSectionResizeMode(number, QHeaderView.ResizeMode.Stretch)
+            header.resizeSection(number, column.width)
             if column.number:
                 self.headerItem().setTextAlignment(number, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._note = StretchingColumn(self, NOTE, COLUMNS[NOTE].width)
         header.setSectionsClickable(True)
         header.setSortIndicatorShown(True)
         header.setSortIndicator(*self._order)
@@ -173,8 +172,8 @@ class SessionTree(QTreeWidget):
             if column.number:
                 item.setTextAlignment(number, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         palette = self.palette_in_use
-        if palette is not None and head.status in ("failed", "interrupted", "cancelled"):
-            item.setForeground(STATUS, QColor(palette.bad if head.status == "failed" else palette.warn))
+        if palette is not None and head.status in ("failed", "interrupted", "cancelled", UNREADABLE):
+            item.setForeground(STATUS, QColor(palette.bad if head.status in ("failed", UNREADABLE) else palette.warn))
 
     def _on_header(self, section: int) -> None:
         column, order = self._order
@@ -199,6 +198,7 @@ class SessionTree(QTreeWidget):
         super().resizeEvent(event)
         for number, column in enumerate(COLUMNS):
             self.setColumnHidden(number, column.roomy and self.width() < NARROW)
+        self._note.fit()
 
 
 def _children(item: QTreeWidgetItem) -> list[QTreeWidgetItem]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QTreeWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QTreeWidgetItem, QVBoxLayout, QWidget
 
 from core.errors import Refusal
 from core.session.run import Run
@@ -80,8 +80,9 @@ class SessionsView(QWidget):
         found = self.tree.show_heads(heads, self._headlines, words, self._verdicts, editable=editable)
         self.hint.setText(NO_STORE if self.store is None else NOT_FOUND if heads else NO_RUNS)
         self._stack.setCurrentIndex(1 if found else 0)
-        of = f"{found} of " if found < len(heads) else ""
-        self.count.setText("" if not heads else f"{of}{len(heads)} run{'s' if len(heads) > 1 else ''}")
+        runs = f"{len(heads)} run{'' if len(heads) == 1 else 's'}"
+        self.search.setPlaceholderText(f"Search {runs}")
+        self.count.setText(f"{found} of {runs}" if found < len(heads) else "")
         self._on_selection()
         self._read_next()
 
@@ -200,10 +201,10 @@ class SessionsView(QWidget):
     def _build_buttons(self) -> None:
         self.search = QLineEdit(self)
         self.search.setObjectName("sessionSearch")
-        self.search.setPlaceholderText("Search runs")
         self.search.setAccessibleName("Search runs")
         self.search.setToolTip("Words of a run's name, model, passes, status or note")
         self.search.setClearButtonEnabled(True)
+        self.search.setMinimumWidth(110)
         self.search.setMaximumWidth(240)
         self.search.textChanged.connect(lambda _text: self.refresh())
         self._buttons = QHBoxLayout()
@@ -234,6 +235,7 @@ class SessionsView(QWidget):
 
     def _button(self, text: str, call: Callable[[], None]) -> QPushButton:
         button = QPushButton(text, self)
+        button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         button.clicked.connect(lambda: call())
         self._buttons.addWidget(button)
         return button

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.analysis.speed_quality import NO_QUALITY, Point, cost_of, placed, point
 from core.errors import Refusal
-from core.session.run import Run
+from core.session.run import UNREADABLE, Run
 from gui.charts.plot import PaintMeter
 from gui.charts.speed_quality import SpeedQualityChart
 from gui.plain import Label
@@ -145,7 +145,7 @@ class SpeedQualityPage(QWidget):
     def _unread(self) -> list[Head]:
         """Runs that may have a point and were not read yet, newest first."""
         unknown = (head for head in reversed(self._heads()) if _key(head, head.status) not in self._points)
-        return [head for head in unknown if head.status not in ("running", "imported", "failed")]
+        return [head for head in unknown if head.status not in ("running", "imported", "failed", UNREADABLE)]
 
     def _read_next(self) -> None:
         """One run at a time, newest first, and only while nothing is being measured."""

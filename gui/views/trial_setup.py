@@ -16,9 +16,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core.config import RunConfig, TrialConfig
+from core.config import ModelConfig, QualityConfig, RunConfig, TrialConfig
 from core.errors import Refusal
-from gui.plain import Label, plain_tip
+from core.session.run import UNREADABLE
+from gui.plain import Label, ask, plain_tip
+from gui.setup import consent
 from gui.setup.field_box import FieldBox, spin_box
 from gui.views.fitted import FittedCard
 from gui.views.saved_runs import Head
@@ -38,6 +40,7 @@ class Setup:
     text: str
     hint: str
     config: RunConfig | None = None
+    wanted: tuple[str, ...] = ()  # what this person must allow before it runs
 
 
 class TrialSetup(FittedCard):
@@ -49,6 +52,8 @@ class TrialSetup(FittedCard):
         super().__init__(parent)
         self.setObjectName("trialSetup")
         self.read_sidebar: Callable[[], RunConfig] = _nothing
+        self.ask: Callable[[QWidget, str, str], bool] = ask
+        self._allowed: set[ModelConfig] = set()
         self._pinned: list[Setup] = []
         self._saved: list[Setup] = []
         self._busy = False
@@ -67,13 +72,13 @@ class TrialSetup(FittedCard):
         return TrialConfig((side, side), max(2, self.rounds.value()), float(self.seconds.value()))
 
     def start(self) -> None:
-        """Ask for the trial, if it can be had."""
-        if self.start_button.isEnabled():
+        """Ask for the trial, if it can be had and may run what it would run."""
+        if self.start_button.isEnabled() and self._agreed(self._chosen()):
             self.trial_asked.emit(self.config())
 
     def start_floor(self) -> None:
-        """Ask for an A/A trial, if it can be had."""
-        if self.floor_button.isEnabled():
+        """Ask for an A/A trial, if it can be had and may run what it would run."""
+        if self.floor_button.isEnabled() and self._agreed(self.sides[:1]):
             self.trial_asked.emit(self.floor_config())
 
     def pin(self) -> None:
@@ -90,9 +95,15 @@ class TrialSetup(FittedCard):
     def offer_saved(self, heads: Sequence[Head]) -> None:
         """Offer the setups of a session's runs, newest first."""
         self._saved = [
-            Setup(f"run{head.id}", f"Run {head.id}: {pass_names(head.config)}", _describe(head.config), head.config)
+            Setup(
+                f"run{head.id}",
+                f"Run {head.id}: {pass_names(head.config)}",
+                _describe(head.config),
+                head.config,
+                consent.needed(head.config.model, head.consents),
+            )
             for head in reversed(heads)
-            if head.status != "imported"
+            if head.status not in ("imported", UNREADABLE)
         ]
         self._fill()
         self.refresh()
@@ -227,10 +238,24 @@ class TrialSetup(FittedCard):
             return now
         if key == PLAIN:
             return replace(now, passes=(), quality=None)
-        own = next(setup.config for setup in self._setups() if setup.key == key)
+        setup = next(setup for setup in self._setups() if setup.key == key)
+        own = setup.config
         assert own is not None
-        quality = (now.quality or own.quality) if own.passes else None
-        return replace(own, workload=now.workload, profilers=now.profilers, quality=quality, name="")
+        # The text and the labels that a file names are files of whoever made it; the sidebar's are this person's.
+        quality = (now.quality or (own.quality and QualityConfig(tokens=own.quality.tokens))) if own.passes else None
+        model = consent.allowed(own.model, setup.wanted) if own.model in self._allowed else own.model
+        return replace(own, model=model, workload=now.workload, profilers=now.profilers, quality=quality, name="")
+
+    def _agreed(self, sides: Sequence[QComboBox]) -> bool:
+        """Whether every side may run: a setup from a file that needs somebody's trust is asked about, once."""
+        for setup in self._setups():
+            chosen = any(combo.currentData() == setup.key for combo in sides)
+            if not chosen or not setup.wanted or setup.config is None or setup.config.model in self._allowed:
+                continue
+            if not self.ask(self, "Run this code?", consent.question(setup.config.model, setup.wanted)):
+                return False
+            self._allowed.add(setup.config.model)
+        return True
 
     def _reason(self, what: Callable[[], object]) -> str:
         """Why this cannot be begun now, "" if it can."""

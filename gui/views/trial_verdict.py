@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
-from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
 from gui.plain import Label, plain_tip
@@ -41,7 +41,7 @@ class VerdictCard(FittedCard):
         self._grid.setHorizontalSpacing(14)
         self._grid.setVerticalSpacing(3)
         self._grid.setColumnStretch(2, 1)
-        self._cells: list[list[QLabel]] = []
+        self._cells: list[list[Label]] = []
         column = QVBoxLayout(self)
         column.setContentsMargins(14, 10, 12, 12)
         column.setSpacing(4)
@@ -119,7 +119,7 @@ class VerdictCard(FittedCard):
         texts = (name, trial_words.interval(verdict), trial_words.judged(verdict), str(verdict.n))
         return texts, verdict.word, f"{EXPLAINED[verdict.metric]} {verdict.why}"
 
-    def _colour(self, label: QLabel, word: str) -> None:
+    def _colour(self, label: Label, word: str) -> None:
         if self.palette_in_use is not None:
             wanted = getattr(self.palette_in_use, COLOURS.get(word, "text"))
             if label.property("wordColour") != wanted:
@@ -138,12 +138,12 @@ def _label(parent: QWidget, role: str = "", name: str = "", *, wrap: bool = Fals
     return label
 
 
-def _set(label: QLabel, text: str) -> None:
+def _set(label: Label, text: str) -> None:
     if label.text() != text:
         label.setText(text)
 
 
-def _scale(label: QLabel, base: QFont, factor: float) -> None:
+def _scale(label: Label, base: QFont, factor: float) -> None:
     font = scaled(base, factor)
     font.setWeight(QFont.Weight.DemiBold)
     if label.font() != font:
