@@ -1,4 +1,4 @@
-"""The two pages of the Help menu, shown beside the window so that nothing waits for them."""
+"""What this is, and how its files are made: pages of the Help menu, shown beside the window so that nothing waits for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def show_about(parent: QWidget) -> QDialog:
         number = "(not installed)"
     text = QLabel(ABOUT.format(version=number))
     text.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
-    return _page(parent, "About Tickscope", "aboutPage", text)
+    return page(parent, "About Tickscope", "aboutPage", text)
 
 
 def show_schema(parent: QWidget) -> QDialog:
@@ -41,20 +41,24 @@ def show_schema(parent: QWidget) -> QDialog:
     text.setReadOnly(True)
     text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
     text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
-    page = _page(parent, "Session file schema", "schemaPage", text)
-    page.resize(900, 560)
-    return page
+    return page(parent, "Session file schema", "schemaPage", text, (900, 560))
 
 
-def _page(parent: QWidget, title: str, name: str, content: QWidget) -> QDialog:
-    page = QDialog(parent)
-    page.setObjectName(name)
-    page.setWindowTitle(title)
-    page.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+def page(
+    parent: QWidget, title: str, name: str, content: QWidget, size: tuple[int, int] | None = None, above: QWidget | None = None
+) -> QDialog:
+    """A page with a Close button, and no larger than the window it belongs to."""
+    dialog = QDialog(parent)
+    dialog.setObjectName(name)
+    dialog.setWindowTitle(title)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-    buttons.rejected.connect(page.close)
-    column = QVBoxLayout(page)
-    column.addWidget(content)
-    column.addWidget(buttons)
-    page.show()
-    return page
+    buttons.rejected.connect(dialog.close)
+    column = QVBoxLayout(dialog)
+    for widget in (above, content, buttons):
+        if widget is not None:
+            column.addWidget(widget)
+    if size is not None:
+        dialog.resize(min(size[0], parent.width()), min(size[1], parent.height()))
+    dialog.show()
+    return dialog

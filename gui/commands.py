@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gui.header import Command, theme_commands
+from gui.help_menu import help_commands
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
@@ -52,8 +53,4 @@ def commands(window: MainWindow, views: Sequence[str]) -> list[Command]:
         separated=True,
         hint=SIDEBAR_HINT,
     )
-    help_menu = [
-        Command("Help", "schema", "Session file schema", window.show_schema, ("F1",)),
-        Command("Help", "about", "About Tickscope", window.show_about),
-    ]
-    return [*file_menu, *run_menu, *view_menu, *theme_commands(window.set_theme), sidebar, log, *help_menu]
+    return [*file_menu, *run_menu, *view_menu, *theme_commands(window.set_theme), sidebar, log, *help_commands(window)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from core.engine.notice import Notice
+from gui.last_folder import last_folder, short_path, use_folder, within
 
 if TYPE_CHECKING:
     from core.program import Program
@@ -24,7 +25,7 @@ TRACE_SUFFIXES = (".json", ".json.gz")
 
 def ask_open(parent: QWidget, title: str, filters: str) -> Path | None:
     """A file to open, from the system's dialog."""
-    name, _ = QFileDialog.getOpenFileName(parent, title, "", filters)
+    name, _ = QFileDialog.getOpenFileName(parent, title, last_folder(), filters)
     return Path(name) if name else None
 
 
@@ -45,6 +46,7 @@ class Files:
         self._bridge = bridge
         self._state = state
         self._parent = parent
+        self.made: Callable[[str, Path], None] = lambda _sentence, _path: None  # told of every file that was written
         self._waiting: list[tuple[Callable[[], Any], Callable[[Future[Any]], None]]] = []  # the first is being done
 
     def new_session(self) -> None:
@@ -53,7 +55,7 @@ class Files:
 
     def open_session(self, path: Path | None = None) -> None:
         """Open a session file."""
-        chosen = path or self.ask_open(self._parent, "Open session", SESSIONS)
+        chosen = path or self._open("Open session", SESSIONS)
         if chosen is not None:
             self._do(lambda: self._program.open_session(chosen), f"{chosen.name} could not be opened", then=self.show_newest)
 
@@ -83,24 +85,25 @@ class Files:
         if store is None:
             self._tell(Notice("refused", "There is nothing to save yet; every run is saved as it happens, so make one first."))
             return
-        answer = self.ask_save(self._parent, "Save session as", store.path.name, SESSIONS)
+        answer = self._save("Save session as", store.path.name, SESSIONS)
         if answer is not None:
             path = answer[0].with_suffix(".tickscope")
             done = Notice("session_changed", f"The session was saved as {path.name}.")
+            told = f"The session was saved as {short_path(path)}."
 
             def save() -> None:
                 lost = store.save_as(path)
                 if lost:
                     self._program.notices.put(Notice("warning", lost))
 
-            self._do(save, f"{path.name} could not be written", done)
+            self._do(save, f"{path.name} could not be written", done, lambda: self.made(told, path))
 
     def import_trace(self, path: Path | None = None) -> None:
         """Make a run of a trace that another profiler wrote; the notice "imported" tells when it is there."""
         if self._program.busy:
             self._tell(Notice("refused", "Something is going on; import the trace when it is over, or cancel it (Esc)."))
             return
-        chosen = path or self.ask_open(self._parent, "Import trace", TRACES)
+        chosen = path or self._open("Import trace", TRACES)
         if chosen is not None:
             self._program.import_trace(chosen)
             self._bridge.expect()
@@ -126,7 +129,7 @@ class Files:
             self._tell(Notice("refused", "There is no run to export; make one, or open one in Sessions."))
             return
         known = {f"{one.title} (*{_dotted(one.suffix)})": one for one in exporters}
-        answer = self.ask_save(self._parent, "Export run", run.name or "run", ";;".join(known))
+        answer = self._save("Export run", run.name or "run", ";;".join(known))
         if answer is None:
             return
         path, chosen = answer
@@ -149,7 +152,20 @@ class Files:
                 if large:
                     self._program.notices.put(Notice("warning", large))
 
-        self._do(write, f"{target.name} could not be written", done)
+        told = f"{run.name or 'The run'} was exported to {short_path(target)}."
+        self._do(write, f"{target.name} could not be written", done, lambda: self.made(told, target))
+
+    def _open(self, title: str, filters: str) -> Path | None:
+        path = self.ask_open(self._parent, title, filters)
+        if path is not None:
+            use_folder(path.parent)
+        return path
+
+    def _save(self, title: str, suggested: str, filters: str) -> tuple[Path, str] | None:
+        answer = self.ask_save(self._parent, title, within(suggested), filters)
+        if answer is not None:
+            use_folder(answer[0].parent)
+        return answer
 
     def _do(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
-from gui.banner import Banner
 from gui.header import Header
 from gui.log_panel import LogPanel
-from gui.saved_strip import SavedStrip
 from gui.setup.sidebar import WIDTH, Sidebar
 from gui.splitter import Splitter
 from gui.status_bar import StatusBar
@@ -21,10 +21,10 @@ class Frame(QWidget):
     """Lays out panels that others made; ``stack`` is empty until the views are there."""
 
     def __init__(
-        self, header: Header, sidebar: Sidebar, banner: Banner, saved: SavedStrip, log: LogPanel, status_bar: StatusBar
+        self, header: Header, sidebar: Sidebar, strips: Sequence[QWidget], log: LogPanel, status_bar: StatusBar
     ) -> None:
         super().__init__()
-        self._banner, self._saved = banner, saved
+        self._strips = strips  # above the views, each there only while it has something to say
         self.stack = QStackedWidget()
         self.across = Splitter(Qt.Orientation.Horizontal)
         self.across.setChildrenCollapsible(False)
@@ -53,7 +53,7 @@ class Frame(QWidget):
 
     def make_room(self) -> None:
         """The room above the views is there only while something stands in it."""
-        self._above.setVisible(not self._banner.isHidden() or not self._saved.isHidden())
+        self._above.setVisible(any(not strip.isHidden() for strip in self._strips))
 
     def _build_content(self) -> QWidget:
         content = QWidget()
@@ -64,8 +64,8 @@ class Frame(QWidget):
         self._above = QWidget()
         room = QVBoxLayout(self._above)
         room.setContentsMargins(12, 12, 12, 0)
-        room.addWidget(self._banner)
-        room.addWidget(self._saved)
+        for strip in self._strips:
+            room.addWidget(strip)
         self._above.hide()
         column.addWidget(self._above)
         column.addWidget(self.stack, 1)

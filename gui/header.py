@@ -37,6 +37,7 @@ class Header(QFrame):
         self.setObjectName("header")
         self.actions_by_name: dict[str, QAction] = {}
         self.menus: dict[str, QMenu] = {}
+        self._menus: dict[str, str] = {}
         self._groups: dict[str, QActionGroup] = {}
         name = Label("Tickscope")
         name.setObjectName("appName")
@@ -49,10 +50,7 @@ class Header(QFrame):
         self.tabs.setDrawBase(False)
         self.tabs.setExpanding(False)
         self.tabs.setUsesScrollButtons(False)
-        for number, view in enumerate(views, 1):
-            index = self.tabs.addTab(f"{number} {view}")
-            self.tabs.setTabData(index, view)
-            self.tabs.setTabToolTip(index, f"{view} (key {number})")
+        self._fill_tabs(views)
         frame = QFrame()
         frame.setObjectName("tabFrame")
         inside = QHBoxLayout(frame)
@@ -75,6 +73,12 @@ class Header(QFrame):
         grid.setColumnStretch(0, 1)
         grid.setColumnStretch(2, 1)
 
+    def _fill_tabs(self, views: Sequence[str]) -> None:
+        for number, view in enumerate(views, 1):
+            index = self.tabs.addTab(f"{number} {view}")
+            self.tabs.setTabData(index, view)
+            self.tabs.setTabToolTip(index, f"{view} (key {number})")
+
     def show_session(self, name: str, explanation: str = "") -> None:
         """The open session's file name."""
         self.session.setText(name)
@@ -83,6 +87,18 @@ class Header(QFrame):
     def show_theme(self, name: str) -> None:
         """Mark the theme in use in its menu."""
         self.actions_by_name[f"theme_{name}"].setChecked(True)
+
+    def keys(self) -> list[tuple[str, str, str]]:
+        """Menu, keys and name of each command that has keys."""
+        return [
+            (menu, "  or  ".join(key.toString() for key in action.shortcuts()), action.text().rstrip("…"))
+            for menu, action in self.by_menu()
+            if action.shortcuts()
+        ]
+
+    def by_menu(self) -> list[tuple[str, QAction]]:
+        """Every action with the title of its menu."""
+        return [(menu, self.actions_by_name[name]) for name, menu in self._menus.items()]
 
     def _sidebar_button(self) -> QToolButton:
         button = QToolButton()
@@ -116,6 +132,7 @@ class Header(QFrame):
             menu.addAction(action)
             owner.addAction(action)  # its shortcut works wherever the focus is
             self.actions_by_name[command.name] = action
+            self._menus[command.name] = command.menu
 
     def _add_menu(self, title: str, owner: QWidget) -> QMenu:
         """Alt and the first letter open it, without the underline that Fusion would always draw under a mnemonic."""

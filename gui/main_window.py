@@ -14,11 +14,11 @@ from PySide6.QtWidgets import QMainWindow, QWidget
 from core.engine.notice import Notice
 from core.session.run import Run
 from gui import theme
-from gui.about import show_about, show_schema
 from gui.banner import Banner
 from gui.bridge import Bridge
 from gui.commands import commands
 from gui.dropping import FileDrop
+from gui.feedback import Feedback
 from gui.files import Files
 from gui.frame import Frame
 from gui.header import Header
@@ -84,9 +84,10 @@ class MainWindow(QMainWindow):
         self.header = Header(VIEWS, commands(self, VIEWS), self)
         self.banner = Banner()
         self.saved = SavedStrip()
+        self.feedback = Feedback()
         self.log = LogPanel()
         self.status_bar = StatusBar()
-        self.frame = Frame(self.header, self.sidebar, self.banner, self.saved, self.log, self.status_bar)
+        self.frame = Frame(self.header, self.sidebar, (self.banner, self.feedback, self.saved), self.log, self.status_bar)
         self.stack, self.splitter = self.frame.stack, self.frame.splitter
         self.setCentralWidget(self.frame)
         self.recent = RecentSessions(self)
@@ -156,14 +157,6 @@ class MainWindow(QMainWindow):
         else:
             self.router.on_notice(take_over(self.sidebar, chosen, self.ask))
 
-    def show_schema(self) -> None:
-        """The tables of the session file, in a window of its own."""
-        self.theme_switch.dress(show_schema(self))
-
-    def show_about(self) -> None:
-        """What this is."""
-        self.theme_switch.dress(show_about(self))
-
     def open_path(self, path: Path) -> None:
         """What was dropped, or named when the program was started."""
         self.files.open_dropped(path, self.sidebar.model.choose_spec)
@@ -188,6 +181,8 @@ class MainWindow(QMainWindow):
         self.sidebar.run_asked.connect(self.work.start)
         self.sidebar.cancel_asked.connect(self.work.cancel)
         self.banner.dismissed.connect(self.frame.make_room)
+        self.feedback.changed.connect(self.frame.make_room)
+        self.files.made = self.feedback.tell
         self.saved.back_asked.connect(self.state.follow)
         self.saved.setup_asked.connect(self.use_setup)
         self.banner.load_anyway.connect(self.work.load_anyway)
@@ -203,9 +198,10 @@ class MainWindow(QMainWindow):
         self.bridge.add_poll(self.router.poll)
         self.files.opened = lambda: self.show_view("Live")
 
-    def tell(self, sentence: str) -> None:
-        """A view has something to say that is no failure of the program: for the log, and the banner if it is open anyway."""
-        self.router.on_notice(Notice("told", sentence))
+    def tell(self, sentence: str, path: Path | None = None) -> None:
+        """A view has something to say that is no failure of the program, perhaps about a file that it has made."""
+        self.feedback.tell(sentence, path)
+        self.router.on_notice(Notice("told", sentence if path is None else f"{sentence} ({path})"))
 
     def _on_run_changed(self, run: Run | None) -> None:
         self.saved.show_run(run if not self.state.live else None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QSize, Qt
 
 from core.config import RunConfig
+from gui.last_folder import last_folder, use_folder
 from gui.setup.take_over import without_consent
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def restore(window: MainWindow) -> None:
     if not settings.sidebar.isEmpty():
         window.frame.across.restoreState(settings.sidebar)
     window.show_sidebar(settings.sidebar_open)
+    use_folder(settings.folder)
     if settings.folded is not None:
         window.sidebar.fold(settings.folded)
     config = _remembered(settings.setup)
@@ -55,6 +57,7 @@ def remember(window: MainWindow) -> None:
     settings.splitter = window.splitter.saveState()
     settings.sidebar = window.frame.across.saveState()
     settings.sidebar_open = not window.sidebar.isHidden()
+    settings.folder = last_folder()
     settings.folded = window.sidebar.folded()
     settings.view = max(0, window.header.tabs.currentIndex())
     setup = window.sidebar.setup()

@@ -80,6 +80,15 @@ class Settings:
         self._file.setValue("folded", " ".join(names))
 
     @property
+    def folder(self) -> str:
+        """The folder that something was last saved to or opened from, "" for none."""
+        return str(self._file.value("folder", ""))
+
+    @folder.setter
+    def folder(self, value: str) -> None:
+        self._file.setValue("folder", value)
+
+    @property
     def view(self) -> int:
         """Number of the view that was on show."""
         value = str(self._file.value("view", 0))

@@ -34,7 +34,8 @@ class ThemeSwitch(QObject):
         window = self._window
         window.header.show_theme(window.state.theme)
         popup = window.sidebar.model.names_popup  # a window of its own, which inherits nothing
-        for panel in (window.header, window.sidebar, window.banner, window.saved, window.log, window.status_bar, popup):
+        strips = (window.banner, window.feedback, window.saved)
+        for panel in (window.header, window.sidebar, *strips, window.log, window.status_bar, popup):
             if panel is not None:
                 self.dress(panel)
         window.sidebar.set_palette(self.colours)

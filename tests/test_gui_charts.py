@@ -24,6 +24,7 @@ from gui.charts.machine import MachineChart, binned
 from gui.charts.memory import MemoryChart
 from gui.charts.menu import as_tsv
 from gui.charts.stages import StageBars
+from gui.last_folder import short_path
 from gui.theme import DARK, LIGHT
 from profilers.trace import Columns, Layer, Tag, Trace
 from tests.fakes import first_moments
@@ -364,14 +365,14 @@ def test_every_menu_entry_of_every_chart(qtbot, chart_type, run, tmp_path):
         menu.ask_path = lambda *_, path=path: path
         menu.save_image.trigger()
         menu.join(60)
-        assert menu.poll() == f"Saved chart.{suffix}"
+        assert menu.poll() == (f"Saved {short_path(path)}", path)
         assert path.read_bytes().startswith(begins)
     path = tmp_path / "chart.csv"
     menu.ask_path = lambda *_: path
     menu.save_data.trigger()
     menu.join(60)
-    assert menu.poll() == "Saved chart.csv"
-    assert menu.poll() == ""
+    assert menu.poll() == (f"Saved {short_path(path)}", path)
+    assert menu.poll() is None
     rows = list(csv.reader(path.open(encoding="utf-8")))
     assert len(rows[0]) == len(chart.table())
     assert len(rows) - 1 == len(next(iter(chart.table().values()))) > 0
@@ -400,11 +401,13 @@ def test_saving_that_fails_or_is_called_off(qtbot, run, tmp_path):
     chart.menu.ask_path = lambda *question: asked.append(question)
     chart.menu.save_image.trigger()
     assert not chart.menu.busy
-    assert asked[0][2] == "synthetic latency.png"
+    assert Path(asked[0][2]).name == "synthetic latency.png"
     chart.menu.ask_path = lambda *_: tmp_path / "no such folder" / "chart.png"
     chart.menu.save_image.trigger()
     chart.menu.join(60)
-    assert chart.menu.poll().startswith("chart.png could not be written: ")
+    text, made = chart.menu.poll()
+    assert text.startswith("chart.png could not be written: ")
+    assert made is None
 
 
 def test_the_menu_is_reachable_by_mouse_and_keyboard(qtbot, run):

@@ -21,6 +21,7 @@ from core.export.speed_quality import cost_axis, cost_place, cost_text, draw_spe
 from core.session.run import Figure, Quality, Unavailable
 from gui.charts.latency import LatencyChart
 from gui.charts.speed_quality import SpeedQualityChart
+from gui.last_folder import short_path
 from gui.setup.quality_form import QualityForm
 from gui.setup.workload_form import WorkloadForm
 from gui.status_bar import StatusBar
@@ -259,7 +260,7 @@ def test_the_menu_saves_picture_and_data(qtbot, chart, tmp_path):
         assert action.isEnabled()
         action.trigger()
         chart.menu.join(30)
-        assert chart.menu.poll() == f"Saved {path.name}"
+        assert chart.menu.poll() == (f"Saved {short_path(path)}", path)
     assert "<svg" in picture.read_text(encoding="utf-8")
     with data.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -20,6 +20,7 @@ from core.errors import Refusal
 from core.session.run import TrialPart, Unavailable
 from core.session.store import RunHead
 from gui.charts.card import START_HINT
+from gui.last_folder import short_path
 from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
 from gui.views.compare import HINT, SAME, CompareView
@@ -258,12 +259,12 @@ def test_saving_a_chart_is_told_to_the_window(qtbot, state, run, tmp_path):
     view = shown(qtbot, LiveView(state))
     show(view, run)
     told = []
-    view.notify = told.append
+    view.notify = lambda *saved: told.append(saved)
     view.memory.menu.ask_path = lambda *_: tmp_path / "memory.csv"
     view.memory.menu.save_data.trigger()
     view.memory.menu.join(30)
     view.poll()
-    assert told == ["Saved memory.csv"]
+    assert told == [(f"Saved {short_path(tmp_path / 'memory.csv')}", tmp_path / "memory.csv")]
 
 
 def test_paint_meter_reaches_every_chart(qtbot, state, run):

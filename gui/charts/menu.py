@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 
 from core.errors import Refusal
 from core.plain_text import csv_cell, visible
+from gui.last_folder import short_path, use_folder, within
 
 if TYPE_CHECKING:
     from gui.charts.card import Chart
@@ -45,7 +46,7 @@ class ChartMenu(QMenu):
     def __init__(self, chart: Chart) -> None:
         super().__init__(chart)
         self._chart = chart
-        self._results: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        self._results: SimpleQueue[tuple[str, Path | None, int]] = SimpleQueue()
         self._writers: list[threading.Thread] = []
         self.ask_path: AskPath = ask_path
         self.save_image = self._action("Save image…", self._save_image)
@@ -62,17 +63,17 @@ class ChartMenu(QMenu):
         """Whether a file is still being written."""
         return any(writer.is_alive() for writer in self._writers)
 
-    def poll(self) -> str:
-        """How the last save went, once; "" if there is nothing to tell. Called on the GUI thread by the slow tick."""
+    def poll(self) -> tuple[str, Path | None] | None:
+        """How the last save went, once, with the file if it is there. Called on the GUI thread by the slow tick."""
         self._writers = [writer for writer in self._writers if writer.is_alive()]
         try:
-            text, duration_ns = self._results.get_nowait()
+            text, path, duration_ns = self._results.get_nowait()
         except Empty:
-            return ""
+            return None
         if self._chart.paint_meter is not None:
             # Drawing a file takes the interpreter from the worker as painting does, so it counts as a disturbance too.
             self._chart.paint_meter(duration_ns)
-        return text
+        return text, path
 
     def join(self, timeout_s: float) -> None:
         """Wait for files that are still being written (on close)."""
@@ -100,9 +101,10 @@ class ChartMenu(QMenu):
             self._save("Save data", f"{file.name}.csv", DATA, file.write_data)
 
     def _save(self, title: str, suggested: str, filters: str, write: Callable[[Path], None]) -> None:
-        path = self.ask_path(self._chart, title, suggested, filters)
+        path = self.ask_path(self._chart, title, within(suggested), filters)
         if path is None:
             return
+        use_folder(path.parent)
         writer = threading.Thread(target=self._work, args=(write, path), name="chart-file", daemon=True)
         self._writers.append(writer)
         writer.start()
@@ -112,10 +114,10 @@ class ChartMenu(QMenu):
         try:
             write(path)
         except (OSError, Refusal, ValueError) as error:
-            text = f"{path.name} could not be written: {error}"
+            text, made = f"{path.name} could not be written: {error}", None
         else:
-            text = f"Saved {path.name}"
-        self._results.put((text, time.perf_counter_ns() - start_ns))
+            text, made = f"Saved {short_path(path)}", path
+        self._results.put((text, made, time.perf_counter_ns() - start_ns))
 
     def _copy_image(self) -> None:
         QGuiApplication.clipboard().setPixmap(self._chart.picture())

@@ -61,7 +61,7 @@ class CompareView(QWidget):
         self.state = state
         self.setObjectName("compareView")
         self.store: Store | None = None
-        self.notify: Callable[[str], None] | None = None
+        self.notify: Callable[..., None] | None = None
         self.in_background: InBackground = at_once
         self.comparison: Comparison | None = None
         self._live: Run | None = None

@@ -36,7 +36,7 @@ class LiveView(QScrollArea):
         self.setObjectName("liveView")
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.notify: Callable[[str], None] | None = None  # told how saving a chart went
+        self.notify: Callable[..., None] | None = None  # told how saving a chart went
         content = QWidget(self)
         content.setObjectName("liveContent")
         self.tiles = Tiles(content)
@@ -88,9 +88,9 @@ class LiveView(QScrollArea):
     def poll(self) -> None:
         """Tell how files that were being written turned out."""
         for chart in self.charts:
-            text = chart.menu.poll()
-            if text and self.notify is not None:
-                self.notify(text)
+            saved = chart.menu.poll()
+            if saved is not None and self.notify is not None:
+                self.notify(*saved)
 
     def set_paint_meter(self, meter: PaintMeter | None) -> None:
         """Tell ``meter`` how long each painting of a chart took, in ns."""

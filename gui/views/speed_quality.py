@@ -31,7 +31,7 @@ class SpeedQualityPage(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.in_background: Callable[[], InBackground] = lambda: at_once
-        self.notify: Callable[[str], None] | None = None
+        self.notify: Callable[..., None] | None = None  # a sentence, and perhaps the file it is about
         self.store: Store | None = None
         self.chart = SpeedQualityChart(self)
         self.axes = _muted(self)
@@ -99,9 +99,9 @@ class SpeedQualityPage(QWidget):
 
     def poll(self) -> None:
         """Tell how files that were being written turned out."""
-        text = self.chart.menu.poll()
-        if text and self.notify is not None:
-            self.notify(text)
+        saved = self.chart.menu.poll()
+        if saved is not None and self.notify is not None:
+            self.notify(*saved)
 
     def set_paint_meter(self, meter: PaintMeter | None) -> None:
         """Count the painting of the chart."""

@@ -1,0 +1,185 @@
+"""The words that Tickscope uses, each with what it means: one list for the window, the command line and the documents."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Term(NamedTuple):
+    """A word, other words under which it is looked for, and one or two sentences about it."""
+
+    word: str
+    also: tuple[str, ...]
+    meaning: str
+
+
+GLOSSARY = (
+    Term(
+        "moment",
+        ("step", "forward pass"),
+        "One forward pass of the whole model: a prefill, a decode step, a verification of guessed tokens, or one call of "
+        "an encoder. Everything that is measured belongs to a moment.",
+    ),
+    Term(
+        "clean",
+        (),
+        "A moment in which no layer was timed, so that nothing of the instruments is in it. Headline numbers come from "
+        "clean moments alone.",
+    ),
+    Term(
+        "traced",
+        ("layer clock",),
+        "A moment in which every layer was timed. Traced and clean moments alternate; layer times are scaled to the clean "
+        "ones.",
+    ),
+    Term(
+        "perturbed",
+        ("disturbed", "noise"),
+        "A moment in which the machine was not ours: other programs computed, the system took the processor away, or the "
+        "window painted. It is kept and shown, and left out of headline numbers.",
+    ),
+    Term(
+        "warm-up",
+        ("cold", "settling"),
+        "Requests before those that count. The first ones are slower: memory is touched for the first time, caches are "
+        "empty, kernels are chosen. What is shown of them is provisional.",
+    ),
+    Term(
+        "prefill",
+        (),
+        "The moment that reads the whole prompt at once and gives the first token. It is bound by arithmetic.",
+    ),
+    Term(
+        "decode",
+        (),
+        "A moment that makes one more token. It reads every weight for a single token, so it is usually bound by memory.",
+    ),
+    Term(
+        "TTFT",
+        ("time to first token",),
+        "From the accepted request to its first token, tokenisation and prefill included.",
+    ),
+    Term(
+        "TPOT",
+        ("time per output token",),
+        "The mean time per token of one request after its first: (end to end − TTFT) / (tokens − 1). AIPerf calls it ITL.",
+    ),
+    Term(
+        "ITL",
+        ("inter-token latency", "gap"),
+        "Each single gap between two tokens, over all requests. Its 95th percentile shows stutter that the mean hides. "
+        "AIPerf uses the name for TPOT.",
+    ),
+    Term(
+        "E2E",
+        ("end to end",),
+        "From the accepted request to its last token.",
+    ),
+    Term(
+        "p50, p95",
+        ("percentile", "median"),
+        "Half of the values lie below p50, the median; 95 % lie below p95.",
+    ),
+    Term(
+        "95 % interval",
+        ("±", "confidence", "n"),
+        "Where the true median lies in 95 of 100 such runs. n is how many values it comes from; with too few there is a "
+        "range and no interval.",
+    ),
+    Term(
+        "observer effect",
+        ("overhead",),
+        "What watching costs: traced moments against the clean ones beside them, in this very run. Headline numbers do "
+        "not contain it.",
+    ),
+    Term(
+        "A/B trial",
+        ("interleaved", "verdict"),
+        "Two setups take turns within one process, so that whatever the machine does falls on both alike. Only a trial "
+        "says faster or slower; two runs recorded apart do not.",
+    ),
+    Term(
+        "A/A floor",
+        ("noise floor",),
+        "A trial of a setup against itself: what differs then is this machine's noise. A smaller difference means nothing "
+        "here.",
+    ),
+    Term(
+        "KLD",
+        ("Kullback-Leibler divergence", "quality cost"),
+        "How far the optimized model's next-token probabilities are from the original's, in nats: 0 is equal, 0.01 is "
+        "hardly to be noticed, 0.1 is.",
+    ),
+    Term(
+        "SQNR",
+        ("layer error",),
+        "Signal to quantization noise of one layer's output, in decibels: the higher, the closer to the original.",
+    ),
+    Term(
+        "pass",
+        ("optimization",),
+        "One optimization that can be switched on: it checks whether it fits the model and the machine, changes the "
+        "model, and reports what it changed.",
+    ),
+    Term(
+        "lossless",
+        (),
+        "A pass that claims to change no token; the run checks it.",
+    ),
+    Term(
+        "predicted gain",
+        ("roofline",),
+        "How much faster a pass should make a moment, from the model's shapes and this machine's ceilings.",
+    ),
+    Term(
+        "KV cache",
+        (),
+        "Keys and values of all earlier positions, kept so that they are not computed again. It grows with every token, "
+        "and every decode reads all of it.",
+    ),
+    Term(
+        "stage",
+        (),
+        "The part of the model that a layer belongs to: embedding, attention, MLP, norm, head; sampling is outside of it.",
+    ),
+    Term(
+        "total and self",
+        ("share",),
+        "Total is the time of a layer with all that is inside it; self is its own, without what it calls.",
+    ),
+    Term(
+        "cycles per token",
+        ("IPC", "counters"),
+        "Clock ticks of the processor over every thread that computes, read from its own counters. IPC is instructions "
+        "per cycle.",
+    ),
+    Term(
+        "peak memory",
+        ("resident", "RSS"),
+        "The most memory that was in use at once: the device's own peak on an accelerator, else the resident memory of the "
+        "process.",
+    ),
+    Term(
+        "energy per token",
+        ("joules", "RAPL"),
+        "Joules over the measured time per token that was made, as a counter of the machine says; nothing is guessed.",
+    ),
+    Term(
+        "session",
+        ("file",),
+        "A file of runs. Every run is saved into it as it happens, so that a crash loses at most two seconds.",
+    ),
+)
+
+
+def find(words: str) -> tuple[Term, ...]:
+    """The terms with these letters in their name, their other names or their meaning; the best matches first."""
+    wanted = words.strip().lower()
+
+    def rank(term: Term) -> int:
+        names = (term.word.lower(), *(other.lower() for other in term.also))
+        if any(name.startswith(wanted) for name in names):
+            return 0
+        return 1 if any(wanted in name for name in names) else 2 if wanted in term.meaning.lower() else 3
+
+    return tuple(sorted((term for term in GLOSSARY if rank(term) < 3), key=rank))
