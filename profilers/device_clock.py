@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -78,14 +78,14 @@ class DeviceLayerClock:
     that the device is idle when the first mark comes and its time can be taken as the host's.
     """
 
-    def __init__(self, model: torch.nn.Module, events: DeviceEvents) -> None:
+    def __init__(self, model: torch.nn.Module, events: DeviceEvents, framed: Sequence[torch.nn.Module] = ()) -> None:
         self._events = events
         self._log: list[tuple[int, int, Any, Any]] = []  # row, order of the start, marks: in the order of the ends
         self._started = 0
         self._first: tuple[int, Any] | None = None  # the first mark of the moment, and the host's time of it
         self._lost: str | None = None
         self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
-        for row, module in forward_slots(model):
+        for row, module in forward_slots(model, framed):
             self._places.append((module.__dict__, module.__dict__.get("forward"), self._timed(row, module.forward)))
 
     def install(self) -> None:

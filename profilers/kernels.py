@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,9 +41,9 @@ class KernelProfiler:
             belongs to the model itself (row 0).
     """
 
-    def __init__(self, model: torch.nn.Module, *, labels: bool = True) -> None:
+    def __init__(self, model: torch.nn.Module, *, labels: bool = True, framed: Sequence[torch.nn.Module] = ()) -> None:
         self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
-        for row, module in forward_slots(model) if labels else ():
+        for row, module in forward_slots(model, framed) if labels else ():
             own = module.__dict__.get("forward")
             self._places.append((module.__dict__, own, _labelled(LAYER + str(row), module.forward)))
         self._session: Any = None  # of the moment under way, or stopped and not collected

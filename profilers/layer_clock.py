@@ -31,14 +31,19 @@ NEAR_NS = 20_000
 """A reading of the counters no older than this serves for what begins now; what lies between counts for that."""
 
 
-def forward_slots(model: torch.nn.Module) -> list[tuple[int, torch.nn.Module]]:
-    """The modules below ``model`` whose ``forward`` can be replaced, with their row in ``named_modules`` order."""
+def forward_slots(model: torch.nn.Module, framed: Sequence[torch.nn.Module] = ()) -> list[tuple[int, torch.nn.Module]]:
+    """The modules below ``model`` whose ``forward`` can be replaced, with their row in ``named_modules`` order.
+
+    Not those that are ``framed``: each call of theirs is a moment, which is timed as a whole like one of the model itself.
+    """
     import torch
 
     return [
         (row, module)
         for row, module in enumerate(model.modules())
-        if row > 0 and not isinstance(module, torch.jit.ScriptModule | torch.nn.ModuleList | torch.nn.ModuleDict)
+        if row > 0
+        and not any(module is one for one in framed)
+        and not isinstance(module, torch.jit.ScriptModule | torch.nn.ModuleList | torch.nn.ModuleDict)
     ]
 
 
@@ -69,9 +74,16 @@ class LayerClock:
         model: its layers.
         counter: the processor's counters, or None.
         counted: rows whose spans get the counts of ``counter``. Each costs two readings a call; meant for the blocks.
+        framed: layers whose calls are moments of their own.
     """
 
-    def __init__(self, model: torch.nn.Module, counter: CycleCounter | None = None, counted: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        counter: CycleCounter | None = None,
+        counted: Collection[int] = (),
+        framed: Sequence[torch.nn.Module] = (),
+    ) -> None:
         self._log: list[tuple[int, int, int]] = []  # row, start, end: in the order of the ends
         self._counts: list[tuple[int, Raw, Raw, int]] = []  # of the counted rows, in the same order; see ``_counted``
         self._places: list[tuple[dict[str, Any], str, Forward | None, Forward]] = []
@@ -79,7 +91,7 @@ class LayerClock:
         self._counter = counter
         counting = frozenset(counted) - {0} if counter is not None else frozenset()
         self._counted_rows = np.array(sorted(counting), np.int64)
-        for row, module in forward_slots(model):
+        for row, module in forward_slots(model, framed):
             slot = _slot(module)
             timed = self._timed(row, module.forward) if row not in counting else self._counted(row, module.forward)
             self._places.append((module.__dict__, slot, module.__dict__.get(slot), timed))

@@ -361,14 +361,14 @@ def test_keyword_calls_of_a_merged_layer_work() -> None:
 def test_a_model_that_cannot_be_tried_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path))  # one that was tried before is not tried again
     model = build("llama")
-    model.main_input_name = "something else"
+    model.main_input_name = model.input_modalities = "something else"
     with pytest.raises(Refusal, match="cannot try its change on this kind of model"):
         apply(model, "merge_projections")
 
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("wants a picture too")
 
-    model.main_input_name = "input_ids"
+    model.main_input_name, model.input_modalities = "input_ids", "text"
     model.forward = broken
     with pytest.raises(Refusal, match="wants a picture too"):
         apply(model, "merge_projections")

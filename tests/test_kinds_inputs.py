@@ -287,7 +287,10 @@ def test_speech_at_once_of_a_file(tmp_path):
             "arch:bert?task=translation",
             "give one that it has: text-generation, embedding, classification, token-cl",
         ),
-        ("arch:detr", "detr is of a kind that cannot be run; choose a model that"),
+        (
+            "arch:sam_mask_decoder",
+            "no class that runs sam_mask_decoder by itself, it is a part of others; choose a whole model",
+        ),
         ("arch:bert?text_config.vocab_size=5", "bert has no part 'text_config'"),
         ("arch:llava?text_config.layers=5", "llama has no option 'layers'; give one that it has, such as "),
         ("arch:llava?words.layers=5", "its parts are vision_config, text_config"),

@@ -69,7 +69,10 @@ def edit_config(folder, **changes):
         ("arch:gpt2?use_cache=maybe", "give true or false"),
         ("arch:gpt2?n_layer", "write key=value"),
         ("arch:gpt2?n_embd=64&n_layer=1", "cannot be loaded (`embed_dim` must be divisible by num_heads"),
-        ("arch:detr", "detr is of a kind that cannot be run; choose a model that"),
+        (
+            "arch:sam_mask_decoder",
+            "no class that runs sam_mask_decoder by itself, it is a part of others; choose a whole model",
+        ),
     ],
 )
 def test_specs(spec, says):
@@ -140,10 +143,10 @@ def test_unknown_architecture(folder):
 
 
 def test_a_kind_of_model_that_cannot_be_run(folder):
-    edit_config(folder, model_type="vit", architectures=["ViTModel"])
-    assert "ViTModel is of a kind that cannot be run; choose" in refusal_before_loading(folder)
-    edit_config(folder, model_type="detr", architectures=["DetrForObjectDetection"])
-    assert "DetrForObjectDetection is of a kind that cannot be run" in refusal_before_loading(folder)
+    edit_config(folder, model_type="sam_mask_decoder", architectures=None)
+    assert "no class that runs sam_mask_decoder by itself" in refusal_before_loading(folder)
+    edit_config(folder, model_type="vit", architectures=["ViTModelOfMine"])
+    assert "check that its files belong together" in refusal(folder)
 
 
 def test_own_code_runs_only_when_trusted(folder, tmp_path):

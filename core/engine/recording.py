@@ -224,9 +224,10 @@ class Recording:
         subject, workload = prepared.subject, self.config.workload
         layers = layers_of(subject.model)
         self.recorder.set_layers(layers)
-        seen = watch(self.config.profilers, subject, layers, self._target)
-        tripwire = Tripwire(subject.model, Cancelled)
         form = form_of(prepared.loaded, workload, self._target.device)
+        frames = form.frames(subject)
+        seen = watch(self.config.profilers, subject, layers, self._target, [frame.module for frame in frames])
+        tripwire = Tripwire(subject.model, Cancelled)
         requests = Requests(form, subject, workload.new_tokens, self.recorder)
         moments = Moments(
             subject,
@@ -237,7 +238,7 @@ class Recording:
             seen,
             lambda: compile_ns() or 0,
             requests.read_text,
-            frames=form.frames(subject),
+            frames=frames,
             pass_on=self._turns.pass_on,
             pause_steps=range(1, self._steps - SETTLING_MOMENTS + 1) if self._steps >= FEW_STEPS else None,
         )

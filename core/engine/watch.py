@@ -113,8 +113,11 @@ def sampled(names: Sequence[str]) -> tuple[list[Instrument], list[Unavailable]]:
     return chosen, missing
 
 
-def watch(names: Sequence[str], subject: Subject, layers: Sequence[Layer], target: Target) -> Watch:
-    """Open the instruments among ``names`` that look at moments and layers. What cannot work here was told by ``sampled``."""
+def watch(names: Sequence[str], subject: Subject, layers: Sequence[Layer], target: Target, framed: Sequence[Any] = ()) -> Watch:
+    """Open the instruments among ``names`` that look at moments and layers. What cannot work here was told by ``sampled``.
+
+    ``framed`` are parts of the model whose calls are moments of their own.
+    """
     at_hand = {name: instrument for name, instrument, why in _checked(names) if why is None}
     probes = [(name, instrument.open_probe()) for name, instrument in at_hand.items() if hasattr(instrument, "open_probe")]
     probes.sort(key=lambda pair: pair[0] == "cycles")
@@ -122,14 +125,16 @@ def watch(names: Sequence[str], subject: Subject, layers: Sequence[Layer], targe
     events = target.events()
     found = Watch(probes=probes, counter=counter)
     if "layer_clock" in at_hand:
-        found.clock = DeviceLayerClock(subject.model, events) if events is not None else LayerClock(subject.model)
+        found.clock = (
+            DeviceLayerClock(subject.model, events, framed) if events is not None else LayerClock(subject.model, framed=framed)
+        )
         if counter is not None and events is None:
-            found.counting_clock = LayerClock(subject.model, counter, counted_rows(layers))
+            found.counting_clock = LayerClock(subject.model, counter, counted_rows(layers), framed)
         found.ticks = subject.ticks
         if subject.engine is not None:
             found.clock, found.counting_clock = subject.clock, None
     if "kernels" in at_hand:
-        found.kernels = KernelProfiler(subject.model)
+        found.kernels = KernelProfiler(subject.model, framed=framed)
         found.graph_kernels = KernelProfiler(subject.model, labels=False)
     found.perturbed = next((probe.perturbed for _, probe in probes if isinstance(probe, NoiseProbe)), _never)
     if events is not None:

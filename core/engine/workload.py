@@ -9,6 +9,7 @@ import psutil
 from core.config import WorkloadConfig
 from core.errors import Refusal
 from core.models.base import TASKS, ModelFacts, generates
+from core.models.made_up import text_config_of
 from core.units import size
 
 # Memory that must stay free for everything else; an overcommitting kernel kills the process instead of refusing memory.
@@ -22,7 +23,7 @@ SPEECH_PROMPT = 4
 def text_config(model: Any) -> Any:
     """The config that speaks of the language part of a transformers model; None for a module without a config."""
     config = getattr(model, "config", None)
-    return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
+    return text_config_of(config) if config is not None else None
 
 
 def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int, *, in_windows: bool = False) -> int:
@@ -31,7 +32,7 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
     An encoder-decoder has a sequence on either side, and the longer one counts; one that listens writes its own only.
     """
     modality = TASKS[facts.task].modality if facts.task in TASKS else "text"
-    if modality in ("image", "tensors") or facts.task == "speech-ctc":
+    if modality in ("image", "tensors") or (modality == "speech" and not generates(facts.task)):
         return input_tokens
     new_tokens = workload.new_tokens if generates(facts.task) else 0
     length = input_tokens + new_tokens

@@ -22,6 +22,7 @@ from core.errors import Refusal
 from core.models import experts, known, loading, positions
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import CONTEXT_KEYS, blocks, first_number, text_part
+from core.models.made_up import text_config_of
 from core.models.memory import ITEM_BYTES, fit
 from core.progress import Progress
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 TASK = "task"
 """The option that is not the config's own."""
+
+REMEDY = "give options that fit each other, or another architecture"
 
 SUGGESTED = {
     "gpt2": "GPT-2 124M, random weights",
@@ -71,20 +74,25 @@ def make_config(model_type: str, options: Mapping[str, str]) -> Any:
                     "Question answering has two labels, the first and the last token of the answer; leave num_labels out."
                 )
             continue
-        part, _, inner = key.rpartition(".")
-        if not part:
-            values[key] = _value(model_type, key, text, standard)
-            continue
-        owner = getattr(standard, part, None)
-        if owner is None or not hasattr(owner, "attribute_map"):
-            parts = [name for name, value in vars(standard).items() if hasattr(value, "attribute_map")]
-            has = f"its parts are {', '.join(parts)}" if parts else "its config has no parts"
-            raise Refusal(f"{model_type} has no part {part!r} that {inner} could be an option of; {has}.")
-        within = values.setdefault(part, {"model_type": owner.model_type})
+        *parts, inner = key.split(".")
+        owner, within = standard, values
+        for part in parts:
+            owner = _part(owner, part, inner)
+            within = within.setdefault(part, {"model_type": owner.model_type} if owner.model_type else {})
         within[inner] = _value(owner.model_type, inner, text, owner)
-    with loading.refusing(f"arch:{model_type} with these options"), loading.quiet(Progress(), ""):
+    with loading.refusing(f"arch:{model_type} with these options", REMEDY), loading.quiet(Progress(), ""):
         config = AutoConfig.for_model(model_type, **deepcopy(values))  # configs take what they are given apart
         return AutoConfig.for_model(model_type, **(values | _tokens_within(config, values)))
+
+
+def _part(owner: Any, name: str, inner: str) -> Any:
+    """That part of a config; ``Refusal`` if it has none of that name."""
+    found = getattr(owner, name, None)
+    if found is None or not hasattr(found, "attribute_map"):
+        parts = [part for part, value in vars(owner).items() if hasattr(value, "attribute_map")]
+        has = f"its parts are {', '.join(parts)}" if parts else "its config has no parts"
+        raise Refusal(f"{owner.model_type} has no part {name!r} that {inner} could be an option of; {has}.")
+    return found
 
 
 def _value(model_type: str, key: str, text: str, standard: Any) -> Any:
@@ -105,15 +113,26 @@ def _tokens_within(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The standard special tokens of a 50,000 token vocabulary do not exist in a small one: what is set instead.
 
     Ends and beginnings are left out, tokens that stand for an image or a sound become the last ones, lists lose what is beyond.
+    The parts of a config have their own, and some of them cannot do without.
     """
-    size = getattr(config.get_text_config(), "vocab_size", None)
-    if not isinstance(size, int):
-        return {}
+    instead: dict[str, Any] = {}
+    for name, part in vars(config).items():
+        within = given.get(name)
+        if hasattr(part, "attribute_map") and isinstance(within, dict):
+            inner = {key: 0 if value is None else value for key, value in _tokens_within(part, within).items()}
+            instead[name] = within | inner
+    size = getattr(text_config_of(config), "vocab_size", None)
+    if isinstance(size, int):
+        beyond = {key: value for key, value in config.to_dict().items() if "token" in key and key not in given}
+        instead |= _replaced(beyond, size)
+    return instead
+
+
+def _replaced(tokens: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Those of ``tokens`` that a vocabulary of ``size`` does not have, each with what stands in its place."""
     instead: dict[str, Any] = {}
     last = size
-    for key, value in config.to_dict().items():
-        if key in given or "token" not in key:
-            continue
+    for key, value in tokens.items():
         if isinstance(value, list) and all(isinstance(token, int) for token in value):
             if any(token >= size for token in value):
                 instead[key] = [token for token in value if token < size] or None
@@ -194,9 +213,11 @@ def _build(settings: Any, task: str, architecture: str, config: ModelConfig, res
     import torch
     import transformers
 
-    with loading.refusing(f"arch:{rest}"):
-        auto = getattr(transformers, loading.auto_class(task, architecture))
-        return auto.from_config(settings, dtype=getattr(torch, config.dtype))
+    with loading.refusing(f"arch:{rest}", REMEDY):
+        settings.architectures = [architecture]  # else an auto class with several to choose from fails
+        made = getattr(transformers, loading.auto_class(task, architecture))
+        build = getattr(made, "from_config", None) or made._from_config
+        return build(settings, dtype=getattr(torch, config.dtype))
 
 
 def _name(model_type: str, options: Mapping[str, str]) -> str:

@@ -35,6 +35,13 @@ TASKS: Mapping[str, Task] = {
     "image-text": Task("Image and text to text", generates=True, modality="image-text"),
     "speech": Task("Speech to text", generates=True, modality="speech"),
     "speech-ctc": Task("Speech to text at once", modality="speech"),
+    "audio-classification": Task("Sound classification", modality="speech"),
+    "audio-feature-extraction": Task("Sound to features", modality="speech"),
+    "object-detection": Task("Object detection", modality="image"),
+    "image-segmentation": Task("Image segmentation", modality="image"),
+    "depth-estimation": Task("Depth estimation", modality="image"),
+    "image-feature-extraction": Task("Image to features", modality="image"),
+    "forward": Task("One forward", modality="tensors"),
     "module": Task("Python module", modality="tensors"),
 }
 """Every task by its id, as in ``ModelFacts.task``."""

@@ -16,22 +16,46 @@ from typing import Any
 
 from core.errors import Refusal
 
-TABLES: Mapping[str, str] = {
-    "text-generation": "MODEL_FOR_CAUSAL_LM",
-    "embedding": "MODEL",
-    "classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION",
-    "token-classification": "MODEL_FOR_TOKEN_CLASSIFICATION",
-    "question-answering": "MODEL_FOR_QUESTION_ANSWERING",
-    "seq2seq": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM",
-    "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION",
-    "image-text": "MODEL_FOR_IMAGE_TEXT_TO_TEXT",
-    "speech": "MODEL_FOR_SPEECH_SEQ_2_SEQ",
-    "speech-ctc": "MODEL_FOR_CTC",
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "text-generation": ("MODEL_FOR_CAUSAL_LM",),
+    "embedding": ("MODEL",),
+    "classification": ("MODEL_FOR_SEQUENCE_CLASSIFICATION",),
+    "token-classification": ("MODEL_FOR_TOKEN_CLASSIFICATION",),
+    "question-answering": ("MODEL_FOR_QUESTION_ANSWERING",),
+    "seq2seq": ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM",),
+    "image-classification": ("MODEL_FOR_IMAGE_CLASSIFICATION",),
+    "image-text": ("MODEL_FOR_IMAGE_TEXT_TO_TEXT",),
+    "speech": ("MODEL_FOR_SPEECH_SEQ_2_SEQ",),
+    "speech-ctc": ("MODEL_FOR_CTC",),
+    "audio-classification": ("MODEL_FOR_AUDIO_CLASSIFICATION",),
+    "object-detection": ("MODEL_FOR_OBJECT_DETECTION",),
+    "image-segmentation": (
+        "MODEL_FOR_SEMANTIC_SEGMENTATION",
+        "MODEL_FOR_UNIVERSAL_SEGMENTATION",
+        "MODEL_FOR_INSTANCE_SEGMENTATION",
+        "MODEL_FOR_IMAGE_SEGMENTATION",
+    ),
+    "depth-estimation": ("MODEL_FOR_DEPTH_ESTIMATION",),
+    "image-feature-extraction": ("MODEL_FOR_IMAGE",),
+    "audio-feature-extraction": ("MODEL",),
+    "forward": (
+        "MODEL_FOR_VISUAL_QUESTION_ANSWERING",
+        "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION",
+        "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION",
+        "MODEL_FOR_MASK_GENERATION",
+        "MODEL_FOR_TEXT_TO_WAVEFORM",
+        "MODEL_FOR_TEXT_TO_SPECTROGRAM",
+        "MODEL",
+    ),
 }
-"""The table of transformers that names the class of each task's models."""
+"""The tables of transformers that name the class of each task's models; the first that knows an architecture counts."""
 
 _OTHERS = ("CONFIG", "MODEL_FOR_MASKED_LM", "MODEL_FOR_TEXT_ENCODING", "MODEL_FOR_MULTIMODAL_LM")
-_MODULES = {"CONFIG": "auto_mappings", **dict.fromkeys((*TABLES.values(), *_OTHERS[1:]), "modeling_auto")}
+_MODULES = {
+    "CONFIG": "auto_mappings",
+    **{table: "modeling_auto" for tables in TABLES.values() for table in tables},
+    **dict.fromkeys(_OTHERS[1:], "modeling_auto"),
+}
 
 _HEADS = {
     "ForSequenceClassification": "classification",
@@ -39,6 +63,7 @@ _HEADS = {
     "ForQuestionAnswering": "question-answering",
     "ForQuestionAnsweringSimple": "question-answering",
     "ForImageClassification": "image-classification",
+    "ForImageClassificationWithTeacher": "image-classification",
     "ForCTC": "speech-ctc",
 }
 """Tasks by the ending of a class name."""
@@ -64,7 +89,7 @@ def is_known(model_type: str) -> bool:
 
 def tasks_of(model_type: str) -> dict[str, str]:
     """Every task that models of this architecture can be given, with the class for it."""
-    found = {task: classes(table)[model_type] for task, table in TABLES.items() if model_type in classes(table)}
+    found = {task: named for task in TABLES if (named := _class_for(task, model_type)) is not None}
     if model_type in _no_text_to_text():
         found.pop("seq2seq", None)
     if model_type in _NO_IMAGE_TO_TEXT:
@@ -73,19 +98,32 @@ def tasks_of(model_type: str) -> dict[str, str]:
         found.pop("speech", None)
     if "speech" in found or found.get("text-generation") == found.get("image-text"):
         found.pop("text-generation", None)  # a decoder that is nothing without its other half
+    if model_type in classes("MODEL_FOR_TEXT_TO_WAVEFORM"):
+        found = {task: named for task, named in found.items() if task == "forward"}  # its words are sounds
     encoder = classes("MODEL_FOR_TEXT_ENCODING").get(model_type)
     if encoder is not None:
         found["embedding"] = encoder
     elif not _encodes_text(model_type, found):
         found.pop("embedding", None)
+    if found.get("image-feature-extraction") != classes("MODEL").get(model_type):
+        found.pop("image-feature-extraction", None)  # only a part of the model sees
+    if "speech" in found or not {"speech-ctc", "audio-classification"} & found.keys():
+        found.pop("audio-feature-extraction", None)
     return found
+
+
+def _class_for(task: str, model_type: str) -> str | None:
+    """The class of this architecture for a task, by transformers' tables alone."""
+    return next((classes(table)[model_type] for table in TABLES[task] if model_type in classes(table)), None)
 
 
 def _encodes_text(model_type: str, found: Mapping[str, str]) -> bool:
     """Whether the bare model, without any head, takes text and nothing else."""
     if any(task in found for task in ("seq2seq", "speech", "image-text")):
         return False
-    heads = ("MODEL_FOR_MASKED_LM", TABLES["text-generation"], TABLES["classification"])
+    if model_type in classes("MODEL_FOR_VISUAL_QUESTION_ANSWERING"):
+        return False
+    heads = ("MODEL_FOR_MASKED_LM", *TABLES["text-generation"], *TABLES["classification"])
     return any(model_type in classes(table) for table in heads)
 
 
@@ -114,26 +152,39 @@ def task_of(model_type: str, architecture: str | None, *, is_decoder: bool = Fal
     if found is not None:
         return found, named or can[found]
     raise Refusal(
-        f"{named or model_type} is of a kind that cannot be run; choose a model that generates or encodes text, "
-        "classifies text, tokens or images, answers questions, translates, or reads images or speech."
+        f"transformers has no class that runs {named or model_type} by itself, it is a part of others; choose a whole model."
     )
 
 
 def _named_task(model_type: str, named: str, can: Mapping[str, str]) -> str | None:
     """The task of a model whose class is known."""
+    exact = next((task for task in _EXACT if can.get(task) == named), None)
+    if exact is not None:
+        return exact
     head = next((task for ending, task in _HEADS.items() if named.endswith(ending)), None)
-    if head is not None:
+    if head is not None and (head in can or not is_known(model_type)):
         return head
     for task in ("speech", "image-text", "seq2seq"):
         if task in can and (named == can[task] or named.endswith("ForConditionalGeneration")):
             return task
-    if named == classes(TABLES["text-generation"]).get(model_type) or named.endswith(("ForCausalLM", "LMHeadModel")):
+    if named == _class_for("text-generation", model_type) or named.endswith(("ForCausalLM", "LMHeadModel")):
         return "text-generation"
     if named == classes("MODEL_FOR_TEXT_ENCODING").get(model_type):
         return "embedding"
     if not is_known(model_type):  # its own code, which the caller has decided to trust
         return "embedding"
-    return "embedding" if _encodes_text(model_type, can) else None
+    return "embedding" if _encodes_text(model_type, can) and "embedding" in can else "forward"
+
+
+_EXACT = (
+    "audio-classification",
+    "object-detection",
+    "image-segmentation",
+    "depth-estimation",
+    "image-feature-extraction",
+    "audio-feature-extraction",
+)
+"""Tasks whose classes have names that tell nothing, or something else."""
 
 
 def _usual_task(model_type: str, can: Mapping[str, str], *, is_decoder: bool) -> str | None:
@@ -143,7 +194,10 @@ def _usual_task(model_type: str, can: Mapping[str, str], *, is_decoder: bool) ->
             return task
     if "text-generation" in can and (is_decoder or model_type not in classes("MODEL_FOR_MASKED_LM")):
         return "text-generation"
-    return next((task for task in ("embedding", "image-classification", "speech-ctc") if task in can), None)
+    if model_type in classes("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION"):
+        return "forward"  # images beside words, not labels
+    order = ("embedding", "image-classification", "speech-ctc", *_EXACT, "forward")
+    return next((task for task in order if task in can), None)
 
 
 def _no_text_to_text() -> set[str]:

@@ -31,6 +31,7 @@ from core.models.files import (
     text_part,
 )
 from core.models.known import classes
+from core.models.made_up import text_config_of
 from core.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ AUTO_CLASSES = {
     "image-text": "AutoModelForImageTextToText",
     "speech": "AutoModelForSpeechSeq2Seq",
     "speech-ctc": "AutoModelForCTC",
+    "audio-classification": "AutoModelForAudioClassification",
+    "object-detection": "AutoModelForObjectDetection",
+    "depth-estimation": "AutoModelForDepthEstimation",
 }
 
 _PROCESSORS = {"image": "AutoImageProcessor", "image-text": "AutoProcessor", "speech": "AutoFeatureExtractor"}
@@ -58,7 +62,9 @@ def auto_class(task: str, architecture: str) -> str:
     # AutoModel gives an encoder-decoder whole where only its encoder was saved.
     if task == "embedding" and architecture in _text_encoders():
         return "AutoModelForTextEncoding"
-    return AUTO_CLASSES[task]
+    if architecture.endswith("WithTeacher"):  # an architecture's second class for a task, which the auto class does not choose
+        return architecture
+    return AUTO_CLASSES.get(task, architecture)
 
 
 def _text_encoders() -> set[str]:
@@ -138,8 +144,8 @@ def quiet(progress: Progress, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def refusing(name: str) -> Iterator[None]:
-    """What the libraries raise about a model's files becomes one sentence; memory running out says so."""
+def refusing(name: str, remedy: str = "check that its files belong together") -> Iterator[None]:
+    """What the libraries raise about a model becomes one sentence that ends with ``remedy``; memory running out says so."""
     try:
         yield
     except Refusal:
@@ -150,7 +156,7 @@ def refusing(name: str) -> Iterator[None]:
         # Configs, weights and a model's own code can raise anything at all: asserts of torch, StopIteration, IndexError.
         if "allocate memory" in str(error) or "out of memory" in str(error):
             raise _no_memory(name) from error
-        raise Refusal(f"{name} cannot be loaded ({_first_line(error)}); check that its files belong together.") from error
+        raise Refusal(f"{name} cannot be loaded ({_first_line(error)}); {remedy}.") from error
 
 
 def load_checked(
@@ -285,7 +291,7 @@ def settings_of(model: torch.nn.Module) -> dict[str, Any]:
 def common_names(config: Any) -> dict[str, Any]:
     """A transformers config as plain values, its text part too, each also under the names that most architectures use."""
     values: dict[str, Any] = config.to_dict()
-    text = config.get_text_config()
+    text = text_config_of(config)
     parts = [(values, config)] + ([] if text is config else [(values.setdefault("text_config", text.to_dict()), text)])
     for part, owner in parts:
         for name, own in owner.attribute_map.items():

@@ -5,35 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from core.errors import Refusal
+from core.models.made_up import Amount, made_up_inputs, placed_like
+
 if TYPE_CHECKING:
     import torch
 
-BATCH, TOKENS = 2, 5
+BATCH, TOKENS, SAMPLES = 2, 5, 4800
 
-MODEL_ERRORS = (RuntimeError, TypeError, AttributeError, ValueError, IndexError, KeyError, NotImplementedError)
+MODEL_ERRORS = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError, AssertionError)
 """What models raise for inputs or changes that do not suit them."""
 
 
 def sample_inputs(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
-    """Keyword arguments of one small call, the same ones each time; None where the model takes what we cannot make up.
+    """Keyword arguments of one small call, the same ones each time; None where the model takes what cannot be made up.
 
-    Text models get ids [2, 5], image models pixels [2, channels, height, width], speech models features [2, bins, frames].
+    Text models get ids [2, 5], image models pixels [2, channels, height, width], speech models features [2, bins, frames],
+    models of several of these all that they read.
     """
-    import torch
-
-    config: Any = getattr(model, "config", None)
-    maker = _MAKERS.get(getattr(model, "main_input_name", ""))
-    if config is None or maker is None:
+    try:
+        made = made_up_inputs(model, Amount(BATCH, TOKENS, samples=SAMPLES))
+    except Refusal:
         return None
-    generator = torch.Generator().manual_seed(0)
-    made = maker(config, generator)
-    if getattr(config, "is_encoder_decoder", False):
-        made["decoder_input_ids"] = _ids(config, generator)
-    first = next(model.parameters())
-    return {
-        name: tensor.to(first.device, first.dtype if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in made.items()
-    }
+    return placed_like(model, made)
 
 
 def small_call(model: torch.nn.Module) -> Callable[[], list[torch.Tensor]] | None:
@@ -66,35 +60,3 @@ def first_result(output: Any) -> torch.Tensor:
 
     values = output.values() if hasattr(output, "values") else output if isinstance(output, tuple | list) else (output,)
     return next(value for value in values if isinstance(value, torch.Tensor) and value.is_floating_point())
-
-
-def _ids(config: Any, generator: torch.Generator) -> torch.Tensor:
-    import torch
-
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    vocabulary = int(getattr(text, "vocab_size", 0)) or 1000
-    return torch.randint(min(4, vocabulary - 1), vocabulary, (BATCH, TOKENS), generator=generator)  # not the special ones
-
-
-def _text(config: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    return {"input_ids": _ids(config, generator)}
-
-
-def _pixels(config: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    import torch
-
-    own = getattr(config, "vision_config", config)
-    size = getattr(own, "image_size", 32)
-    height, width = size if isinstance(size, tuple | list) else (size, size)
-    return {"pixel_values": torch.randn(BATCH, getattr(own, "num_channels", 3), height, width, generator=generator)}
-
-
-def _features(config: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    import torch
-
-    frames = 2 * int(getattr(config, "max_source_positions", 8))  # Whisper takes exactly so many
-    bins = int(getattr(config, "num_mel_bins", 80))
-    return {"input_features": torch.randn(BATCH, bins, frames, generator=generator)}
-
-
-_MAKERS = {"input_ids": _text, "pixel_values": _pixels, "input_features": _features}

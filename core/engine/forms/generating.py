@@ -44,6 +44,10 @@ class Generating:
         return self._maker.inputs()
 
     def frames(self, subject: Subject) -> tuple[Frame, ...]:
+        inner = writing_part(subject.model)
+        if inner is not None:  # its generate, and not the model's own, runs the steps
+            seeing = (getattr(subject.model, name, None) for name in ("vision_model", "qformer"))
+            return (*(Frame(part, "encode") for part in seeing if part is not None), Frame(inner))
         encoder = subject.model.get_encoder() if self._encodes else None
         return () if encoder is None or encoder is subject.model else (Frame(encoder, "encode"),)
 
@@ -109,6 +113,17 @@ def greedily(
         result = model.generate(**tensors, **{**fixed, **criteria, **arguments})
     sequences: torch.Tensor = getattr(result, "sequences", result)  # a ``generate`` of the model's own may give more
     return sequences
+
+
+def writing_part(model: Any) -> Any | None:
+    """The part of a model whose ``generate`` its own only passes on to (BLIP, BLIP-2); None where it writes itself."""
+    from transformers.generation import GenerationMixin
+
+    own = getattr(type(model), "generate", None)
+    if own is None or own is GenerationMixin.generate:
+        return None
+    parts: tuple[Any, ...] = tuple(getattr(model, name, None) for name in ("text_decoder", "language_model"))
+    return next((part for part in parts if part is not None and hasattr(part, "generate") and part.can_generate()), None)
 
 
 @contextmanager

@@ -98,6 +98,9 @@ class Sounds:
     def _made_up_shape(self) -> tuple[str, tuple[int, ...]]:
         """What the model's first argument is called, and its shape for one sound."""
         if not self._spectral:
+            frames, bands = getattr(self._config, "max_length", None), getattr(self._config, "num_mel_bins", None)
+            if isinstance(frames, int) and isinstance(bands, int) and not hasattr(self._config, "conv_dim"):
+                return "input_values", (frames, bands)  # a picture of the sound, always of one size
             return "input_values", (self._samples,)
         bands = int(
             getattr(self._config, "num_mel_bins", 0)

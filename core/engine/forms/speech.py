@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs, form_kinds
 from core.engine.forms.generating import Generating
+from core.engine.forms.labels import likeliest, probabilities
 from core.engine.forms.once import Once
 from core.engine.forms.seq2seq import start_token
 from core.engine.forms.sounds import Sounds
@@ -47,6 +48,26 @@ class SpeechAtOnce:
 
         def tell(signs: torch.Tensor, inputs: Inputs) -> str | None:
             return str(tokenizer.decode(signs.long().tolist())) if tokenizer is not None else None
+
+        return Once(Sounds(loaded, workload, device), read, tell)
+
+
+@form_kinds.register
+class SoundClassification:
+    """Encoders that say what kind of sound it is."""
+
+    id = "audio-classification"
+    tasks: ClassVar[tuple[str, ...]] = ("audio-classification",)
+
+    def make(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> Once:
+        """The result are the probabilities of the labels, [batch, labels]."""
+        config = loaded.model.config
+
+        def read(output: Any, inputs: Inputs) -> torch.Tensor:
+            return probabilities(output.logits, config)
+
+        def tell(values: torch.Tensor, inputs: Inputs) -> str:
+            return likeliest(values, config)
 
         return Once(Sounds(loaded, workload, device), read, tell)
 
