@@ -175,6 +175,12 @@ class Program:
         if recording is not None:
             recording.cancel()
 
+    def skip_warm_up(self) -> None:
+        """Let what is under way measure as soon as it can; nothing where nothing warms up."""
+        trial, recording = self._trial, self._recording
+        for one in trial.recordings if trial is not None else (recording,) if recording is not None else ():
+            one.warming.skip()
+
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the worker has nothing to do; False if ``timeout_s`` passed first."""
         return self._worker.join(timeout_s)

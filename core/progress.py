@@ -26,6 +26,7 @@ class Progress:
         self.cancelled = threading.Event()
         self.interruptible = Region()
         self._over = threading.Event()
+        self.also: Callable[[], None] | None = None  # asked too whenever it is checked; may raise what ends the step
 
     def report(self, text: str | None = None, fraction: float | None = None) -> None:
         """Say what is being done and how much of it is (0 to 1); raises ``Cancelled`` where the user asked for that."""
@@ -38,6 +39,8 @@ class Progress:
         """Raise ``Cancelled`` if the user asked to stop."""
         if self.cancelled.is_set():
             raise Cancelled
+        if self.also is not None:
+            self.also()
 
     def cancel(self) -> None:
         """Ask to stop; where that is not heard after a while, it is insisted upon until ``end``."""

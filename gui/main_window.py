@@ -180,6 +180,7 @@ class MainWindow(QMainWindow):
         self.sidebar.unload_asked.connect(self.work.unload)
         self.sidebar.run_asked.connect(self.work.start)
         self.sidebar.cancel_asked.connect(self.work.cancel)
+        self.status_bar.skip_asked.connect(self.work.skip_warm_up)
         self.banner.dismissed.connect(self.frame.make_room)
         self.feedback.changed.connect(self.frame.make_room)
         self.files.made = self.feedback.tell

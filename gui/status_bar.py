@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psutil
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QToolButton, QWidget
 
 from core import units
@@ -26,6 +26,8 @@ TITLES = {
 class StatusBar(QFrame):
     """Only shows; ``refresh_machine`` reads the process's memory."""
 
+    skip_asked = Signal()
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("statusBar")
@@ -45,11 +47,11 @@ class StatusBar(QFrame):
         self.progress.setAccessibleName("Progress")
         self.left = _label("timeLeft")
         self.left.setMinimumWidth(70)
+        self.skip = _button("skipWarmupButton", "Skip warm-up", "Measure from the next request on, warm or not")
+        self.skip.clicked.connect(lambda: self.skip_asked.emit())
         self.memory = _label("memoryUse", "Memory of this process, of all the machine has")
         self.cores = _label("coreCount", "Logical processors that this process may use")
-        self.log = QToolButton()
-        self.log.setObjectName("logToggle")
-        self.log.setText(LOG_CLOSED)
+        self.log = _button("logToggle", LOG_CLOSED)
         self.log.setCheckable(True)
         row = QHBoxLayout(self)
         row.setContentsMargins(14, 0, 10, 0)
@@ -58,6 +60,7 @@ class StatusBar(QFrame):
         row.addWidget(self.text)
         row.addWidget(self.progress)
         row.addWidget(self.left)
+        row.addWidget(self.skip)
         row.addStretch(1)
         for widget in (self.memory, self.cores, self.log):
             row.addWidget(widget)
@@ -78,6 +81,7 @@ class StatusBar(QFrame):
             self._held = 0
         self.progress.setVisible(busy)
         self.left.setVisible(busy)
+        self.skip.setVisible(status.state == "running" and status.warming)
         self._set_text(status.text if busy else model_name or "no model is loaded", hold=busy)
         # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
         self.progress.setValue(round(1000 * min(1.0, max(0.0, status.fraction or 0.0))))
@@ -102,7 +106,9 @@ class StatusBar(QFrame):
 
     def _room(self) -> int:
         """How wide the text may be beside everything else in the bar."""
-        beside = (self.state, self.memory, self.cores, self.log)
+        beside = [self.state, self.memory, self.cores, self.log]
+        if not self.skip.isHidden():
+            beside.append(self.skip)
         busy = 0 if self.progress.isHidden() else self.progress.width() + self.left.minimumWidth() + 2 * 14
         fixed = busy + 5 * 14 + 24
         taken = fixed + sum(widget.sizeHint().width() for widget in beside)
@@ -121,3 +127,11 @@ def _label(name: str, explanation: str = "") -> Label:
     label.setObjectName(name)
     label.setToolTip(plain_tip(explanation))
     return label
+
+
+def _button(name: str, text: str, explanation: str = "") -> QToolButton:
+    button = QToolButton()
+    button.setObjectName(name)
+    button.setText(text)
+    button.setToolTip(plain_tip(explanation))
+    return button

@@ -48,6 +48,10 @@ class Work:
         """Let the sides of a trial take turns."""
         self._start_trial(config, force=False)
 
+    def skip_warm_up(self) -> None:
+        """Let the run or trial under way measure at once."""
+        self._program.skip_warm_up()
+
     def cancel(self) -> None:
         """Cancel what is going on."""
         if self.busy:

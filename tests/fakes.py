@@ -98,6 +98,9 @@ class FakeProgram:
             self.status = replace(self.status, state="cancelling", text="Cancelling")
             self._cancel.set()
 
+    def skip_warm_up(self) -> None:
+        self.calls.append(("skip_warm_up", None))
+
     def join(self, timeout: float | None = None) -> bool:
         if self._thread is not None:
             self._thread.join(timeout)

@@ -15,7 +15,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
-from core.engine.notice import Notice
+from core.engine.notice import Notice, Status
 from gui import __main__ as entry
 from gui import app, theme
 from gui.settings import Settings
@@ -404,3 +404,22 @@ def test_command_line_forms_import_no_qt_and_no_display_is_one_sentence(tmp_path
         window = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
         assert window.stdout.strip() == "2 []"
         assert window.stderr.strip() == entry.NO_DISPLAY
+
+
+def test_warm_up_can_be_skipped_from_the_status_bar(qtbot):
+    from gui.status_bar import StatusBar
+
+    bar = StatusBar()
+    qtbot.addWidget(bar)
+    asked = []
+    bar.skip_asked.connect(lambda: asked.append(True))
+    bar.show_status(Status("running", "warm-up 2", None, 8.0, warming=True))
+    assert bar.skip.objectName() == "skipWarmupButton"
+    assert not bar.skip.isHidden()
+    assert bar.left.text().endswith("left")
+    bar.skip.click()
+    assert asked == [True]
+    bar.show_status(Status("running", "repeat 1", 0.5, 8.0))
+    assert bar.skip.isHidden()
+    bar.show_status(Status("cancelling", "Cancelling", warming=True))
+    assert bar.skip.isHidden()

@@ -10,21 +10,47 @@ from core.analysis.stopping import REPEATS_CAP, WARMUP_CAP, clean_rounds, enough
 NOISY = [100.0, 140.0] * 20
 
 
+def warm_up(*scales: float, steps: int = 16, noise: float = 0.02, seed: int = 0) -> list[np.ndarray]:
+    """Requests whose later moments take longer (a growing context), each so many times as slow as the last will be."""
+    rng = np.random.default_rng(seed)
+    return [1e7 * scale * np.linspace(1, 1.3, steps) * np.exp(rng.normal(0, noise, steps)) for scale in scales]
+
+
 @pytest.mark.parametrize(
-    ("latencies", "ended"),
+    ("requests", "elapsed_s", "ended"),
     [
-        ([], None),
-        ([100, 100], None),
-        ([300, 102, 100, 104], "3 requests within 5 %"),
-        ([100, 106, 100], None),
-        ([100, 100, 0], None),  # a request that could not be measured settles nothing
-        ([100, 104, 105], "3 requests within 5 %"),
-        (NOISY[: WARMUP_CAP - 1], None),
-        (NOISY[:WARMUP_CAP], "cap of 20 reached"),
+        ([], 0.0, None),
+        (warm_up(3, 1), 5.0, None),
+        (warm_up(3, 1.2, 1), 5.0, None),  # still getting faster
+        (warm_up(3, 1.2, 1, 1), 5.0, "no faster after 4 requests"),
+        (warm_up(3, 1.0, 1.2), 5.0, "no faster after 3 requests"),  # getting slower is not warming up
+        (warm_up(3, 1.01, 1.0), 5.0, "no faster after 3 requests"),
+        (warm_up(3, 1.3, 1.0, noise=0.5), 5.0, "no faster after 3 requests"),  # nothing that can be told in such noise
+        (warm_up(3, 1, 1), 0.4, None),  # a few short requests wake no clock
+        (warm_up(3, 1.2, 1), 10.0, "cap of 10 s reached"),
+        (warm_up(*[1] * 20), 0.1, "cap of 20 reached"),
+        ([*warm_up(3, 1), np.empty(0)], 5.0, None),  # a request that could not be measured settles nothing
+        (warm_up(3, 1.2, 1.1, 1.0, steps=1, noise=0), 5.0, None),
+        (warm_up(3, 1.2, 1.0, 1.1, steps=1, noise=0), 5.0, "no faster after 4 requests"),
     ],
 )
-def test_warm_up_ends_when_three_agree_or_at_the_cap(latencies: list[float], ended: str | None) -> None:
-    assert settled(latencies) == ended
+def test_warm_up_ends_when_requests_get_no_faster_or_at_a_cap(
+    requests: list[np.ndarray], elapsed_s: float, ended: str | None
+) -> None:
+    assert settled(requests, elapsed_s) == ended
+
+
+def test_warm_up_is_short_on_a_busy_machine_and_sees_a_slow_warming() -> None:
+    rng = np.random.default_rng(1)
+    needed = []
+    for _ in range(200):
+        scales = np.exp(rng.normal(0, 0.15, 20))
+        requests = warm_up(*scales, noise=0.2, seed=int(rng.integers(1 << 30)))
+        needed.append(next(n for n in range(1, 21) if settled(requests[:n], 1.0)))
+    assert np.median(needed) <= 4
+    assert max(needed) < WARMUP_CAP
+    falling = warm_up(*(1 + 0.5 * 0.7 ** np.arange(20)))
+    assert next(n for n in range(1, 21) if settled(falling[:n], 1.0)) >= 5
 
 
 @pytest.mark.parametrize(

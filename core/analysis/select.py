@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from core.session.run import Run
 from profilers.trace import KINDS, Array, Tag
 
 SET_ASIDE = Tag.WARMUP | Tag.COLD | Tag.COMPILE | Tag.GC | Tag.PROFILED
@@ -40,6 +42,20 @@ def counted(moments: Mapping[str, Array], where: Array | None = None, wanted: Ta
         if calm.sum() >= LEAST_CALM or calm.sum() == chosen.sum():
             return calm
     return chosen
+
+
+def warming_up(run: Run) -> Run | None:
+    """A run that has nothing but warm-up yet, as if that counted: its first numbers, which nobody should wait for.
+
+    The first, cold request counts as long as it is the only one. None for any other run.
+    """
+    facts = run.facts
+    if facts.status != "running" or facts.warmup_done is not None or not len(run.trace.moments["tags"]):
+        return None
+    ended = int((run.trace.requests["end_ns"] >= 0).sum())
+    waived = int(Tag.WARMUP if ended > 1 else Tag.WARMUP | Tag.COLD)
+    moments, requests = ({**rows, "tags": rows["tags"] & ~waived} for rows in (run.trace.moments, run.trace.requests))
+    return replace(run, trace=replace(run.trace, moments=moments, requests=requests))
 
 
 def first_tokens(moments: Mapping[str, Array]) -> Array:

@@ -6,12 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.analysis.drift import still_falling
 from core.analysis.intervals import LEAST_VALUES, median_interval
+from profilers.trace import Array
 
 WARMUP_LEAST = 3
 WARMUP_CAP = 20
-SETTLED_WITHIN = 0.05
-"""Warm-up is over when the last ``WARMUP_LEAST`` requests lie within this share of each other (``measures.md`` §1)."""
+WARMUP_S = 10.0
+"""Warm-up takes no longer, from the end of its first (cold, compiling) request on: on a busy machine nothing ever settles."""
+
+WARMUP_LEAST_S = 0.5
+"""Nor less, unless twenty requests are over: a few requests of a millisecond wake no clock."""
+
+SETTLED_WITHIN = 0.02
+"""A request that is faster than the one before it by less than this, or not surely, ends warm-up."""
 
 REPEATS_LEAST = LEAST_VALUES
 REPEATS_ENOUGH = 10
@@ -25,18 +33,24 @@ TRACED_EVERY = 4
 """Of so many rounds of a trial one is traced on all sides."""
 
 
-def settled(latencies_ns: Sequence[float]) -> str | None:
+def settled(requests: Sequence[Array], elapsed_s: float) -> str | None:
     """How warm-up ended, after the requests so far; None: go on.
 
+    Only getting faster is warming up. Noise is not: three requests within 5 %, as it was once, hardly ever come on a busy
+    machine, and then twenty were made.
+
     Args:
-        latencies_ns: E2E of each warm-up request. One that failed to be measured (0) settles nothing.
+        requests: of each warm-up request the times of its moments. One that failed to be measured (none) settles nothing.
+        elapsed_s: since the first request ended.
     """
-    last = latencies_ns[-WARMUP_LEAST:]
-    if len(last) == WARMUP_LEAST and min(last) > 0 and max(last) <= (1 + SETTLED_WITHIN) * min(last):
-        return f"{WARMUP_LEAST} requests within {100 * SETTLED_WITHIN:.0f} %"
-    if len(latencies_ns) >= WARMUP_CAP:
+    done = len(requests)
+    if done >= WARMUP_CAP:
         return f"cap of {WARMUP_CAP} reached"
-    return None
+    if elapsed_s >= WARMUP_S:
+        return f"cap of {WARMUP_S:.0f} s reached"
+    if done < WARMUP_LEAST or elapsed_s < WARMUP_LEAST_S or any(not len(one) for one in requests[-2:]):
+        return None
+    return None if still_falling(requests, SETTLED_WITHIN) else f"no faster after {done} requests"
 
 
 def enough(e2e_ns: Sequence[float], elapsed_s: float) -> str | None:

@@ -27,7 +27,7 @@ from core.analysis.longest import longest_json
 from core.analysis.observer import effects
 from core.analysis.operators import slowdown
 from core.analysis.samples import METRICS, Samples, samples
-from core.analysis.select import kinds_present, of_kind, tagged
+from core.analysis.select import kinds_present, of_kind, tagged, warming_up
 from core.analysis.series import layer_rows, stages
 from core.analysis.speculation import speculation
 from core.analysis.statistics import Spread, spread
@@ -47,12 +47,17 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
 
     ``newest`` makes stages and layers of that many traced moments of each kind only: what a run that goes on has time for.
 
+    ``provisional``: the run is still warming up, and its metrics are those of warm-up.
+
     Times are ns, sizes bytes, rates tokens per second of the whole batch. Headline numbers come from clean moments
     (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``). Cycles and
     other counts of layers are those of a median traced moment, not scaled.
     """
     facts = run.facts
-    metrics = {**metrics_json(samples(run), intervals), **counts_json(run, intervals)}
+    early = warming_up(run)
+    metrics = {**metrics_json(samples(early or run), intervals), **counts_json(early or run, intervals)}
+    if early is not None:
+        metrics = {name: {**one, "provisional": True} for name, one in metrics.items()}
     joules = energy_json(run)
     stage_rows = stages_json(run, newest)
     layers = layers_json(run, newest)
@@ -76,6 +81,7 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "compile_ns": facts.compile_ns,
         "cold_start_ns": facts.cold_start_ns,
         "warmup_done": facts.warmup_done,
+        "provisional": early is not None,
         "stopped": facts.stopped,
         "trial": trial_json(run),
         "instruments": dict(facts.instruments),

@@ -58,9 +58,13 @@ class Warnings(logging.Handler):
 
 @dataclass(frozen=True)
 class Status:
-    """What the worker is doing now, as the status bar shows it. ``fraction`` and ``seconds_left`` are None while unknown."""
+    """What the worker is doing now, as the status bar shows it. ``fraction`` and ``seconds_left`` are None while unknown.
+
+    ``warming``: requests that do not count are being made, which can be skipped.
+    """
 
     state: str = "idle"
     text: str = ""
     fraction: float | None = None
     seconds_left: float | None = None
+    warming: bool = False

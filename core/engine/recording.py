@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.analysis.select import of_kind, tagged
-from core.analysis.stopping import enough, expected_requests, settled
+from core.analysis.stopping import enough, expected_requests
 from core.config import RunConfig
 from core.engine.failure import NO_REACTION, what_failed
 from core.engine.forms.base import Form, form_of
@@ -21,6 +21,7 @@ from core.engine.holder import Prepared
 from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
 from core.engine.quality import cost_of
 from core.engine.requests import Requests
+from core.engine.warm_up import WarmedUp, WarmUp
 from core.engine.watch import Watch, sampled, watch
 from core.engine.workload import beyond_context
 from core.errors import Cancelled
@@ -100,6 +101,7 @@ class Recording:
         self.recorder = Recorder()
         self.number = 0
         self.label = ""
+        self.warming = WarmUp(self.recorder, config.workload.warmup)
         self._target, target_facts = target
         self._gate = gate
         self._progress = progress
@@ -268,17 +270,16 @@ class Recording:
                 self._trouble(missing.what, missing.why)
 
     def warm_up(self) -> None:
-        """Requests that do not count: as many as were asked for, or until their latency has settled."""
-        asked = self.config.workload.warmup
-        latencies: list[float] = []
-        why: str | None = "as asked" if asked == 0 else None
-        while why is None:
-            latency = self.request(Tag.WARMUP)
-            latencies.append(latency or 0.0)
-            if asked is None:
-                why = settled(latencies)
-            elif len(latencies) >= asked:
-                why = "as asked"
+        """Requests that do not count: as many as were asked for, or until they get no faster, for ten seconds at most."""
+        why = self.warming.why_over()
+        self._progress.also = self.warming.check
+        try:
+            while why is None:
+                with suppress(WarmedUp):
+                    self.request(Tag.WARMUP)
+                why = self.warming.why_over()
+        finally:
+            self._progress.also = None
         self.facts = replace(self.facts, warmup_done=why)
         self._plan()
 

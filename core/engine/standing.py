@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from core.analysis.stopping import expected_requests
 from core.engine.notice import Status
 from core.engine.recording import Recording
 from core.engine.trial import NAMES, Trial
@@ -29,8 +30,8 @@ def run_status(state: str, recording: Recording) -> Status:
     fraction = min(1.0, done / planned) if planned else None
     text += _step(recording)
     if recording.compiling:
-        return Status(state, f"{text} · compiling", fraction)
-    return Status(state, text, fraction, None if warming else _seconds(recording, max(0, planned - done)))
+        return Status(state, f"{text} · compiling", fraction, warming=warming)
+    return Status(state, text, fraction, _run_seconds(recording, warming), warming)
 
 
 def trial_status(state: str, trial: Trial) -> Status:
@@ -40,10 +41,31 @@ def trial_status(state: str, trial: Trial) -> Status:
         return Status(state, "getting the sides ready")
     side = NAMES[next((number for number, run in enumerate(trial.recordings) if run is active), 0)]
     if not trial.round:
-        return Status(state, f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else ""))
+        text = f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else "")
+        return Status(state, text, None, None if active.compiling else _warm_up_seconds(trial), warming=True)
     fraction = min(1.0, trial.round / trial.most_rounds)
     text = f"round {trial.round} of at most {trial.most_rounds}" + ("" if trial.by_moments else f" · {side}") + _step(active)
-    return Status(state, text, fraction)
+    return Status(state, text, fraction, trial.seconds_left)
+
+
+def _run_seconds(recording: Recording, warming: bool) -> float | None:
+    """Time left: of warm-up at most, and of the planned moments after it."""
+    done, planned = recording.recorder.moments.count, recording.facts.planned_moments
+    if not warming:
+        return _seconds(recording, max(0, planned - done))
+    asked, limit = recording.config.workload.warmup, recording.warming.seconds_left
+    if limit is None:  # so many requests were asked for
+        return _seconds(recording, max(0, planned - done))
+    repeats = expected_requests(0, recording.config.workload.repeats)
+    measuring = _seconds(recording, planned * repeats // max(1, expected_requests(asked, recording.config.workload.repeats)))
+    return None if measuring is None else limit + measuring
+
+
+def _warm_up_seconds(trial: Trial) -> float | None:
+    """At most so long until the first round: what is left of each side's warm-up."""
+    left = [one.warming.seconds_left for one in trial.recordings if one.facts.warmup_done is None]
+    known = [one for one in left if one is not None]
+    return sum(known) if len(known) == len(left) else None
 
 
 def _step(recording: Recording) -> str:

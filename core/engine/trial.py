@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,7 @@ class Trial:
         self._floors: Mapping[str, float] = {}
         self._together = True
         self._baton = Baton()
+        self._rounds_began: float | None = None
 
     # -- any thread -------------------------------------------------------------------------------------------------------
 
@@ -124,6 +126,17 @@ class Trial:
     def recordings(self) -> tuple[Recording, ...]:
         """One per side."""
         return tuple(side.recording for side in list(self._sides))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At most so long until a cap is reached, at the pace so far; None before the first round is over."""
+        done = len(self._order) // len(self.config.sides)
+        if self._rounds_began is None or done < 1:
+            return None
+        took = time.perf_counter() - self._rounds_began
+        measured = sum(one.measured_s for one in self.recordings)
+        left = took * (self.most_rounds - done) / done
+        return max(0.0, min(left, took * (self.config.most_seconds - measured) / measured if measured > 0 else left))
 
     @property
     def round(self) -> int:
@@ -160,6 +173,7 @@ class Trial:
             for side in self._sides:
                 self._turn_to(side)
                 side.recording.warm_up()
+            self._rounds_began = time.perf_counter()
             while self.stopped is None:
                 self._play_round()
             for side in self._sides:

@@ -107,7 +107,7 @@ class RunFacts:
     phase_peak_bytes: Mapping[str, int] = field(
         default_factory=dict
     )  # resident peak while loading, warming up, prefill, decode
-    warmup_done: str | None = None  # how warm-up ended: "3 requests within 5 %", "as asked", "cap of 20 reached"
+    warmup_done: str | None = None  # how warm-up ended: "no faster after 4 requests", "as asked", "skipped"
     stopped: str | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
     competitors: tuple[str, ...] = ()  # other processes that computed meanwhile, busiest first: "cc1plus (61 % of a core)"
     trial: TrialPart | None = None
