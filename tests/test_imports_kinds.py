@@ -115,6 +115,18 @@ def test_old_traces_tell_changes_of_memory_alone(tmp_path):
     assert "changes since the trace began" in next(iter(told(run)))
 
 
+def test_what_is_not_shown_has_nothing_in_it(tmp_path):
+    """As torch's exporter in Python writes allocations: until the end of the trace."""
+    lasting = [
+        {**memory(ts, 64 * n, 0, -1), "ph": "X", "cat": "cpu_instant_event", "dur": 5000 - ts} for n, ts in enumerate((5, 30))
+    ]
+    modules = [slice_of(f"nn.Module: L_{n}", 10 + 30 * n, 25, "python_function") for n in range(2)]
+    run = imported(tmp_path / "t.json", [*lasting, *modules, slice_of("aten::mm", 15, 10)])
+    assert [(layer.path, layer.parent) for layer in run.trace.layers] == [("L_0", -1), ("L_1", -1)]
+    assert layer_of(run, "aten::mm") == ["L_0"]
+    assert track_values(run) == {"allocated": [0, 64]}
+
+
 TODAY = ["user_annotation", "cpu_op", "cuda_runtime", "kernel", "gpu_memcpy", "python_function"]
 OLD = ["Operator", "Operator", "Runtime", "Kernel", "Memcpy", "Python"]
 

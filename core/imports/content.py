@@ -84,7 +84,7 @@ def _shape_text(shape: bytes) -> str:
         return " ".join(shape.decode("utf-8", "replace").split())
 
 
-_NUMBER_AT_END = re.compile(r".*?(\d{1,9})")
+_NUMBER = re.compile(r"\d{1,9}")
 _APART = 10_000_000
 """What is added to a thread's or stream's number where another process or device has the same."""
 
@@ -95,8 +95,8 @@ def _lanes(slices: Slices) -> Array:
     taken: set[int] = set()
     times: Counter[int] = Counter()
     for number, (_, tid) in enumerate(slices.lanes):
-        at_end = _NUMBER_AT_END.fullmatch(tid) if isinstance(tid, str) else None
-        free = tid if isinstance(tid, int) else int(at_end[1]) if at_end else number + 1
+        said = _NUMBER.search(tid) if isinstance(tid, str) else None  # "stream 7", "4711 (python)"
+        free = tid if isinstance(tid, int) else int(said[0]) if said else number + 1
         free = free if 0 <= free < 2**31 else number + 1
         alike = free
         while free in taken:

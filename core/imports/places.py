@@ -40,6 +40,9 @@ _AROUND = re.compile(r".*_(range|ranges|annotation|insight|event)")
 _DEVICE_PROCESS = re.compile(r"(?!cpu\b)\w+ functions", re.IGNORECASE)
 """How ``EventList.export_chrome_trace``, which writes no categories, calls the process of a device ("CUDA functions")."""
 
+_PYTHON_NAME = re.compile(r"nn\.Module: |<built-in |[^\n]{1,500}\.py\(\d+\): ")
+"""How the tracer of Python names a function, where no category says that it is one."""
+
 
 def places_of(slices: Slices, columns: dict[str, Array]) -> Array:
     """Where each slice ran, as an index into ``PLACES``; regions -1, what is not shown -2."""
@@ -49,6 +52,8 @@ def places_of(slices: Slices, columns: dict[str, Array]) -> Array:
     unknown = np.array([one is None for one in by_category] or [True])[columns["category"]]
     if unknown.any():
         place[unknown & _on_device_lane(slices, columns, place, unknown)] = KERNEL
+        python = np.array([_PYTHON_NAME.match(name) is not None for name in slices.names] or [False])
+        place[unknown & (place == CPU) & python[columns["name"]]] = PYTHON
         copies = np.array([name.lower().startswith(("memcpy", "memset")) for name in slices.names] or [False])
         place[unknown & (place == KERNEL) & copies[columns["name"]]] = COPY
     steps = np.array([STEP.fullmatch(name) is not None for name in slices.names] or [False])

@@ -48,6 +48,7 @@ def sorted_rows(slices: Slices) -> tuple[Rows, int]:
     kept = _in_time(slices, columns["ts_ns"], place)
     if kept is not None:
         columns, place = {name: column[kept] for name, column in columns.items()}, place[kept]
+    columns["duration_ns"][place == DROPPED] = 0  # what is not shown has nothing in it
     order = in_reading_order(columns["lane"], columns["ts_ns"], columns["duration_ns"])
     for name, column in columns.items():
         columns[name] = column[order]  # one at a time: the old column is let go before the next is sorted

@@ -150,7 +150,7 @@ class Slices:
             "duration_ns": self._durations(slices, durations) if lengths_ns is None else np.array(lengths_ns, np.int64),
             "name": self.names.numbers(names),
             "category": self.categories.numbers(
-                categories if MEMORY not in names else [MEMORY if one.ph == "i" else one.cat for one in slices]
+                categories if MEMORY not in names else [MEMORY if _allocates(one) else one.cat for one in slices]
             ),
             "lane": self._lanes(pids, tids),
         }
@@ -223,6 +223,11 @@ class Slices:
 
 def _lasts(phase: object, name: object) -> bool:
     return phase == "X" or (phase == "i" and name == MEMORY)
+
+
+def _allocates(event: Event) -> bool:
+    """Whether it tells an allocation; torch's exporter in Python writes it as if it lasted until the end."""
+    return event.name == MEMORY and (event.ph == "i" or event.cat == "cpu_instant_event")
 
 
 class _Lasting(msgspec.Struct, gc=False):
