@@ -91,6 +91,14 @@ def test_a_comparison_says_that_nothing_is_known(run):
     assert "imported trace, which does not say its model, workload" in warnings(run, other)[0]
 
 
+def test_an_import_that_fails_leaves_nothing_behind(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text('{"traceEvents": [{"ph": "M", "name": "x"}]}')
+    session = tmp_path / "new.tickscope"
+    assert cli.main(["import", str(tmp_path / "bad.json"), "--out", str(session)]) == 2
+    assert "bad.json holds no operator" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.json"]
+
+
 def test_the_window_has_the_same_on_the_command_line(run, tmp_path, capsys):
     session = tmp_path / "s.tickscope"
     assert cli.main(["import", str(tmp_path / "t.json"), "--out", str(session)]) == 0
