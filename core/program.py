@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from core import paths
 from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
 from core.ending import LIMIT_S, hanging, within
 from core.engine import outcome
@@ -90,7 +91,7 @@ class Program:
         self._worker = Worker(self._failed)
         self._warnings = Warnings(self._warn)
         self._worker.submit(sweep_once, awaited=False)
-        if session_path is not None and session_path.exists():
+        if session_path is not None and paths.is_there(session_path):
             self.open_session(session_path)
 
     # -- what the faces read ----------------------------------------------------------------------------------------------

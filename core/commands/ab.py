@@ -22,8 +22,16 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import paths
 from core.commands.configure import SIDES, trial_config
-from core.commands.switches import model_switches, observation_switches, quality_switches, target_switches, workload_switches
+from core.commands.switches import (
+    model_switches,
+    observation_switches,
+    path_argument,
+    quality_switches,
+    target_switches,
+    workload_switches,
+)
 from core.config import DTYPES, TrialConfig
 
 if TYPE_CHECKING:
@@ -57,7 +65,7 @@ def arguments(one: argparse.ArgumentParser) -> None:
     )
     results = one.add_argument_group("observation and results")
     observation_switches(results)
-    results.add_argument("--out", type=Path, metavar="FILE", help="session file that the sides are added to as runs")
+    results.add_argument("--out", type=path_argument, metavar="FILE", help="session file that the sides are added to as runs")
 
 
 def _sides(one: argparse.ArgumentParser) -> None:
@@ -83,7 +91,7 @@ def ab(args: argparse.Namespace) -> int:
     from core.commands.output import check_folder, note
 
     config = trial_config(args)
-    json_file = Path(args.json) if args.json not in (None, "-") else None
+    json_file = paths.typed(args.json) if args.json not in (None, "-") else None
     for path in (args.out, json_file):
         if path is not None:
             check_folder(path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import NoReturn
 
 from core.commands.switches import (
     count_or_auto,
     model_switches,
     observation_switches,
+    path_argument,
     quality_switches,
     target_switches,
     workload_switches,
@@ -87,7 +87,7 @@ def _demo(one: argparse.ArgumentParser) -> None:
     one.add_argument("--headless", action="store_true", help="no window, even where there is a display")
     one.add_argument(
         "--out",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="write session, charts and summary there, without a window (default: tickscope-demo)",
     )
@@ -119,7 +119,7 @@ def _run(one: argparse.ArgumentParser) -> None:
     observation_switches(watch)
     watch.add_argument("--name", default="", metavar="TEXT", help="what the run is called")
     watch.add_argument(
-        "--out", type=Path, metavar="FILE", help="session file that the run is added to; without it none is kept"
+        "--out", type=path_argument, metavar="FILE", help="session file that the run is added to; without it none is kept"
     )
 
 
@@ -130,22 +130,22 @@ def _ab(one: argparse.ArgumentParser) -> None:
 
 
 def _import(one: argparse.ArgumentParser) -> None:
-    one.add_argument("trace", type=Path, metavar="TRACE", help="a Kineto or Chrome trace, .json or .json.gz")
-    one.add_argument("--out", required=True, type=Path, metavar="FILE", help="session file that the run is added to")
+    one.add_argument("trace", type=path_argument, metavar="TRACE", help="a Kineto or Chrome trace, .json or .json.gz")
+    one.add_argument("--out", required=True, type=path_argument, metavar="FILE", help="session file that the run is added to")
     one.add_argument("--name", default="", metavar="TEXT", help="what the run is called (default: the trace's name)")
     one.add_argument("--json", action="store_true", help="the run as JSON instead of a summary")
 
 
 def _show(one: argparse.ArgumentParser) -> None:
-    one.add_argument("file", type=Path, metavar="FILE", help="a session file")
+    one.add_argument("file", type=path_argument, metavar="FILE", help="a session file")
     one.add_argument("--run", type=int, metavar="N", help="only that run, in full")
     one.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _export(one: argparse.ArgumentParser) -> None:
-    one.add_argument("file", type=Path, metavar="FILE", help="a session file")
+    one.add_argument("file", type=path_argument, metavar="FILE", help="a session file")
     one.add_argument("--format", required=True, metavar="ID", help="see tickscope formats")
-    one.add_argument("--out", required=True, type=Path, metavar="PATH", help="file or folder to write")
+    one.add_argument("--out", required=True, type=path_argument, metavar="PATH", help="file or folder to write")
     one.add_argument("--run", type=int, metavar="N", help="only that run (default: all)")
     one.add_argument("--chart", metavar="NAME", help="only that chart (png, svg, pdf and csv)")
     one.add_argument("--theme", choices=("light", "dark"), default="light", help="of charts (default: light)")

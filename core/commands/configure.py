@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from core import paths
 from core.commands import workload_arguments
 from core.commands.switches import OFF, ON
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
@@ -176,7 +177,7 @@ def _prompt(args: argparse.Namespace) -> str:
 def read_prompt(path: Path) -> str:
     """The text of a prompt file; ``Refusal`` where there is none that can be read as UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = paths.read_text(path)
     except FileNotFoundError as error:
         raise Refusal(f"There is no prompt file {path}; check the path.") from error
     except UnicodeDecodeError as error:

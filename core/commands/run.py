@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core import paths
 from core.commands import report
 from core.commands.configure import run_config
 from core.commands.following import PATIENCE_S, Progress, follow, interrupts
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace) -> int:
     """Carry the run out and report it; what was measured before a cancel or a failure is reported and kept as well."""
     config = run_config(args)
-    json_file = Path(args.json) if args.json not in (None, "-") else None
+    json_file = paths.typed(args.json) if args.json not in (None, "-") else None
     for path in (args.out, json_file):
         if path is not None:
             check_folder(path)

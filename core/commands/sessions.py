@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import units
+from core import paths, units
 from core.analysis.compare import Comparison, compare
 from core.analysis.summary import SCHEMA, summarize
 from core.commands import report
@@ -202,7 +202,8 @@ def _listed(summaries: list[dict[str, Any]]) -> str:
 
 def _place(text: str, same: Path | None = None) -> tuple[Path, int | None]:
     """``FILE[#run]``; a file whose name holds a ``#`` is taken as it is. ``#N`` is a run of ``same``."""
-    if Path(text).exists():
+    paths.typed(text)
+    if paths.is_there(text):
         return Path(text), None
     file, hash_sign, number = text.rpartition("#")
     if not hash_sign:

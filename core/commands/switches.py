@@ -5,11 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from core import paths
 from core.commands import workload_arguments
 from core.config import DTYPES, ModelConfig, QualityConfig, RunConfig, WorkloadConfig
+from core.errors import Refusal
 
 AUTO = "auto"
 ON, OFF = "on", "off"
+
+
+def path_argument(text: str) -> Path:
+    """A path as typed; whether there is such a file is asked by whoever opens it."""
+    try:
+        return paths.typed(text)
+    except Refusal as refusal:
+        raise argparse.ArgumentTypeError(str(refusal).rstrip(".")) from refusal
 
 
 def count_or_auto(text: str) -> int | None:
@@ -46,7 +56,7 @@ def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
     asked = WorkloadConfig()
     prompt = group.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
-    prompt.add_argument("--prompt-file", type=Path, metavar="F", help="read the prompt from a UTF-8 text file")
+    prompt.add_argument("--prompt-file", type=path_argument, metavar="F", help="read the prompt from a UTF-8 text file")
     prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
     group.add_argument("--new-tokens", type=int, default=new_tokens, metavar="N", help=f"default: {new_tokens}")
     group.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")

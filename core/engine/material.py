@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import resources
+from core import paths
 from core.config import QualityConfig
 from core.engine.workload import text_config
 from core.errors import Refusal
 from core.models.base import TASKS, LoadedModel
+from core.models.json_file import decoded
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,9 @@ MOST_EXAMPLES = 2_000
 
 LEAST_TOKENS = 17
 """A window of 16 tokens, of which the last 8 are scored, and one more that the last of them should have foretold."""
+
+_LONGEST_LABEL = 200
+"""Characters of a label that are read."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。!?])[\"”“»」]?\s+|\n+|(?<=[。!?」])")
 _MADE_UP = {"image": "made-up images", "image-text": "a made-up image and shipped text", "speech": "made-up sound"}
@@ -87,7 +91,7 @@ def read_material(config: QualityConfig, fitted_to: Iterable[str] = ()) -> Mater
     """
     labelled: list[Labelled] = []
     if config.labels is not None:
-        labelled = list(_labelled(Path(config.labels)))
+        labelled = list(_labelled(paths.typed(config.labels)))
     labels_name = Path(config.labels).name if config.labels is not None else ""
     left = max(0, len(labelled) - MOST_EXAMPLES)
     found = Material(
@@ -102,9 +106,9 @@ def read_material(config: QualityConfig, fitted_to: Iterable[str] = ()) -> Mater
     )
     if config.text is None:
         return found
-    path = Path(config.text)
+    path = paths.typed(config.text)
     text = _text_of(path, "text")
-    if any(_same_text(text, _text_of(Path(other).expanduser(), "text")) for other in fitted_to):
+    if any(_same_text(text, _text_of(paths.typed(other), "text")) for other in fitted_to):
         note = f"The model was fitted to {path.name}, so its quality is judged on the {SHIPPED} instead."
         return replace(found, note=note)
     passages = (text[:MOST_CHARACTERS],)
@@ -182,7 +186,11 @@ def class_of(one: Labelled, loaded: LoadedModel) -> int:
     names = {str(name): int(number) for name, number in (getattr(loaded.model.config, "label2id", None) or {}).items()}
     if one.label in names:
         return names[one.label]
-    if one.label.isdecimal() and int(one.label) < max(len(names), int(getattr(loaded.model.config, "num_labels", 0))):
+    if (
+        one.label.isdecimal()
+        and len(one.label) < 10
+        and int(one.label) < max(len(names), int(getattr(loaded.model.config, "num_labels", 0)))
+    ):
         return int(one.label)
     known = ", ".join(list(names)[:8])
     raise Refusal(f"The label {one.label!r} is none of this model's; it knows {known or 'none'}, or their numbers from 0.")
@@ -203,7 +211,7 @@ def _end_tokens(model: torch.nn.Module) -> set[int]:
 def _text_of(path: Path, what: str) -> str:
     """The text of a file; ``Refusal`` where there is none that can be read as UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = paths.read_text(path)
     except FileNotFoundError as error:
         raise Refusal(f"There is no {what} file {path} to measure quality on; check the path.") from error
     except UnicodeDecodeError as error:
@@ -223,21 +231,34 @@ def _labelled(path: Path) -> Iterator[Labelled]:
     found = 0
     for number, row in enumerate(_json_rows(text, path) if jsonl else _csv_rows(text, path), 1):
         label, given = row.get("label"), row.get("text") or row.get("image")
-        if label is None or str(label).strip() == "" or not given:
+        plain = isinstance(label, str | int) and all(isinstance(row.get(key) or "", str) for key in ("text", "image"))
+        if not plain or str(label)[:_LONGEST_LABEL].strip() == "" or not given:
             raise Refusal(f"Example {number} of {path.name} needs a label and a text (or an image); complete or remove it.")
         image = str(row.get("image") or "")
-        yield Labelled(str(label).strip(), str(row.get("text") or ""), str(path.parent / image) if image else "")
+        yield Labelled(
+            str(label)[:_LONGEST_LABEL].strip(), str(row.get("text") or ""), str(path.parent / image) if image else ""
+        )
         found += 1
     if not found:
         raise Refusal(f"{path.name} has no examples; give at least one line beside the column names.")
 
 
-def _csv_rows(text: str, path: Path) -> Iterable[Mapping[str, Any]]:
+def _csv_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
     reader = csv.DictReader(text.splitlines(keepends=True))
-    columns = set(reader.fieldnames or ())
+    try:
+        columns = set(reader.fieldnames or ())
+    except csv.Error as error:
+        raise _no_table(path, error) from error
     if "label" not in columns or not columns & {"text", "image"}:
         raise Refusal(f"{path.name} needs the columns text (or image) and label in its first line; it has {_few(columns)}.")
-    return reader
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise _no_table(path, error) from error
+
+
+def _no_table(path: Path, error: csv.Error) -> Refusal:
+    return Refusal(f"{path.name} cannot be read as a table ({error}); save it as CSV in UTF-8.")
 
 
 def _json_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -245,8 +266,8 @@ def _json_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = decoded(line)
+        except ValueError as error:
             raise Refusal(f"Line {number} of {path.name} is no JSON object; write one example per line.") from error
         if not isinstance(row, dict):
             raise Refusal(f"Line {number} of {path.name} is no JSON object; write one example per line.")

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 import psutil
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models import experts, known, loading, positions
@@ -50,11 +51,13 @@ def parse_spec(rest: str) -> tuple[str, dict[str, str]]:
     model_type, _, query = rest.partition("?")
     if not known.is_known(model_type):
         similar = difflib.get_close_matches(model_type, known.classes("CONFIG"), 3) or ["gpt2", "llama", "bert"]
-        raise Refusal(f"transformers has no architecture {model_type!r}; give one that it has, such as {', '.join(similar)}.")
+        raise Refusal(
+            f"transformers has no architecture {paths.shown(model_type)!r}; give one that it has, such as {', '.join(similar)}."
+        )
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
-        raise Refusal(f"{query!r} is not a list of options; write key=value and join several with &.") from error
+        raise Refusal(f"{paths.shown(query)!r} is not a list of options; write key=value and join several with &.") from error
     return model_type, dict(pairs)
 
 
@@ -105,7 +108,7 @@ def _value(model_type: str, key: str, text: str, standard: Any) -> Any:
         common = PreTrainedConfig().to_dict()
         own = [name for name in fields if name not in common]
         hints = difflib.get_close_matches(key, [*own, *standard.attribute_map], 4, 0.4) or own[:6]
-        raise Refusal(f"{model_type} has no option {key!r}; give one that it has, such as {', '.join(hints)}.")
+        raise Refusal(f"{model_type} has no option {paths.shown(key)!r}; give one that it has, such as {', '.join(hints)}.")
     return _typed(model_type, key, text, fields[real])
 
 
@@ -159,7 +162,9 @@ def _typed(model_type: str, key: str, text: str, standard: Any) -> Any:
             return text
     except (ValueError, KeyError) as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(standard)]
-        raise Refusal(f"{key}={text} does not suit {model_type}; give {kind} (the standard is {standard}).") from error
+        raise Refusal(
+            f"{key}={paths.shown(text)} does not suit {model_type}; give {kind} (the standard is {standard})."
+        ) from error
     try:
         return json.loads(text)
     except ValueError:

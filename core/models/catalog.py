@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models.base import Listing, LoadedModel, ModelFacts, Source, sources
@@ -23,29 +23,21 @@ def parse(spec: str) -> tuple[Source, str]:
     known = {source.id: source for source in sources}
     spec = spec.strip()
     prefixed = _PREFIX.match(spec)
-    if prefixed and not _is_there(spec):
+    if prefixed and not paths.is_there(spec):
         kind, rest = prefixed.groups()
         if kind not in known:
-            raise Refusal(f"There is no kind of model {kind!r} (in {spec}); give {KINDS}.")
+            raise Refusal(f"There is no kind of model {kind!r} (in {paths.shown(spec)}); give {KINDS}.")
         if not rest.strip():
             raise Refusal(f"Nothing follows {kind}: in the model; give its {known[kind].hint}.")
         return known[kind], rest.strip()
-    path = Path(spec).expanduser()
+    path = paths.typed(spec)
     if path.suffix.lower() == ".gguf":
         return known["gguf"], spec
     if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
         raise Refusal(f"{spec} is one file of a model; give its folder, {path.parent}.")
-    if _is_there(path) or "/" in spec or "\\" in spec or spec.startswith(("~", ".")):
+    if paths.is_there(path) or "/" in spec or "\\" in spec or spec.startswith(("~", ".")):
         return known["folder"], spec
-    raise Refusal(f"There is no model {spec!r} here; give {KINDS}.")
-
-
-def _is_there(path: str | Path) -> bool:
-    """Whether there is such a file or folder; a spec with many options is too long even to ask."""
-    try:
-        return Path(path).exists()
-    except OSError:
-        return False
+    raise Refusal(f"There is no model {paths.shown(spec)!r} here; give {KINDS}.")
 
 
 def describe(config: ModelConfig) -> ModelFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,8 @@ from core import units
 from core.errors import Refusal
 from core.models import positions
 from core.models.experts import EXPERT_TENSOR
+from core.models.json_file import decoded, read_json
+from core.paths import shown
 
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 CONTEXT_KEYS = (
@@ -28,10 +30,15 @@ CONTEXT_KEYS = (
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_NO_COUNT = 1 << 40
 UNLIMITED = 1_000_000
 """A tokenizer that knows no limit writes 10^30 as its longest text; no model here has a longer context than this."""
 
+_PLAIN_NAME = re.compile(r"[\w.\-+ ]{1,200}")
+"""The name of a file in the same folder, and no way out of it."""
+
 _DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
+_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _HEADER_LIMIT = 100 << 20  # the format's own limit for the JSON
 
 
@@ -46,17 +53,7 @@ class Weights:
     stored_as: str
     largest_tensor_bytes: int = 0
     expert_parameters: int = 0
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; ``Refusal`` if it holds none."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{path} cannot be read as JSON ({error}); download or save the model again.") from error
-    if not isinstance(value, dict):
-        raise Refusal(f"{path} holds no JSON object; download or save the model again.")
-    return value
+    tensors: int | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -86,8 +83,8 @@ def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def first_number(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
-    """The first of ``keys`` that the config gives as a whole number above 0."""
-    return next((value for key in keys if type(value := config.get(key)) is int and value > 0), None)
+    """The first of ``keys`` that the config gives as a whole number above 0 that something real could have."""
+    return next((value for key in keys if type(value := config.get(key)) is int and 0 < value < _NO_COUNT), None)
 
 
 def blocks(config: Mapping[str, Any]) -> int | None:
@@ -160,22 +157,31 @@ def read_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= _HEADER_LIMIT:
             raise Refusal(broken)
+        if 8 + length > size:
+            raise _cut_off(path, size, 8 + length)
         text = file.read(length)
-    if len(text) < length:
-        raise _cut_off(path, size, 8 + length)
     try:
-        header = json.loads(text)
+        header = decoded(text)
         header.pop("__metadata__", None)
-        tensors = {
-            name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
-            for name, entry in header.items()
-        }
+        tensors = {name: _tensor(entry) for name, entry in header.items()}
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise Refusal(broken) from error
     if 8 + length + end > size:
         raise _cut_off(path, size, 8 + length + end)
     return tensors
+
+
+def _tensor(entry: Any) -> tuple[str, tuple[int, ...], int]:
+    """Dtype, shape and bytes of one entry of a header; ``ValueError`` where they are not such, or do not belong together."""
+    dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    numbers = [first, last, *shape]
+    if not isinstance(dtype, str) or any(type(number) is not int or not 0 <= number < 1 << 63 for number in numbers):
+        raise ValueError("no dtype, shape and place")
+    bits = _BITS.get(dtype)
+    if last < first or (bits is not None and prod(shape) * bits != 8 * (last - first)):
+        raise ValueError("its bytes are not those of its shape")
+    return dtype, tuple(shape), last - first
 
 
 def _cut_off(path: Path, size: int, expected: int) -> Refusal:
@@ -185,10 +191,13 @@ def _cut_off(path: Path, size: int, expected: int) -> Refusal:
 
 
 def _shards(index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
         raise Refusal(f"{index} names no weight files; download or save the model again.")
-    files = [index.parent / name for name in sorted(set(names.values()))]
+    odd = [name for name in named.values() if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name)]
+    if odd:
+        raise Refusal(f"{index} names {shown(str(odd[0]))} as a weight file, which is none; download or save the model again.")
+    files = [index.parent / name for name in sorted(set(named.values()))]
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise Refusal(
@@ -198,10 +207,11 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _measure(files: list[Path]) -> Weights:
-    parameters, largest, experts = 0, 0, 0
+    parameters, largest, experts, tensors = 0, 0, 0, 0
     elements: Counter[str] = Counter()
     for path in files:
         for name, (dtype, shape, tensor_bytes) in read_safetensors(path).items():
+            tensors += 1
             if dtype in ("I64", "I32", "BOOL"):  # position ids and masks, not weights
                 continue
             parameters += prod(shape)
@@ -210,4 +220,5 @@ def _measure(files: list[Path]) -> Weights:
             largest = max(largest, tensor_bytes)
     common = elements.most_common(1)[0][0] if elements else ""
     stored_as = f"safetensors {_DTYPE_NAMES.get(common, common)}".strip()
-    return Weights(tuple(files), False, parameters, sum(path.stat().st_size for path in files), stored_as, largest, experts)
+    file_bytes = sum(path.stat().st_size for path in files)
+    return Weights(tuple(files), False, parameters, file_bytes, stored_as, largest, experts, tensors)

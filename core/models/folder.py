@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models import experts, known, loading
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import blocks, context_length, find_weights, has_tokenizer, read_config, text_part
+from core.models.json_file import words
 from core.models.memory import ITEM_BYTES
+from core.paths import shown
 from core.progress import Progress
 
 
@@ -19,6 +22,13 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
     settings = read_config(folder)
     task, architecture = task_from_config(settings, config, name)
     weights = find_weights(folder, allow_pickle=config.allow_pickle)
+    layers = blocks(settings)
+    if layers is not None and weights.tensors is not None and layers > weights.tensors:
+        # transformers would build them all, one by one, before it looks at the weights
+        raise Refusal(
+            f"The config of {name} tells of {layers:,} layers, but its weights are {weights.tensors:,} tensors in all; "
+            "check that config and weights belong together."
+        )
     item = ITEM_BYTES[config.dtype]
     parameters = weights.parameters
     if weights.pickled:
@@ -33,7 +43,7 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
         architecture=architecture,
         task=task,
         parameters=parameters,
-        layers=blocks(settings),
+        layers=layers,
         dtype=config.dtype,
         weight_bytes=weight_bytes,
         file_bytes=weights.file_bytes,
@@ -66,11 +76,11 @@ def load_folder(
 def task_from_config(settings: dict[str, Any], config: ModelConfig, name: str) -> tuple[str, str]:
     """Task and class of the model that a config.json describes; ``Refusal`` if its code is unknown or not trusted."""
     model_type = settings.get("model_type")
-    named = next(iter(settings.get("architectures") or []), None)
+    named = next(iter(words(settings.get("architectures"))), None)
     own_code = settings.get("auto_map")
     if not isinstance(model_type, str) or not known.is_known(model_type):
         if not own_code:
-            what = f"the architecture {model_type!r}" if model_type else "no architecture (model_type)"
+            what = f"the architecture {shown(str(model_type))!r}" if model_type else "no architecture (model_type)"
             raise Refusal(
                 f"The config of {name} names {what}, which transformers does not know; check it, or update transformers."
             )
@@ -96,10 +106,10 @@ class Folder:
 
     def describe(self, config: ModelConfig, rest: str) -> ModelFacts:
         """See ``describe_folder``."""
-        folder = Path(rest).expanduser()
+        folder = paths.typed(rest)
         return describe_folder(folder, config, spec=config.spec, name=folder.resolve().name)
 
     def load(self, config: ModelConfig, rest: str, device: str, progress: Progress) -> LoadedModel:
         """See ``load_folder``."""
-        folder = Path(rest).expanduser()
+        folder = paths.typed(rest)
         return load_folder(folder, config, device, progress, spec=config.spec, name=folder.resolve().name)

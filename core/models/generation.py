@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.errors import Refusal
+
 KEPT = frozenset(
     {
         "pad_token_id",
@@ -82,6 +84,7 @@ def settle(model: Any) -> tuple[str, ...]:
     config = getattr(model, "generation_config", None)
     if config is None:
         return ()
+    _refuse_odd_tokens(model, config)
     left_out = []
     for name in neutral_fields():
         value = getattr(config, name, None)
@@ -94,6 +97,18 @@ def settle(model: Any) -> tuple[str, ...]:
             setattr(config, name, False)
     in_force = [name for name in RULES if getattr(config, name, None) not in (None, [], ())]
     return tuple(sentence for sentence in (_about(left_out, in_force), _about_cache(model)) if sentence)
+
+
+def _refuse_odd_tokens(model: Any, config: Any) -> None:
+    """``Refusal`` where what should be a token is none: else the first request fails somewhere inside."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"):
+        value = getattr(config, name, None)
+        several = value if isinstance(value, list | tuple) else [value]
+        if value is not None and not all(type(token) is int and -1 <= token < 1 << 31 for token in several):
+            raise Refusal(
+                f"The generation config of {type(model).__name__} gives {str(value)[:40]!r} as {name}, which is no token; "
+                "correct generation_config.json."
+            )
 
 
 def neutral_fields() -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models import known, loading
@@ -23,6 +24,10 @@ def describe_file(path: Path, config: ModelConfig, *, spec: str, name: str | Non
     """Facts of a GGUF file from its header; ``Refusal`` if it cannot be loaded."""
     header = read_header(path)
     title = name or _VARIANT.sub("", path.stem)
+    layers = header.number("block_count")
+    if layers is not None and layers > header.tensors > 0:
+        # transformers would build them all, one by one, before it looks at the weights
+        raise Refusal(f"{path} tells of {layers:,} layers but holds {header.tensors:,} tensors; download or convert it again.")
     if not header.parameters:
         raise Refusal(f"{path} holds a vocabulary or other facts but no weights; give the .gguf file of the model itself.")
     weight_bytes = header.parameters * ITEM_BYTES[config.dtype]
@@ -34,10 +39,10 @@ def describe_file(path: Path, config: ModelConfig, *, spec: str, name: str | Non
     return ModelFacts(
         spec=spec,
         name=title,
-        architecture=_architecture(header, title),
+        architecture=_architecture(header, path),
         task="text-generation",
         parameters=header.parameters,
-        layers=header.number("block_count"),
+        layers=layers,
         dtype=config.dtype,
         weight_bytes=weight_bytes,
         file_bytes=path.stat().st_size,
@@ -61,7 +66,7 @@ def load_file(
     return dataclasses.replace(loading.load_checked(folder, plain, facts, device, progress, watch), config=config)
 
 
-def _architecture(header: GgufHeader, name: str) -> str:
+def _architecture(header: GgufHeader, path: Path) -> str:
     """The class GGUF's own architecture name stands for; its spelling differs a little from transformers'."""
     plain = header.architecture.replace("-", "_")
     causal = known.classes("MODEL_FOR_CAUSAL_LM")
@@ -69,7 +74,7 @@ def _architecture(header: GgufHeader, name: str) -> str:
         if spelling in causal:
             return causal[spelling]
     raise Refusal(
-        f"{name} has the architecture {header.architecture or 'unknown'!r}, which cannot be read from GGUF; "
+        f"{path} has the architecture {paths.shown(header.architecture) or 'unknown'!r}, which cannot be read from GGUF; "
         "use its safetensors version."
     )
 
@@ -88,8 +93,8 @@ class GgufFile:
 
     def describe(self, config: ModelConfig, rest: str) -> ModelFacts:
         """See ``describe_file``."""
-        return describe_file(Path(rest).expanduser(), config, spec=config.spec)
+        return describe_file(paths.typed(rest), config, spec=config.spec)
 
     def load(self, config: ModelConfig, rest: str, device: str, progress: Progress) -> LoadedModel:
         """See ``load_file``."""
-        return load_file(Path(rest).expanduser(), config, device, progress, spec=config.spec)
+        return load_file(paths.typed(rest), config, device, progress, spec=config.spec)

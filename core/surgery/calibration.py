@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import resources
+from core import paths
 from core.errors import Refusal
 from core.models.base import TASKS, Task
 
@@ -128,6 +129,6 @@ def _ids(tokenizer: Any, text: str) -> torch.Tensor:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return paths.read_text(paths.typed(path))
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"The text {path} cannot be read ({error}); give a text file in UTF-8.") from error

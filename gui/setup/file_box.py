@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QAction, QIcon
 from PySide6.QtWidgets import QFileDialog, QLineEdit
 
 import resources
+from core import paths
 from core.errors import Refusal
 from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox
@@ -36,8 +36,8 @@ class FileBox(FieldBox):
     def path(self) -> str | None:
         """The file as typed; ``Refusal`` with the remedy if it is not there."""
         text = self.line.text().strip()
-        if text and not Path(text).expanduser().is_file():
-            raise Refusal(f"There is no {self._what} {text}; choose another file, or leave the field empty.")
+        if text and not paths.is_file(text):
+            raise Refusal(f"There is no {self._what} {paths.shown(text)}; choose another file, or leave the field empty.")
         return text or None
 
     def show_path(self, path: str | None) -> None:
@@ -57,6 +57,6 @@ class FileBox(FieldBox):
 
     def _on_text(self, text: str) -> None:
         text = text.strip()
-        self.set_invalid(bool(text) and not Path(text).expanduser().is_file())
+        self.set_invalid(bool(text) and not paths.is_file(text))
         self.line.setToolTip(plain_tip(text) or self.toolTip())
         self.changed.emit()

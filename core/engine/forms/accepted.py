@@ -22,6 +22,18 @@ def accepted(tensors: Mapping[str, Any], model: Any) -> dict[str, Any]:
     return {name: tensor for name, tensor in tensors.items() if name in named}
 
 
+def tokenized(loaded: LoadedModel, *texts: Any, **how: Any) -> Any:
+    """What the model's tokenizer makes of texts; ``Refusal`` where its files hold settings that it cannot follow."""
+    try:
+        return loaded.tokenizer(*texts, **how)  # type: ignore[misc]
+    except Exception as error:  # the tokenizers library raises bare ones
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".:; ")
+        raise Refusal(
+            f"The tokenizer of {loaded.facts.name} cannot read the prompt ({said}); restore its files, "
+            "or give a number of prompt tokens."
+        ) from error
+
+
 def check_tokens(ids: Sequence[int], loaded: LoadedModel, what: str = "prompt") -> None:
     """``Refusal`` where a text gives no tokens, or one that the model has no embedding for: else the run fails inside."""
     name = loaded.facts.name

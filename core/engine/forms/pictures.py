@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import warnings
 from typing import TYPE_CHECKING, Any
 
+from core import paths
 from core.errors import Refusal
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 100_000_000
 """A larger file is refused before it is unpacked: 100 million pixels take 300 MB, and any model makes them small anyway."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is opened, whatever a file is called. Pillow knows forty more, and gives some to other programs (Ghostscript)."""
+
 USUAL_SIDE = 224
 
 
@@ -20,25 +24,28 @@ def read_image(path: str) -> Any:
     """The image in a file, as RGB; ``Refusal`` if there is none, or one that cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
-    file = Path(path).expanduser()
+    file = paths.typed(path)
     if not file.exists():
         raise Refusal(f"There is no image file {file}; check the path.")
     if not file.is_file():
         raise Refusal(f"{file} is not an image file; give a PNG or JPEG file.")
     try:
-        with Image.open(file) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise Refusal(f"{file.name} has {width} × {height} pixels, too many to unpack; make it smaller.")
-            return image.convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels, which are counted here
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MOST_PIXELS:
+                    raise Refusal(f"{file.name} has {width} × {height} pixels, too many to unpack; make it smaller.")
+                return image.convert("RGB")
     except UnidentifiedImageError as error:
-        raise Refusal(f"{file.name} is not an image that can be read; give a PNG or JPEG file.") from error
+        kinds = ", ".join(FORMATS)
+        raise Refusal(f"{file.name} is not an image that can be read; give one of {kinds}.") from error
     except Image.DecompressionBombError as error:
         raise Refusal(f"{file.name} has too many pixels to unpack; make it smaller.") from error
     except Refusal:
         raise
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise for damaged files
-        raise Refusal(f"{file.name} is cut off or damaged ({error}); save or copy it again.") from error
+    except Exception as error:  # Pillow's readers raise anything at all for damaged files
+        raise Refusal(f"{file.name} is cut off or damaged ({paths.why(error)}); save or copy it again.") from error
 
 
 def sides(value: Any) -> int | None:

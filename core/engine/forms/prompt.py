@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from core.config import WorkloadConfig
-from core.engine.forms.accepted import accepted, check_tokens
+from core.engine.forms.accepted import accepted, check_tokens, tokenized
 from core.engine.forms.base import Inputs
 from core.engine.workload import text_config
 from core.errors import Refusal
@@ -28,7 +28,7 @@ class Prompt:
         """Tokens per sequence, found without making the whole batch (which may not fit)."""
         if self._workload.prompt_tokens is not None:
             return self._workload.prompt_tokens
-        ids = self._tokenizer(self._workload.prompt)["input_ids"]  # type: ignore[misc]
+        ids = tokenized(self._loaded, self._workload.prompt)["input_ids"]
         check_tokens(ids, self._loaded)
         return len(ids)
 

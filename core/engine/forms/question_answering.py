@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.config import WorkloadConfig
-from core.engine.forms.accepted import accepted, check_tokens
+from core.engine.forms.accepted import accepted, check_tokens, tokenized
 from core.engine.forms.base import Inputs, form_kinds
 from core.engine.forms.once import Once
 from core.engine.forms.prompt import Prompt
@@ -63,7 +63,7 @@ class QuestionAndText:
     def length(self) -> int:
         if self._workload.prompt_tokens is not None:
             return self._plain.length()
-        ids = self._tokenizer(self._workload.question, self._workload.prompt)["input_ids"]  # type: ignore[misc]
+        ids = tokenized(self._loaded, self._workload.question, self._workload.prompt)["input_ids"]
         check_tokens(ids, self._loaded, "question and the text")
         return len(ids)
 

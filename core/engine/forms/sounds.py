@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import wave
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import paths
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs
 from core.engine.forms.pictures import made_up
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 USUAL_RATE = 16_000
 USUAL_SECONDS = 10.0
+MOST_SECONDS = 3600
+MOST_CHANNELS = 64
+RATES = (1_000, 1_000_000)
+"""Samples a second that a sound can have: a file of 2 kB with one a second would become 40 minutes."""
+
 FRAME_S = 0.01
 """Time from one column of a log-mel spectrogram to the next; the encoder then takes two as one (Whisper, arXiv 2212.04356)."""
 
@@ -123,25 +128,46 @@ def read_wav(path: str, rate: int) -> npt.NDArray[np.float32]:
     """
     import numpy as np
 
-    file = Path(path).expanduser()
+    file = paths.typed(path)
     if not file.exists():
         raise Refusal(f"There is no sound file {file}; check the path.")
+    if not paths.is_file(file):
+        raise Refusal(f"{file} is not a WAV file; give one.")
     try:
         with wave.open(str(file), "rb") as sound:
             width, channels, own_rate = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
-            data = sound.readframes(sound.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
+            frames = min(sound.getnframes(), file.stat().st_size // max(1, width * channels))
+            _refuse_odd(file.name, width, channels, own_rate, frames, rate)
+            data = sound.readframes(frames)
+    except Refusal:
+        raise
+    except Exception as error:  # the library's own errors, and those of numbers that no header should hold
         raise Refusal(
-            f"{file.name} is not a WAV file of whole numbers ({error or 'it ends too early'}); save the sound as 16-bit WAV."
+            f"{file.name} is not a WAV file of whole numbers ({paths.why(error) if str(error) else 'it ends too early'}); "
+            "save the sound as 16-bit WAV."
         ) from error
     usable = len(data) // (width * channels) * width * channels
-    if not usable or not own_rate:
+    if not usable:
         raise Refusal(f"{file.name} holds no sound; give another file.")
     samples = _whole_numbers(np.frombuffer(data[:usable], np.uint8), width).reshape(-1, channels).mean(1)
     if own_rate != rate:
         count = max(1, round(len(samples) * rate / own_rate))
         samples = np.interp(np.arange(count) * own_rate / rate, np.arange(len(samples)), samples)
     return samples.astype(np.float32)
+
+
+def _refuse_odd(name: str, width: int, channels: int, own_rate: int, frames: int, rate: int) -> None:
+    """``Refusal`` for what no recording is, and for what does not fit into memory, before any is taken."""
+    if not (1 <= width <= 4 and 1 <= channels <= MOST_CHANNELS and RATES[0] <= own_rate <= RATES[1]):
+        raise Refusal(
+            f"{name} is of {8 * width} bits, {channels} channels and {own_rate:,} samples a second, which no recording is; "
+            "save the sound as 16-bit WAV."
+        )
+    seconds = frames / own_rate
+    if seconds > MOST_SECONDS:
+        raise Refusal(f"{name} lasts {seconds / 3600:.1f} hours; give a sound of at most {MOST_SECONDS // 3600}.")
+    # the bytes, those of 32 bits and numbers of 64, then numbers at three places while it is brought to the rate
+    refuse_size(frames * channels * (width + 4 + 8) + round(seconds * rate) * 3 * 8, f"The sound in {name}")
 
 
 def _whole_numbers(data: Any, width: int) -> Any:
