@@ -23,7 +23,7 @@ def test_what_cannot_be_a_path_is_a_sentence(text):
     with pytest.raises(Refusal, match="is no path"):
         paths.typed(text)
     assert not paths.is_file(text)
-    assert len(paths.shown(text)) < 100
+    assert len(paths.shown(text)) <= paths.SHOWN + 40
     with pytest.raises(argparse.ArgumentTypeError, match="is no path"):
         path_argument(text)
 
@@ -38,9 +38,7 @@ def test_a_model_of_such_a_name_is_refused(form, text):
 
 
 @pytest.mark.parametrize("source", ["package", "hub", "arch", "py", "x"])
-@pytest.mark.parametrize(
-    "rest", [*NO_PATHS, "../..", "a--b/c", "gpt2?n_layer=" + "9" * 5000, "gpt2?" + "a=1&" * 2000, "\x1b[31m"]
-)
+@pytest.mark.parametrize("rest", [*NO_PATHS, "../..", "a--b/c", "gpt2?" + "a=1&" * 2000, "\x1b[31m"])
 def test_a_spec_that_nobody_means_is_a_short_sentence(source, rest):
     with pytest.raises(Refusal) as refused:
         catalog.describe(ModelConfig(f"{source}:{rest}", trust_remote_code=True))
