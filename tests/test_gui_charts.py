@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QGuiApplication
 
 from core.analysis import series
@@ -19,13 +19,15 @@ from core.session.run import Unavailable
 from gui.charts.axis import Axis, nice_limit, nice_spacing, plain_number
 from gui.charts.card import START_HINT
 from gui.charts.heat import LayerHeat
-from gui.charts.latency import LatencyChart
+from gui.charts.latency import MARKS, LatencyChart
 from gui.charts.machine import MachineChart, binned
 from gui.charts.memory import MemoryChart
 from gui.charts.menu import as_tsv
 from gui.charts.stages import StageBars
 from gui.last_folder import short_path
 from gui.theme import DARK, LIGHT
+from gui.view_state import ViewState
+from gui.views.live import LiveView
 from profilers.trace import Columns, Layer, Tag, Trace
 from tests.fakes import first_moments
 from tests.synthetic import synthetic_run
@@ -118,7 +120,8 @@ def test_latency_axes_start_at_zero_and_do_not_jump_while_running(qtbot, run):
         ranges.append(chart.plot.getViewBox().viewRange())
     planned = run.facts.planned_moments
     assert all(x == ranges[0][0] for x, _ in ranges)
-    assert ranges[0][0][0] < 0 < planned <= ranges[0][0][1]
+    warm = int(np.count_nonzero(series.latency(run).warmup))
+    assert ranges[0][0][0] < warm < planned <= ranges[0][0][1]
     assert all(y[0] == 0 for _, y in ranges)
     tops = [y[1] for _, y in ranges]
     assert tops == sorted(tops)
@@ -200,7 +203,11 @@ def test_memory_that_was_not_measured_says_why(qtbot, run):
 def test_heat_image_is_the_matrix(qtbot, run):
     chart = shown(qtbot, LayerHeat, run)
     data = series.heat(run)
-    np.testing.assert_array_equal(chart.image.image, data.values)
+    distance = np.abs(np.arange(data.moments[-1] + 1)[:, None] - data.moments[None, :])
+    shown_at = chart._column_of
+    assert (distance[np.arange(len(shown_at)), shown_at] == distance.min(axis=1)).all()
+    np.testing.assert_array_equal(chart.image.image, data.values[:, shown_at])
+    np.testing.assert_array_equal(chart.image.image[:, data.moments], data.values)
     assert tuple(chart.image.getLevels()) == (0.0, chart.limit)
     names = chart.plot.left.labels
     assert list(names.values()) == data.labels
@@ -222,7 +229,7 @@ def test_heat_hover_click_and_keys_select_a_layer(qtbot, run):
     chart = shown(qtbot, LayerHeat, run)
     qtbot.waitExposed(chart)
     row = chart.series.labels.index("layers.3")
-    chart.plot.pointer_moved.emit(2.5, row + 0.5)
+    chart.plot.pointer_moved.emit(float(chart.series.moments[2]) + 0.5, row + 0.5)
     value = chart.series.values[row, 2]
     assert chart.hover_text.startswith(f"model.layers.3 · moment {chart.series.moments[2]} · ")
     assert f"{value * 1000:.0f}"[:2] in chart.hover_text.replace(".", "")
@@ -247,12 +254,63 @@ def test_heat_frames_the_row_that_the_selected_layer_is_inside(qtbot, run):
     assert not chart._frame.isVisible()
 
 
-def test_heat_axis_numbers_columns_by_their_moments(qtbot, run):
-    chart = shown(qtbot, LayerHeat, first_moments(run, 20, "running"))
-    axis = chart.columns
-    assert axis.tickStrings([0, 3, 900], 1, 1) == [*(str(number) for number in axis.moments[[0, 3]]), ""]
-    chart.show_run(run)
-    assert len(axis.moments) == len(series.heat(run).moments)
+def test_the_same_moment_is_at_the_same_place_in_latency_and_heat(qtbot, run):
+    view = LiveView(ViewState("dark"))
+    qtbot.addWidget(view)
+    view.set_palette(DARK)
+    view.resize(1130, 800)
+    view.show()
+    view.show_run(run)
+
+    def pixel(chart, moment):
+        plot = chart.plot
+        at = plot.mapFromScene(plot.getViewBox().mapViewToScene(QPointF(moment, 0)))
+        return plot.mapTo(chart, at).x()
+
+    for moment in (20, 40, 60):
+        qtbot.waitUntil(lambda moment=moment: abs(pixel(view.latency, moment) - pixel(view.heat, moment)) <= 1, timeout=3000)
+    box = view.latency.plot.getViewBox()
+    box.setRange(xRange=(30, 40), padding=0)
+    box.sigRangeChangedManually.emit([True, True])
+    assert view.heat.plot.getViewBox().viewRange()[0] == pytest.approx([30, 40])
+    view.heat.menu.reset_view.trigger()
+    assert view.latency.plot.getViewBox().viewRange()[0] == pytest.approx(view.heat.plot.getViewBox().viewRange()[0])
+    assert box.viewRange()[0][1] > 60
+
+
+def test_warm_up_is_folded_until_it_is_asked_for(qtbot, run):
+    chart = shown(qtbot, LatencyChart, run)
+    warm = int(np.count_nonzero(series.latency(run).warmup))
+    assert chart.folded == warm > 0
+    assert warm - 2 < chart.plot.getViewBox().viewRange()[0][0] < warm
+    assert f"{warm} are folded away" in chart.note.toolTip()
+    chart.show_warmup.trigger()
+    assert chart.folded == 0
+    assert chart.plot.getViewBox().viewRange()[0][0] < 0
+    only = shown(qtbot, LatencyChart, first_moments(run, warm - 2, "running"))
+    assert only.folded == 0
+    assert only.plot.getViewBox().viewRange()[0][0] < 0
+
+
+def test_what_was_perturbed_lies_below_what_counts_and_every_mark_is_explained(qtbot, run):
+    latency = run.trace.moments["latency_ns"].copy()
+    latency[40] = 3_000_000_000
+    chart = shown(qtbot, LatencyChart, changed_moments(run, latency_ns=latency), size=(900, 300))
+    below = max(chart.dots[name].zValue() for name in ("perturbed", "warm-up"))
+    assert below < min(chart.dots[name].zValue() for name in MARKS if name not in ("perturbed", "warm-up"))
+    assert chart.dots["perturbed"].opts["pen"].color().alphaF() < 0.7
+    drawn = {name for name, dots in chart.dots.items() if len(dots.getData()[0])}
+    assert drawn >= {"clean", "traced", "perturbed", "outlier"}
+    for name in ("clean", "traced", "prefill", "perturbed", "warm-up", "above the axis"):
+        assert f"{name}:" in chart.note.toolTip()
+        assert name in chart.note.text()
+
+
+def test_a_low_chart_still_has_several_numbers_at_its_side(qtbot, run):
+    chart = shown(qtbot, LatencyChart, run, size=(560, 150))
+    low, high = chart.plot.getViewBox().viewRange()[1]
+    (_, values), *_ = chart.plot.left.tickValues(low, high, chart.plot.getViewBox().boundingRect().height())
+    assert len(values) >= 3
 
 
 def compiled(run):
@@ -424,6 +482,7 @@ def test_the_menu_is_reachable_by_mouse_and_keyboard(qtbot, run):
         "Copy image",
         "Copy data",
         "Reset view",
+        "Show warm-up",
     ]
     chart.menu.close()
 

@@ -64,7 +64,7 @@ class Axis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         if self.only_ends:
             return [(high, [0.0, high])]
         upright = self.orientation in ("left", "right")
-        spacing = nice_spacing(high - low, int(size / (30 if upright else 62)), self.whole)
+        spacing = nice_spacing(high - low, int(size / (18 if upright else 62)), self.whole)
         first, last = math.ceil(low / spacing - 1e-6), math.floor(high / spacing + 1e-6)
         return [(spacing, [number * spacing for number in range(first, min(last, first + 100) + 1)])]
 

@@ -12,6 +12,8 @@ from gui.charts.axis import nice_spacing, plain_number
 from gui.charts.plot import Painted
 from gui.theme import Palette
 
+BAR_WIDTH = 76  # with its numbers
+
 
 def lookup_table() -> np.ndarray:
     """Viridis as 256 × 3 bytes: even steps look even, also without colour vision and in grey."""
@@ -31,7 +33,7 @@ class ColourBar(Painted):
         self._text = QColor("#808080")
         table = np.ascontiguousarray(lookup_table()[::-1]).reshape(256, 1, 3)
         self._gradient = QImage(table.tobytes(), 1, 256, 3, QImage.Format.Format_RGB888).copy()
-        self.setFixedWidth(76)
+        self.setFixedWidth(BAR_WIDTH)
 
     @property
     def texts(self) -> list[str]:
@@ -67,4 +69,4 @@ class ColourBar(Painted):
             painter.drawText(QPointF(self.WIDTH + 6, baseline), text)
 
     def sizeHint(self) -> QSize:
-        return QSize(76, 120)
+        return QSize(BAR_WIDTH, 120)

@@ -15,15 +15,17 @@ from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QMenu, QToolButton
 from core.analysis import series
 from core.analysis.select import main_kind
 from core.session.run import Run
-from gui.charts.axis import Axis, nice_limit, plain_number
+from gui.charts.axis import Axis, nice_limit
 from gui.charts.card import Chart
-from gui.charts.colours import ColourBar, lookup_table
+from gui.charts.colours import BAR_WIDTH, ColourBar, lookup_table
+from gui.charts.moment_range import LEFT_AXIS, RIGHT_STRIP, moment_range
 from gui.charts.plot import Plot
 from gui.charts.quantities import QUANTITIES, missing_count, scale_of, written
 from gui.plain import plain_tip
 from gui.theme import Palette
 from profilers.trace import KINDS
 
+MOST_COLUMNS = 4000
 UNIT_FROM = 0.88
 """Part of the axis that is free for numbers."""
 
@@ -31,30 +33,17 @@ NOTHING_YET = "No layer has been timed yet: the first traced moment shows them."
 
 
 class MomentAxis(Axis):
-    """Numbers the columns by the moments they show."""
+    """Leaves room at its end for what the numbers are of."""
 
     def __init__(self) -> None:
         super().__init__("bottom", whole=True)
-        self.moments: np.ndarray = np.empty(0, np.int64)
-
-    def show_moments(self, moments: np.ndarray) -> None:
-        """New columns: the axis is drawn again only if one of its ticks now has a number."""
-        before, self.moments = self._texts(), moments
-        if self._texts() != before:
-            self.picture = None
-            self.update()
-
-    def _texts(self) -> list[str]:
-        view = self.linkedView()
-        (low, high), _ = view.viewRange()
-        spacing, values = self.tickValues(low, high, view.boundingRect().width())[0]
-        return self.tickStrings(values, 1.0, spacing)
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-        count = len(self.moments)
-        _, high = self.linkedView().viewRange()[0] if self.linkedView() is not None else (0.0, float(count))
-        room = min(float(count), UNIT_FROM * high)  # beyond it stands what the numbers are of
-        return [plain_number(int(self.moments[int(value)]), 1) if 0 <= value < room else "" for value in values]
+        view = self.linkedView()
+        low, high = view.viewRange()[0] if view is not None else (0.0, math.inf)
+        room = low + UNIT_FROM * (high - low)
+        texts = super().tickStrings(values, scale, spacing)
+        return [text if value < room else "" for value, text in zip(values, texts, strict=True)]
 
 
 class LayerHeat(Chart):
@@ -65,8 +54,8 @@ class LayerHeat(Chart):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Layer clock", "layerHeat", "Each layer's time in each traced moment, as colour.", parent)
-        self.columns = MomentAxis()
-        self.plot = self.adopt(Plot("moment", axis_width=92, gutter=14, grid=False, bottom=self.columns, parent=self.body))
+        strip, axis = RIGHT_STRIP - BAR_WIDTH, MomentAxis()
+        self.plot = self.adopt(Plot("moment", axis_width=LEFT_AXIS, gutter=strip, grid=False, bottom=axis, parent=self.body))
         self.plot.getViewBox().invertY(True)
         self.bar = ColourBar(self.body)
         self.painted.append(self.bar)
@@ -86,7 +75,9 @@ class LayerHeat(Chart):
         self._paths: list[str] = []
         self._selected = ""
         self._partial = ""  # why only some moments have layers
-        self._capacity = 0
+        self._warmup = False
+        self._column_of = np.empty(0, np.int64)  # which column stands for each moment: its own, or the nearest traced one
+        self._every = 1  # so many moments share a column of the picture where there are very many
         self._run_key: tuple[int, str, str] | None = None
         self._frame = QGraphicsRectItem()
         self._frame.setZValue(10)
@@ -123,6 +114,13 @@ class LayerHeat(Chart):
         self.head_buttons.append(self.quantity_button)
         self.head.insertWidget(self.head.indexOf(self.menu_button), self.quantity_button)
 
+    def show_warmup(self, wanted: bool) -> None:
+        """Show the moments of warm-up too, as the chart of latency does."""
+        self._warmup = wanted
+        self.plot.user_ranged = False
+        if self.run is not None:
+            self.show_run(self.run)
+
     def choose_quantity(self, quantity: str) -> None:
         """Colour by another quantity."""
         self.quantity = quantity
@@ -140,8 +138,7 @@ class LayerHeat(Chart):
         row = self.selected_row
         self._frame.setVisible(row is not None)
         if row is not None:
-            columns = 1 if self.series is None else self.series.values.shape[1]
-            self._frame.setRect(QRectF(0, row, columns, 1))
+            self._frame.setRect(QRectF(0, row, max(1, len(self._column_of) * self._every), 1))
         if row is not None:
             self.set_note(f"{self._selected} selected", "1 selected")
         elif self._partial:
@@ -157,23 +154,19 @@ class LayerHeat(Chart):
         self._offer_quantities(run, data)
         key = (run.id, run.created, data.quantity)
         if key != self._run_key:
-            self._run_key, self.limit, self._capacity = key, 0.0, 0
+            self._run_key, self.limit = key, 0.0
             self.plot.user_ranged = False
         self.series = data
-        self.columns.show_moments(data.moments)
         paths = [run.trace.layers[row].path for row in data.layer_rows]
         if paths != self._paths:
             self._paths = paths
             self.plot.left.name_values(data.labels)
         self._set_limit(data, run)
-        rows, count = data.values.shape
-        running = run.facts.status == "running"
-        expected = max(run.facts.planned_moments // 2, self._capacity) if running else 0
-        self._capacity = count if not running else max(expected, count if count <= expected else math.ceil(count * 1.25))
         shown = KINDS.index(main_kind(run.trace.moments)) in run.trace.moments["kind"][data.moments]
         self._partial = "" if shown else hidden_layers(run, main_kind(run.trace.moments))
         self._paint(data)
-        self.plot.fit(0.0, float(self._capacity), 0.0, float(rows))
+        low, high, _ = moment_range(run, warmup=self._warmup)
+        self.plot.fit(low, high, 0.0, float(data.values.shape[0]))
         self.select_layer(self._selected)
         return None
 
@@ -210,9 +203,12 @@ class LayerHeat(Chart):
 
     def _paint(self, data: series.HeatSeries) -> None:
         # Cells that were not called are NaN and stay transparent.
-        self.image.setImage(data.values, autoLevels=False, levels=(0.0, self.limit))
-        rows, count = data.values.shape
-        self.image.setRect(QRectF(0, 0, count, rows))
+        last = int(data.moments[-1]) + 1
+        self._every = max(1, math.ceil(last / MOST_COLUMNS))
+        between = (data.moments[1:] + data.moments[:-1] + 1) / 2
+        self._column_of = np.searchsorted(between, np.arange(0, last, self._every), side="right")
+        self.image.setImage(data.values[:, self._column_of], autoLevels=False, levels=(0.0, self.limit))
+        self.image.setRect(QRectF(0, 0, len(self._column_of) * self._every, data.values.shape[0]))
 
     def _offer_quantities(self, run: Run, data: series.HeatSeries) -> None:
         self.quantity_button.setText(f"{QUANTITIES[data.quantity].short} ▾")
@@ -233,9 +229,9 @@ class LayerHeat(Chart):
         data = self.series
         if data is None:
             return None
-        row, column = math.floor(y), math.floor(x)
-        inside = 0 <= row < data.values.shape[0] and 0 <= column < data.values.shape[1]
-        return (row, column) if inside else None
+        row, place = math.floor(y), math.floor(x / self._every)
+        inside = 0 <= row < data.values.shape[0] and 0 <= place < len(self._column_of)
+        return (row, int(self._column_of[place])) if inside else None
 
     def _hover(self, x: float, y: float) -> None:
         cell = self._cell(x, y)

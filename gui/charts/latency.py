@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core import units
@@ -15,7 +16,9 @@ from core.analysis.drawn import without_profiled
 from core.session.run import Run
 from gui.charts.axis import nice_limit
 from gui.charts.card import START_HINT, Chart
+from gui.charts.moment_range import LEFT_AXIS, RIGHT_STRIP, moment_range
 from gui.charts.plot import Plot
+from gui.plain import plain_tip
 from gui.theme import Palette
 from profilers.trace import KINDS
 
@@ -53,7 +56,23 @@ MARKS = {
 
 LEGEND = (("●", "clean", "clean"), ("○", "traced", "traced"), ("◆", "clean prefill", "prefill"))
 SEEN = {"verify": ("●", "verify"), "encode": ("■", "encode"), "draft": ("▼", "draft")}
+ABOVE = ("▲", "outlier", "above the axis")
 LAST = (("×", "perturbed", "perturbed"), ("●", "warm-up", "warm-up"))
+
+
+BELOW = {"warm-up": -2, "perturbed": -1}  # under what counts, and dimmer
+DIM = 0.55
+MEANINGS = {
+    "clean": "no layer was timed; headline numbers come from these",
+    "traced": "every layer was timed",
+    "prefill": "reads the prompt",
+    "verify": "checks guessed tokens",
+    "encode": "an encoder reads the input",
+    "draft": "an assistant guesses tokens",
+    "perturbed": "something else had the machine; left out of headline numbers",
+    "warm-up": "before what counts",
+    "above the axis": "slower than the axis reaches",
+}
 
 
 class LatencyChart(Chart):
@@ -63,7 +82,7 @@ class LatencyChart(Chart):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Latency per moment", "latencyChart", f"{START_HINT}: every forward pass becomes a dot here.", parent)
-        self.plot = self.adopt(Plot("moment", "ms", whole_x=True, gutter=84, parent=self.body))
+        self.plot = self.adopt(Plot("moment", "ms", whole_x=True, axis_width=LEFT_AXIS, gutter=RIGHT_STRIP, parent=self.body))
         layout = QVBoxLayout(self.body)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
@@ -79,8 +98,8 @@ class LatencyChart(Chart):
         self.dots = {
             name: pg.ScatterPlotItem(symbol=mark.symbol, size=mark.size, antialias=True) for name, mark in MARKS.items()
         }
-        for order, item in enumerate(self.dots.values()):
-            item.setZValue(order)
+        for order, (name, item) in enumerate(self.dots.items()):
+            item.setZValue(BELOW.get(name, order))
             self.plot.addItem(item, ignoreBounds=True)
         self.median_line = pg.PlotCurveItem()
         self.median_line.setZValue(20)
@@ -90,6 +109,10 @@ class LatencyChart(Chart):
         self.plot.addItem(self._ring, ignoreBounds=True)
         self.plot.pointer_moved.connect(self._hover)
         self.plot.pointer_left.connect(self._unhover)
+        self.folded = 0  # moments of warm-up that are out of sight
+        self.show_warmup = self.menu.addAction("Show warm-up")
+        self.show_warmup.setCheckable(True)
+        self.show_warmup.toggled.connect(self._refit)
 
     @property
     def edge_ms(self) -> float:
@@ -115,10 +138,8 @@ class LatencyChart(Chart):
         self._provisional = provisional
         self._place_dots(data)
         self._place_median(data)
-        last = float(data.moment[-1]) + 1
-        planned = float(data.planned) if run.facts.status == "running" else 0.0
-        span = max(last, planned)
-        self.plot.fit(-0.012 * span, span * 1.005, 0.0, self.limit_ms * HEADROOM)
+        low, high, self.folded = moment_range(run, warmup=self.show_warmup.isChecked())
+        self.plot.fit(low, high, 0.0, self.limit_ms * HEADROOM)
         self._legend()
         return None
 
@@ -126,8 +147,10 @@ class LatencyChart(Chart):
         colours = self._colours(palette)
         for name, item in self.dots.items():
             mark = MARKS[name]
-            item.setPen(pg.mkPen(colours[name], width=1.4 if mark.symbol == "x" else 1))
-            item.setBrush(pg.mkBrush(palette.card if mark.hollow else colours[name]))
+            colour = QColor(colours[name])
+            colour.setAlphaF(DIM if name in BELOW else 1.0)
+            item.setPen(pg.mkPen(colour, width=1.4 if mark.symbol == "x" else 1))
+            item.setBrush(pg.mkBrush(palette.card if mark.hollow else colour))
         self.median_line.setPen(pg.mkPen(palette.muted, width=1, style=Qt.PenStyle.DashLine))
         self._ring.setPen(pg.mkPen(palette.text, width=1.5))
         self._ring.setBrush(pg.mkBrush(None))
@@ -140,6 +163,15 @@ class LatencyChart(Chart):
         plain = {"clean": palette.series[0], "traced": palette.series[0], "prefill above": palette.kinds["prefill"]}
         return named | plain | {"warm-up": palette.disabled, "perturbed": palette.bad, "outlier": palette.text}
 
+    def _meaning(self, name: str) -> str:
+        more = f"; {self.folded} are folded away, the chart's menu shows them" if name == "warm-up" and self.folded else ""
+        return MEANINGS[name] + more
+
+    def _refit(self) -> None:
+        self.plot.user_ranged = False
+        if self.run is not None:
+            self.show_run(self.run)
+
     def _legend(self) -> None:
         """What the marks mean, and what is not drawn: profiled moments are slower and would only squeeze the rest."""
         palette = self.palette_in_use
@@ -151,11 +183,14 @@ class LatencyChart(Chart):
         colours = self._colours(palette)
         kinds = {KINDS[number] for number in np.unique(self.series.kind)} if self.series is not None else set()
         special = [(mark, f"clean {kind}", name) for kind, (mark, name) in SEEN.items() if kind in kinds]
-        entries = (*LEGEND, *special, *LAST)
+        above = [ABOVE] if self.dots["outlier"].data.size else []
+        entries = (*LEGEND, *special, *above, *LAST)
+        self.note.setToolTip(plain_tip("\n".join(f"{mark} {name}: {self._meaning(name)}" for mark, _, name in entries)))
         shown = [f'<span style="color:{colours[key]}">{mark}</span>&nbsp;{name}' for mark, key, name in entries]
         out = [f"{self.profiled} profiled not drawn"] if self.profiled else []
+        told = [*shown[:-1], f"{shown[-1]}, {self.folded} folded"] if self.folded else shown
         most = len(LEGEND) + len(special)
-        choices = [[*shown, *out], [*shown[:most], *out], shown[:most], shown[:3], shown[:2]]
+        choices = [[*told, *out], [*shown, *out], shown, shown[:most], shown[:3], shown[:2]]
         self.set_legend(*("&nbsp; ".join(choice) for choice in choices))
 
     def _sort_into_groups(self, data: series.LatencySeries) -> None:

@@ -222,6 +222,20 @@ class Plot(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
             self.getViewBox().setRange(xRange=(x_low, x_high), yRange=(y_low, y_high), padding=0)
         self.view_reset.emit()
 
+    def follow_x(self, other: Plot) -> None:
+        """Show the same x range as ``other`` whenever the user zooms, pans or resets it."""
+
+        def zoomed() -> None:
+            self.user_ranged = True
+            self.getViewBox().setXRange(*other.getViewBox().viewRange()[0], padding=0)
+
+        other.getViewBox().sigRangeChangedManually.connect(zoomed)
+        other.view_reset.connect(self._fall_back)
+
+    def _fall_back(self) -> None:
+        if self.user_ranged:  # or two plots that follow each other would never end
+            self.reset()
+
     def say(self, text: str, x: float, y: float) -> None:
         """Show ``text`` beside the point (x, y), inside the plot; "" hides it."""
         if not text:
