@@ -64,7 +64,9 @@ class Axis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         if self.only_ends:
             return [(high, [0.0, high])]
         upright = self.orientation in ("left", "right")
-        spacing = nice_spacing(high - low, int(size / (18 if upright else 62)), self.whole)
+        # Few and far apart, but also in a low chart enough to read a value by.
+        most = max(int(size / 30), min(4, int(size / 18))) if upright else int(size / 62)
+        spacing = nice_spacing(high - low, most, self.whole)
         first, last = math.ceil(low / spacing - 1e-6), math.floor(high / spacing + 1e-6)
         return [(spacing, [number * spacing for number in range(first, min(last, first + 100) + 1)])]
 
