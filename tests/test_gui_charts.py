@@ -59,6 +59,16 @@ def changed_moments(run, **columns):
     return replace(run, trace=replace(run.trace, moments=moments))
 
 
+def test_a_name_that_has_no_room_keeps_its_end(qtbot):
+    axis = Axis("left")
+    axis.setWidth(80)
+    axis.name_values(["layers.0", "Sequential_0.Transformer_0.Block_11"])
+    short, long = axis.tickStrings([0.5, 1.5], 1.0, 1.0)
+    assert short == "layers.0"
+    assert long.endswith("_11")
+    assert len(long) < 20
+
+
 @pytest.mark.parametrize("chart_type", CHARTS)
 def test_no_run_and_an_empty_run_say_what_is_missing(qtbot, chart_type, run):
     chart = shown(qtbot, chart_type)

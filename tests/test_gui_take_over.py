@@ -12,6 +12,7 @@ from gui import app
 from gui.settings import Settings
 from tests.gui_window import Facts, child, close_window, make_window
 from tests.synthetic import synthetic_run
+from tests.synthetic_operators import imported_run
 
 SETUP = RunConfig(
     ModelConfig("arch:gpt2?n_layer=4", "bfloat16", trust_remote_code=True, allow_pickle=True, force=True),
@@ -57,6 +58,15 @@ def test_consent_never_comes_from_a_run(qtbot, open_window):
     window.use_setup(run_of(SETUP))
     assert not window.sidebar.model.trust.isChecked()
     assert not window.sidebar.model.pickle.isChecked()
+
+
+def test_an_imported_trace_has_no_setup(qtbot, open_window):
+    window = open_window()
+    before = window.sidebar.setup()
+    window.state.open_run(imported_run())
+    child(window, "useSetup").click()
+    assert window.sidebar.setup() == before
+    assert "does not say what was asked" in window.banner.text.text()
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 import pyqtgraph as pg
-from PySide6.QtCore import QRectF
+from PySide6.QtCore import QRectF, Qt
+from PySide6.QtGui import QFontMetrics, QGuiApplication
 
 STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -72,7 +73,7 @@ class Axis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
         if self.labels is not None:
-            return [self.labels.get(value, "") for value in values]
+            return [self._fitting(self.labels.get(value, "")) for value in values]
         if self.only_ends:
             return [f"{value:.3g}" for value in values]
         texts = [plain_number(value, spacing) for value in values]
@@ -84,6 +85,13 @@ class Axis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         # pyqtgraph drops a text that does not fit in here, and with a grid it forgets the half line above the top tick.
         frame = QRectF(super().boundingRect())
         return frame.adjusted(0, -14, 0, 14) if self.orientation == "left" else frame
+
+    def _fitting(self, name: str) -> str:
+        """The end of a name that has no room as a whole: pyqtgraph would drop it, and a layer's path differs at its end."""
+        if self.fixedWidth is None:  # it takes what it needs
+            return name
+        font = self.style.get("tickFont") or QGuiApplication.font()
+        return QFontMetrics(font).elidedText(name, Qt.TextElideMode.ElideLeft, int(self.fixedWidth) - 12)
 
     def _named_ticks(self, low: float, high: float, size: float) -> list[float]:
         """First and last name, and every so many in between that they stay 16 pixels apart."""

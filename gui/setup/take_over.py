@@ -29,6 +29,9 @@ def take_over(sidebar: Sidebar, run: Run, ask: Ask) -> Notice:
 
     A model that is a Python file runs with this person's rights, so its setup is taken only once ``ask`` says yes to the path.
     """
+    if run.imported:
+        name = run.name or f"Run {run.id}"
+        return Notice("warning", f"{name} is an imported trace, which does not say what was asked; the sidebar stays as it is.")
     config = without_consent(run.config)
     if config.model.spec.startswith(CODE):
         path = config.model.spec.removeprefix(CODE)
