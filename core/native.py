@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import resources
+from core.disk_space import require_to_compile
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, usable
@@ -68,6 +69,7 @@ def _library() -> Path:
     entry = cache_folder() / "native" / name
     if not usable(entry, code=True):
         try:
+            require_to_compile(entry.parent)
             draft = draft_of(entry)
             try:
                 compile_source(Path(resources.path(SOURCE)), draft / LIBRARY)

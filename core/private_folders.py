@@ -78,6 +78,7 @@ def keep_compiler_private() -> None:
     Its own choice has a name in the temporary folder that anybody can guess and make first; and it takes up libraries that it
     finds there, also those that a full disk has cut short.
     """
+    os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")  # kept elsewhere, under such a name again
     if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(temporary_folder("inductor"))
 

@@ -32,6 +32,7 @@ from core.compiled.step_plan import (
     signature,
     written,
 )
+from core.disk_space import is_full, require_to_compile
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, set_aside, usable
@@ -171,6 +172,7 @@ class StepGraph:
         state = self._state()
         own, constants, left = with_constants(graph, inputs, {id(tensor): path for path, tensor in state.items()})
         self._forget_draft()
+        require_to_compile(self._folder().parent)
         try:
             self._draft = draft = draft_of(self._folder().with_name(f"{self.key}-{self.compiled}"))
             compile_library(own, [inputs[number] for number in left], self._settings, draft)
@@ -180,6 +182,8 @@ class StepGraph:
                 raise Refusal(
                     f"The graph cannot be kept in {self._folder().parent} ({error}); free some space there."
                 ) from error
+            if is_full(error):
+                raise Refusal("The disk filled while a graph was compiled; free some space, and try again.") from error
             raise
         self._constants = constants
         self._call = load_library(draft, {name: state[path] for name, path in constants.items()})

@@ -66,6 +66,7 @@ def compile_library(graph: torch.fx.GraphModule, inputs: Sequence[Any], settings
         **settings,
         "aot_inductor.output_path": str(folder / LIBRARY),
         "aot_inductor.package_constants_in_so": False,
+        "aot_inductor.precompile_headers": False,  # for one graph they take twice as long, and 300 MB of the temporary folder
         "size_asserts": False,  # they ask the environment for each tensor whether they are wanted
     }
     with tracing(None), warnings.catch_warnings():  # dynamo's context is about the model, not about this graph

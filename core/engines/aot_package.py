@@ -6,6 +6,7 @@ model of the same structure.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.compiled.key import graph_key
+from core.disk_space import is_full, require_to_compile
 from core.engines.aot_flat import Outline, flat_inputs, flat_model, outline, output_of, put_back, states_of, unfitting
 from core.engines.exporting import EXPORT_FAILURES, Sample, quiet
 from core.errors import Refusal
@@ -23,7 +25,7 @@ from core.machine_cache import draft_of, keep, usable
 if TYPE_CHECKING:
     import torch
 
-SETTINGS: dict[str, Any] = {"aot_inductor.package_constants_in_so": False}
+SETTINGS: dict[str, Any] = {"aot_inductor.package_constants_in_so": False, "aot_inductor.precompile_headers": False}
 """For inductor; part of the key under which a library is kept."""
 
 VERSION = 3
@@ -105,6 +107,7 @@ def make(model: torch.nn.Module, sample: Sample, key: str) -> None:
         Refusal: it cannot be exported or compiled, or there is no room to keep it.
     """
     folder = folder_of(key)
+    require_to_compile(folder.parent)
     draft: Path | None = None
     try:
         draft = draft_of(folder)
@@ -113,6 +116,10 @@ def make(model: torch.nn.Module, sample: Sample, key: str) -> None:
     except OSError as error:
         raise Refusal(f"AOTInductor's library cannot be kept in {folder.parent} ({error}); free some space there.") from error
     except EXPORT_FAILURES as error:
+        if is_full(error):
+            raise Refusal(
+                "The disk filled while the library was compiled; free some space, or switch AOTInductor off."
+            ) from error
         why = _reason(error)
         raise Refusal(f"AOTInductor cannot compile {type(model).__name__} ({why}); switch it off.") from error
     finally:
@@ -129,9 +136,12 @@ def _write(model: torch.nn.Module, sample: Sample, into: Path) -> None:
     with torch.no_grad(), quiet(), tracing.patch(backed_size_oblivious=True):
         graph = torch.export.export(flat_model(model, sample), (tensors,), dynamic_shapes=(shapes,), strict=False)
         found = outline(model, sample, graph)
-        torch._inductor.aoti_compile_and_package(graph, package_path=str(into / LIBRARY), inductor_configs=dict(SETTINGS))
-    constants = {name: value for name, value in graph.constants.items() if isinstance(value, torch.Tensor)}
-    torch.save(constants, into / CONSTANTS)
+        # Into memory first: what writes torch's archives ends the process where the disk is full.
+        library, rest = io.BytesIO(), io.BytesIO()
+        torch._inductor.aoti_compile_and_package(graph, package_path=library, inductor_configs=dict(SETTINGS))
+    torch.save({name: value for name, value in graph.constants.items() if isinstance(value, torch.Tensor)}, rest)
+    (into / LIBRARY).write_bytes(library.getbuffer())
+    (into / CONSTANTS).write_bytes(rest.getbuffer())
     (into / OUTLINE).write_text(json.dumps(asdict(found)), "utf-8")
 
 

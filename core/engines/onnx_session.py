@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.disk_space import require
 from core.engines.exporting import Exported, blank_inputs
 from core.engines.nodes import NO_MOMENT_NS, Node, Ran, completed
 from core.engines.stand_in import grow
@@ -55,6 +56,7 @@ class OnnxEngine:
         self._paths = _paths(graph)
         self._folder = temporary_folder("onnx")
         try:
+            require(self.weight_bytes, (self._folder,), "The graph for ONNX Runtime")
             onnx_ir.save(exported.program, self._folder / "model.onnx", external_data="model.onnx.data")
             self._plain = self._open(profiled=False)
         except BaseException:

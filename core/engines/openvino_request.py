@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.disk_space import require
 from core.engines.exporting import Exported, blank_inputs
 from core.engines.nodes import Node, Ran, completed
 from core.engines.stand_in import grow
@@ -110,6 +111,7 @@ class OpenVINOEngine:
         self._shape = (0, 0)  # batch and positions of that state
         self._paths: dict[str, str] = {}
         try:
+            require(self.weight_bytes, (self._folder,), "The graph for OpenVINO")
             openvino.save_model(exported.program, self._folder / "model.xml", compress_to_fp16=False)
             self._plain = self._open(profiled=False)
         except BaseException:
