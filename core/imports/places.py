@@ -12,7 +12,6 @@ from profilers.trace import PLACES, Array
 DROPPED, REGION = -2, -1
 STEP = re.compile(r"ProfilerStep#(\d+)")
 CPU, RUNTIME, KERNEL, COPY, PYTHON = map(PLACES.index, PLACES)
-ON_DEVICE = (KERNEL, COPY)
 
 _KNOWN = {
     "cpu_op": CPU,
@@ -47,10 +46,10 @@ _PYTHON_NAME = re.compile(r"nn\.Module: |<built-in |[^\n]{1,500}\.py\(\d+\): ")
 def places_of(slices: Slices, columns: dict[str, Array]) -> Array:
     """Where each slice ran, as an index into ``PLACES``; regions -1, what is not shown -2."""
     by_category = [_place(category) for category in slices.categories]
-    place = np.array([CPU if one is None else one for one in by_category] or [CPU])[columns["category"]]
+    place: Array = np.array([CPU if one is None else one for one in by_category] or [CPU], np.int8)[columns["category"]]
     _tell_ranges(slices, columns)
-    unknown = np.array([one is None for one in by_category] or [True])[columns["category"]]
-    if unknown.any():
+    if None in by_category:
+        unknown = np.array([one is None for one in by_category])[columns["category"]]
         place[unknown & _on_device_lane(slices, columns, place, unknown)] = KERNEL
         python = np.array([_PYTHON_NAME.match(name) is not None for name in slices.names] or [False])
         place[unknown & (place == CPU) & python[columns["name"]]] = PYTHON
@@ -59,6 +58,12 @@ def places_of(slices: Slices, columns: dict[str, Array]) -> Array:
     steps = np.array([STEP.fullmatch(name) is not None for name in slices.names] or [False])
     place[steps[columns["name"]] & (place == CPU)] = REGION  # before torch 1.11 a step was an operator like any other
     return place
+
+
+def is_on_device(place: Array) -> Array:
+    """Which of these places are those of kernels and copies."""
+    found: Array = (place == KERNEL) | (place == COPY)
+    return found
 
 
 def _place(category: str) -> int | None:
@@ -87,7 +92,7 @@ def _tell_ranges(slices: Slices, columns: dict[str, Array]) -> None:
 def _on_device_lane(slices: Slices, columns: dict[str, Array], place: Array, unknown: Array) -> Array:
     """Which slices are on a lane of a device: by its process's name, or since nothing else than kernels and copies is there."""
     lanes = np.array([isinstance(pid, str) and bool(_DEVICE_PROCESS.fullmatch(pid)) for pid, _ in slices.lanes] or [False])
-    on_device = np.isin(place, ON_DEVICE) & ~unknown
+    on_device = is_on_device(place) & ~unknown
     only = np.bincount(columns["lane"][on_device], minlength=len(lanes)) > 0
     only &= np.bincount(columns["lane"][~on_device & ~unknown & (place != DROPPED)], minlength=len(lanes)) == 0
     found: Array = (lanes | only)[columns["lane"]]

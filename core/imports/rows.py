@@ -9,7 +9,7 @@ import numpy as np
 
 from core.imports.decoding import time_ns
 from core.imports.nesting import in_reading_order, parents
-from core.imports.places import DROPPED, ON_DEVICE, places_of
+from core.imports.places import DROPPED, is_on_device, places_of
 from core.imports.slices import MEMORY, Slices, Words
 from profilers.trace import NOT_MEASURED, Array
 
@@ -38,7 +38,7 @@ class Rows:
     @property
     def on_device(self) -> Array:
         """Which are kernels or copies."""
-        return np.isin(self.place, ON_DEVICE)
+        return is_on_device(self.place)
 
 
 def sorted_rows(slices: Slices) -> tuple[Rows, int]:
@@ -58,7 +58,7 @@ def sorted_rows(slices: Slices) -> tuple[Rows, int]:
     columns["ts_ns"] -= origin
     end = columns["ts_ns"] + columns["duration_ns"]
     parent = parents(columns["lane"], columns["ts_ns"], end)
-    flat = np.isin(place, ON_DEVICE)
+    flat = is_on_device(place)
     parent[flat] = -1  # kernels of one stream that overlap do not call each other
     slices.miss("kernels and copies that overlap others of their stream, each counted whole", _overlapping(columns, end, flat))
     processes = Words()
