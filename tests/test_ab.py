@@ -189,7 +189,8 @@ def test_a_trial_of_equals_reports_its_floor_and_no_winner() -> None:
 def test_a_trial_cut_short_before_anything_was_measured_says_what_there_is() -> None:
     said = text(trial_json(replace(state(1.0, 0.5, rounds=1), stopped=None)))
     assert "Ended after 1 round: cut short." in said
-    assert "can't tell" in said
+    assert "The first look is after" in said
+    assert "can't tell" not in said  # nobody has looked yet
 
 
 def test_kernels_are_told_apart_only_where_all_sides_were_named() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from core.config import PassConfig, TargetConfig, WorkloadConfig
-from core.session.floors import DAMAGED, FloorBook
+from core.session.floors import DAMAGED, ENOUGH_TESTS, MOST_TESTS, FloorBook
 from core.session.run import Run
 from tests.synthetic import synthetic_run
 
-FLOORS = {"tpot_ns": 0.008, "ttft_ns": 0.02}
+FLOORS = {"tpot_ns": 0.018, "ttft_ns": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,12 @@ def test_other_conditions_have_no_floor_yet(book: FloorBook, run: Run, what: str
     assert book.find(changed(run, what)) is None
 
 
-def test_a_newer_floor_takes_the_place_of_the_older_and_leaves_others_alone(book: FloorBook, run: Run) -> None:
+def test_the_largest_floor_of_the_latest_tests_counts_and_others_are_left_alone(book: FloorBook, run: Run) -> None:
     book.record(changed(run, "threads"), {"tpot_ns": 0.5})
     book.record(run, {"tpot_ns": 0.011})
+    assert book.find(run) == FLOORS
+    for _ in range(MOST_TESTS):
+        book.record(run, {"tpot_ns": 0.011})
     assert book.find(run) == {"tpot_ns": 0.011}
     assert book.find(changed(run, "threads")) == {"tpot_ns": 0.5}
     assert [path.name for path in book.path.parent.iterdir()] == ["floors.json"]
@@ -94,7 +97,7 @@ def test_a_book_that_is_not_text_is_no_error(book: FloorBook, run: Run) -> None:
 def test_edited_values_that_make_no_sense_are_left_out(book: FloorBook, run: Run) -> None:
     whole = json.loads(book.path.read_text(encoding="utf-8"))
     (entry,) = whole["floors"].values()
-    entry["floors"] = {"tpot_ns": 0.01, "ttft_ns": "much", "e2e_ns": -1, "x": True, "y": float("inf")}
+    entry["tests"] = [7, {"tpot_ns": -3}, {"tpot_ns": 0.01, "ttft_ns": "much", "e2e_ns": -1, "x": True, "y": float("inf")}]
     whole["floors"]["no entry"] = 7
     book.path.write_text(json.dumps(whole), encoding="utf-8")
     assert book.find(run) == {"tpot_ns": 0.01}
@@ -111,3 +114,22 @@ def test_nothing_found_is_nothing_kept(tmp_path: Path, run: Run) -> None:
     book = FloorBook(tmp_path / "floors.json")
     assert book.record(run, {}) is None
     assert not book.path.exists()
+
+
+def test_a_floor_below_the_assumed_one_counts_after_enough_tests_only(tmp_path: Path, run: Run) -> None:
+    book = FloorBook(tmp_path / "floors.json")
+    for number in range(1, ENOUGH_TESTS + 1):
+        book.record(run, {"tpot_ns": 0.001 * number, "ttft_ns": 0.03})
+        assert book.find(run) == ({"tpot_ns": 0.005, "ttft_ns": 0.03} if number == ENOUGH_TESTS else {"ttft_ns": 0.03})
+
+
+def test_a_floor_that_an_earlier_version_kept_is_one_test(tmp_path: Path, run: Run) -> None:
+    book = FloorBook(tmp_path / "floors.json")
+    book.record(run, {"tpot_ns": 0.02})
+    kept = json.loads(book.path.read_text())
+    for entry in kept["floors"].values():
+        del entry["tests"]
+    book.path.write_text(json.dumps(kept))
+    assert book.find(run) == {"tpot_ns": 0.02}
+    book.record(run, {"tpot_ns": 0.03})
+    assert book.find(run) == {"tpot_ns": 0.03}

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from core.analysis.select import tagged
+from core.analysis.summary import summarize
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
 from core.engine.notice import Notice
 from core.errors import Refusal
 from core.models import catalog
 from core.program import Program
-from core.session.floors import FloorBook
+from core.session.floors import ASSUMED_FLOOR, FloorBook
 from profilers.trace import Tag
 from tests.tiny import TINY_LLAMA
 
@@ -106,9 +107,36 @@ def test_an_a_a_trial_finds_a_floor_and_the_next_trial_knows_it(program: Program
     carried_out(program, side(), side("bfloat16"), most_rounds=2)
     later = program.trial
     assert later is not None
-    assert later.floors == state.floors
+    counting = {
+        metric: floor for metric, floor in state.floors.items() if floor >= ASSUMED_FLOOR
+    }  # one quiet test proves little
+    assert later.floors == counting
     assert later.runs[0].facts.trial is not None
-    assert dict(later.runs[0].facts.trial.floors) == state.floors
+    assert dict(later.runs[0].facts.trial.floors) == counting
+
+
+def test_sides_settle_in_turns_and_an_early_end_is_traced_some_more(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.engine.trial.SETTLING_S", 0.0)
+    monkeypatch.setattr("core.engine.trial.ENOUGH_TRACED", 5)
+    monkeypatch.setattr("core.analysis.stopping.WARMUP_LEAST_S", 0.0)
+    free = replace(SHORT, warmup=None)
+    monkeypatch.setattr("core.engine.trial.Trial._why_stop", lambda self, rounds: "decided" if rounds == 5 else None)
+    carried_out(program, side(workload=free), side("bfloat16", workload=free))
+    state = program.trial
+    assert state is not None
+    assert state.stopped == "decided"
+    assert len(state.order) == 2 * (5 + 4)  # one of five rounds was traced; four more make five
+    for run in state.runs:
+        moments, requests = run.trace.moments, run.trace.requests
+        warm, traced = tagged(requests, Tag.WARMUP), tagged(moments, Tag.TRACED)
+        measured = np.flatnonzero(~warm)
+        assert [bool(traced[moments["request"] == request].any()) for request in measured] == [False] * 3 + [True, False] + [
+            True
+        ] * 4
+        settling = np.flatnonzero(warm)[-2:]
+        assert not traced[np.isin(moments["request"], settling)].any()
+        assert run.facts.rss_peak_bytes is None
+        assert summarize(run, intervals=False)["memory"]["rss_peak_bytes"] is None
 
 
 def test_a_cancelled_trial_keeps_what_was_measured(program: Program) -> None:

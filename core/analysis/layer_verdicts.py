@@ -12,6 +12,7 @@ import numpy as np
 from core.analysis.layers import per_moment
 from core.analysis.select import SET_ASIDE, of_kind, tagged
 from core.analysis.student import t_reach, t_risk
+from core.session.floors import ASSUMED_FLOOR
 from core.session.run import Run
 from profilers.trace import KINDS, Array, Tag
 
@@ -26,11 +27,6 @@ _METRIC_OF = {
     **dict.fromkeys(("draft", "decode", "verify"), "tpot_ns"),
     "forward": "e2e_ns",
 }
-
-ASSUMED_FLOOR = 0.01
-"""Where no A/A trial was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores),
-probably by where they lie in memory and not by chance; more rounds would only make that plainer.
-"""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from core.analysis.counts import COUNTS, per_token
 from core.analysis.energy import energy
 from core.analysis.facts import (
@@ -252,17 +250,27 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
+def _sampled_peak_bytes(run: Run) -> int | None:
+    """Of a run that goes on, or was killed before its peak was told, the largest sample until its last moment.
+
+    None for the side of a trial, beside which the others lie in memory; what came after the last moment (our own look at
+    quality) is not the run's.
+    """
+    trace = run.trace
+    names = [track.name for track in trace.tracks]
+    if run.facts.trial is not None or "rss" not in names or not len(trace.moments["start_ns"]):
+        return None
+    until = int((trace.moments["start_ns"] + trace.moments["duration_ns"]).max())
+    where = (trace.counters["track"] == names.index("rss")) & (trace.counters["time_ns"] <= until)
+    return int(trace.counters["value"][where].max()) if where.any() else None
+
+
 def memory_json(run: Run) -> Json:
     """Peak sizes in bytes."""
-    facts, trace = run.facts, run.trace
-    peak = facts.rss_peak_bytes
-    if peak is None:  # still running, or killed before it was told
-        names = [track.name for track in trace.tracks]
-        values = trace.counters["value"][trace.counters["track"] == names.index("rss")] if "rss" in names else np.empty(0)
-        peak = int(values.max()) if len(values) else None
-    cache = trace.moments["kv_bytes"]
+    facts = run.facts
+    cache = run.trace.moments["kv_bytes"]
     return {
-        "rss_peak_bytes": peak,
+        "rss_peak_bytes": facts.rss_peak_bytes if facts.rss_peak_bytes is not None else _sampled_peak_bytes(run),
         "rss_before_bytes": facts.rss_before_bytes,
         "rss_loaded_bytes": facts.rss_loaded_bytes,
         "weights_bytes": facts.weights_bytes,

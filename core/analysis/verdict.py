@@ -19,13 +19,14 @@ from statistics import NormalDist
 
 import numpy as np
 
-from core.analysis.layer_verdicts import ASSUMED_FLOOR, LayerVerdict, Word, layer_verdicts
+from core.analysis.layer_verdicts import LayerVerdict, Word, layer_verdicts
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.select import of_kind
 from core.analysis.signed_rank import Middle, middle
 from core.analysis.spending import levels, looks, spent
 from core.analysis.stopping import clean_rounds
 from core.models.base import generates
+from core.session.floors import ASSUMED_FLOOR
 from core.session.run import Run
 from profilers.trace import Array
 
@@ -45,7 +46,7 @@ FUTILE = 0.05
 """A trial goes on as long as the chance to decide it within its cap is at least this."""
 
 MOST_ROUNDS = 60
-NO_FLOOR = f"No noise floor is known for this workload; an A/A trial finds it, and ±{100 * ASSUMED_FLOOR:g} % is assumed."
+NO_FLOOR = f"No noise floor of this workload is known well enough (A/A trials find it); ±{100 * ASSUMED_FLOOR:g} % is assumed."
 _NORMAL = NormalDist()
 
 
@@ -68,6 +69,7 @@ class Verdict:
     decided: bool
     hopeless: bool
     why: str
+    looked: bool = True  # False before the first look, when nothing is said yet
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
     n = len(values)
     if n == 0:
         why = "No round was measured clean on both sides yet."
-        return Verdict(plan.metric, "can't tell", None, None, None, 0, plan.told_floor, False, False, why)
+        return Verdict(plan.metric, "can't tell", None, None, None, 0, plan.told_floor, False, False, why, looked=plan.ended)
     passed = plan.passed(n)
     shown = middle(values, passed[1] if passed else plan.level(plan.every_look[0]))
     word: Word = "can't tell"
@@ -211,7 +213,9 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
         why = f"{why} {NO_FLOOR}"
     low, high = (None if bound is None else math.exp(bound) for bound in (shown.low, shown.high))
     decided = word != "can't tell"
-    return Verdict(plan.metric, word, math.exp(shown.estimate), low, high, n, plan.told_floor, decided, hopeless, why)
+    told = plan.told_floor
+    looked_at = passed is not None or plan.ended
+    return Verdict(plan.metric, word, math.exp(shown.estimate), low, high, n, told, decided, hopeless, why, looked_at)
 
 
 def _word(looked: Middle, floor: float) -> Word:

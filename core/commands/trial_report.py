@@ -40,7 +40,7 @@ def _said(verdicts: Sequence[SideVerdict]) -> list[str]:
     for one in verdicts:
         main = one.main
         if main is not None:
-            said.append(f"{NAMES[one.side]}/A {_interval(asdict(main))} {main.word}")
+            said.append(f"{NAMES[one.side]}/A {_interval(asdict(main))} {main.word if main.looked else 'no look yet'}")
     return said
 
 
@@ -112,7 +112,7 @@ def _verdicts(result: Json) -> str:
             name = f"{side['name']}/A {units.METRIC_TITLES[metric]}"
             floor = units.percent(one["floor"]) if one["floor"] else units.DASH
             # an A/A trial asks for a floor; which of two equals is faster is no question
-            word = units.DASH if result["trial"]["same"] else one["word"]
+            word = units.DASH if result["trial"]["same"] or not one["looked"] else one["word"]
             rows.append((name, _ratio(one["ratio"]), _bounds(one), word, str(one["n"]), floor))
             why.append(f"  {name}: {one['why']}")
     if not rows:

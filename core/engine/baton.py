@@ -22,7 +22,7 @@ class Baton:
     def __init__(self) -> None:
         self._hub: greenlet | None = None
 
-    def run(self, jobs: Sequence[Callable[[], None]], turn_to: Callable[[int], None], *, backwards: bool = False) -> None:
+    def run(self, jobs: Sequence[Callable[[], object]], turn_to: Callable[[int], None], *, backwards: bool = False) -> None:
         """Run all jobs to their ends, each for a turn at a time.
 
         Args:

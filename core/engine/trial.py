@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import uuid4
 
-from core.analysis.stopping import turns
+from core.analysis.stopping import clean_rounds, turns
 from core.analysis.verdict import SideVerdict, floors_of, judge
 from core.config import RunConfig, TrialConfig
 from core.engine.baton import Baton
 from core.engine.failure import what_failed
 from core.engine.gate import Gate
 from core.engine.holder import Holder, Prepared
+from core.engine.moments import NEVER
 from core.engine.preparation import prepare, probed, recording
 from core.engine.recording import Recording, TakingTurns
 from core.errors import Cancelled, Refusal
@@ -26,6 +27,15 @@ from profilers.trace import Tag
 
 FLOOR_ROUNDS = 40
 """Rounds of an A/A trial, which does not stop early: a floor found by stopping when it looks small would be too low."""
+
+SETTLING_ROUNDS = 2
+MOST_SETTLING = 10
+SETTLING_S = 0.5
+"""Rounds before the first that counts: two, and more of short requests until half a second is over."""
+
+ENOUGH_TRACED = 12
+MOST_TRACING_S = 10.0
+"""Traced rounds that a trial has at least, unless they take longer."""
 
 LEFT_OUT = {"energy": "the sides of a trial take turns faster than energy counters are read; make a run of one side"}
 
@@ -173,9 +183,13 @@ class Trial:
             for side in self._sides:
                 self._turn_to(side)
                 side.recording.warm_up()
+            self._settle()
             self._rounds_began = time.perf_counter()
-            while self.stopped is None:
-                self._play_round()
+            why = None
+            while why is None:
+                why = self._play_round()
+            self._trace_more()
+            self.stopped = why
             for side in self._sides:
                 self._turn_to(side)
                 side.recording.look_inside()
@@ -253,23 +267,55 @@ class Trial:
         threads = {side.prepared.subject.threads for side in self._sides if side.prepared is not None}
         return self._together and len(threads) == 1
 
-    def _play_round(self) -> None:
-        """One request of every side, in an order that turns round, so that a steady drift falls on all alike."""
+    def _settle(self) -> None:
+        """Rounds that do not count: in turns each side finds caches and clocks as the others leave them, which is new to it.
+
+        Only where warm-up is left to the program, and where sides take turns within requests.
+        """
+        if not self.by_moments or any(side.config.workload.warmup is not None for side in self._sides):
+            return
+        began, rounds = time.perf_counter(), 0
+        while rounds < SETTLING_ROUNDS or (rounds < MOST_SETTLING and time.perf_counter() - began < SETTLING_S):
+            places = tuple(range(len(self._sides)))
+            self._in_turns(places[:: 1 if rounds % 2 == 0 else -1], lambda side: side.recording.request(Tag.WARMUP, NEVER))
+            rounds += 1
+
+    def _play_round(self) -> str | None:
+        """One request of every side, in an order that turns round, so that a steady drift falls on all alike.
+
+        Returns:
+            Why the trial ends with it; None: it goes on.
+        """
         number = len(self._order) // len(self._sides)
         order, traced = turns(number, len(self._sides))
-        if self.by_moments:
+        self._order += order
+        self._in_turns(order, lambda side: side.recording.measured_request(traced=traced))
+        self._verdicts = self._judged()
+        return self._why_stop(number + 1)
+
+    def _trace_more(self) -> None:
+        """After an early end traced rounds alone, until there are enough to tell layers apart: eleven rounds have only two."""
+        rounds, sides = len(self._order) // len(self._sides), len(self._sides)
+        if rounds >= self.most_rounds or not all("layer_clock" in side.config.profilers for side in self._sides):
+            return
+        began = time.perf_counter()
+        for number in range(rounds - clean_rounds(rounds), ENOUGH_TRACED):
+            if time.perf_counter() - began > MOST_TRACING_S:
+                break
+            order = tuple(range(sides))[:: 1 if number % 2 == 0 else -1]
             self._order += order
+            self._in_turns(order, lambda side: side.recording.measured_request(traced=True))
+
+    def _in_turns(self, order: tuple[int, ...], request: Callable[[_Side], object]) -> None:
+        """A request of every side: moment by moment where that can be, else one after the other."""
+        if self.by_moments:
             for side in self._sides:
                 side.recording.rest(False)
-            jobs = [partial(side.recording.measured_request, traced=traced) for side in self._sides]
-            self._baton.run(jobs, self._hand_to, backwards=order[0] != 0)
+            self._baton.run([partial(request, side) for side in self._sides], self._hand_to, backwards=order[0] != 0)
         else:
             for side in (self._sides[place] for place in order):
                 self._turn_to(side)
-                self._order.append(side.number)
-                side.recording.measured_request(traced=traced)
-        self._verdicts = self._judged()
-        self.stopped = self._why_stop(number + 1)
+                request(side)
 
     def _hand_to(self, number: int) -> None:
         """The next moment is this side's, and a cancel must reach it."""
@@ -322,5 +368,6 @@ class Trial:
         for side in self._sides:
             facts = replace(side.recording.facts, stopped=self.stopped)
             if self._together:
-                facts = replace(facts, rss_peak_bytes=None, phase_peak_bytes={}, unavailable=(*facts.unavailable, shared))
+                facts = replace(facts, rss_peak_bytes=None, device_peak_bytes=None, phase_peak_bytes={})
+                facts = replace(facts, unavailable=(*facts.unavailable, shared))
             side.recording.facts = facts

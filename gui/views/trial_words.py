@@ -49,6 +49,8 @@ def sentence(side: int, verdict: Verdict | None, *, running: bool) -> Headline:
     name = NAMES[side]
     if verdict is None or verdict.ratio is None or verdict.ratio <= 0:
         return Headline(f"{name}: nothing to tell yet" if running else f"{name}: too little was measured to tell")
+    if not verdict.looked:
+        return Headline(f"{name}: measuring, no look at it yet")
     if verdict.word not in ("faster", "slower"):
         return Headline(f"{name}: can't tell yet" if running else f"{name}: can't tell a difference from A", "can't tell")
     return Headline(f"{name} is {times(verdict.ratio)} {verdict.word}", verdict.word)
@@ -114,6 +116,8 @@ def interval(found: Verdict | LayerVerdict) -> str:
 
 def judged(verdict: Verdict) -> str:
     """``▲ 1.34× faster``; words and signs, so that nothing hangs on colour."""
+    if not verdict.looked:
+        return "not looked at yet"
     sign = SIGNS.get(verdict.word, "")
     if verdict.word in ("faster", "slower") and verdict.ratio is not None:
         return f"{sign} {times(verdict.ratio)} {verdict.word}"
