@@ -7,7 +7,6 @@ import queue
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,10 @@ from core import paths
 from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
 from core.ending import LIMIT_S, hanging, within
 from core.engine import outcome
+from core.engine.foresight import Foresight
 from core.engine.gate import Gate
 from core.engine.holder import Holder
+from core.engine.libraries import import_libraries
 from core.engine.notice import Notice, Status, Warnings
 from core.engine.preparation import prepare, probed, recording
 from core.engine.recording import Recording
@@ -39,20 +40,6 @@ from profilers import noise
 if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
     from core.session.store import SessionStore
     from core.session.writer import Writer
-
-
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "transformers.modeling_utils",
-    "transformers.generation.utils",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama",
-    "gguf",
-    "core.passes.plan",
-)
-"""What a first model needs, in parts, so that closing need not wait for all of them."""
 
 
 def default_session_path(now: datetime) -> Path:
@@ -91,6 +78,7 @@ class Program:
         self._worker = Worker(self._failed)
         self._warnings = Warnings(self._warn)
         self._worker.submit(sweep_once, awaited=False)
+        self.foresight = Foresight(self._worker, self._holder)
         if session_path is not None and paths.is_there(session_path):
             self.open_session(session_path)
 
@@ -167,6 +155,7 @@ class Program:
 
     def cancel(self) -> None:
         """Cancel what is going on; what was measured is kept."""
+        self.foresight.stop()
         pending = list(self._pending)
         if pending:
             self._state = "cancelling"
@@ -232,11 +221,12 @@ class Program:
 
     def import_ahead(self) -> None:
         """Import on the worker, while it has nothing else to do, what the first model will need: seconds that nobody waits."""
-        self._worker.submit(self._import_libraries, awaited=False)
+        self._worker.submit(lambda: import_libraries(lambda: self._worker.closing), awaited=False)
 
     # -- on the worker ----------------------------------------------------------------------------------------------------
 
     def _submit(self, job: Callable[[], None]) -> None:
+        self.foresight.stop()
         progress = Progress(self._deaf)
         self._pending.append(progress)  # from now on, so that a cancel before the job begins is not lost
 
@@ -255,12 +245,6 @@ class Program:
                 self._state = "ready" if self.loaded else "idle"
 
         self._worker.submit(job_with_progress)
-
-    def _import_libraries(self) -> None:
-        for name in LIBRARIES:
-            if self._worker.closing:
-                return
-            import_module(name)
 
     def _load(self, model: ModelConfig, target: TargetConfig) -> None:
         self._state = "loading"

@@ -39,9 +39,9 @@ def remembered(name: str, find: Callable[[], Any]) -> Any:
     known = _read(str(path))
     if name in known:
         return known[name]
-    start, others = time.perf_counter(), _others_s()
+    start, others = time.perf_counter(), others_s()
     found = known[name] = json.loads(json.dumps(find()))  # the same the next time
-    if _others_s() - others <= BUSY * (time.perf_counter() - start) + TICK_S:
+    if others_s() - others <= BUSY * (time.perf_counter() - start) + TICK_S:
         _write(path, name, found)
     return found
 
@@ -56,7 +56,7 @@ def forget() -> None:
     _read.cache_clear()
 
 
-def _others_s() -> float:
+def others_s() -> float:
     """Processor seconds that other processes have used since the machine started."""
     all_times, own = psutil.cpu_times(), psutil.Process().cpu_times()
     busy = sum(all_times) - all_times.idle - getattr(all_times, "iowait", 0.0) - getattr(all_times, "guest", 0.0)

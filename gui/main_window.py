@@ -20,6 +20,7 @@ from gui.commands import commands
 from gui.dropping import FileDrop
 from gui.feedback import Feedback
 from gui.files import Files
+from gui.foresight import ForesightInWindow
 from gui.frame import Frame
 from gui.header import Header
 from gui.log_panel import LogPanel
@@ -197,6 +198,7 @@ class MainWindow(QMainWindow):
         self.bridge.add_slow(lambda run, summary: self._call_view("show_slow", run, summary))
         self.bridge.add_trial(lambda state: self._call_view("show_trial", state))
         self.bridge.add_poll(self.router.poll)
+        self.foresight = ForesightInWindow(self.program, self.sidebar, self.bridge)
         self.files.opened = lambda: self.show_view("Live")
 
     def tell(self, sentence: str, path: Path | None = None) -> None:

@@ -303,7 +303,7 @@ def test_ceilings_are_positive_and_measured_once() -> None:
 @pytest.fixture
 def new_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path))
-    monkeypatch.setattr(remembered, "_others_s", lambda: 0.0)
+    monkeypatch.setattr(remembered, "others_s", lambda: 0.0)
     yield tmp_path / "machine"
     remembered.forget()
 
@@ -329,10 +329,10 @@ def test_what_was_found_is_known_at_the_next_start(new_machine: Path) -> None:
 
 def test_what_was_measured_on_a_busy_machine_is_not_kept(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 1.0])
-    monkeypatch.setattr(remembered, "_others_s", lambda: next(seconds))
+    monkeypatch.setattr(remembered, "others_s", lambda: next(seconds))
     assert remembered.remembered("a", lambda: 1) == 1
     assert remembered.remembered("a", lambda: 2) == 1  # in this process it is
-    monkeypatch.setattr(remembered, "_others_s", lambda: 0.0)
+    monkeypatch.setattr(remembered, "others_s", lambda: 0.0)
     assert again("a", 2) == 2
     assert again("a", 3) == 2
 

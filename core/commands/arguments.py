@@ -80,7 +80,22 @@ def parser() -> Parser:
         if name == "passes":
             one.add_argument("--model", metavar="SPEC", help="say what this model allows")
             one.add_argument("--target", metavar="ID", default="cpu", help="say what this target allows (default: cpu)")
+            _predicted(one)
     return top
+
+
+def _predicted(one: argparse.ArgumentParser) -> None:
+    """The workload that gains are predicted for."""
+    what = one.add_argument_group("predicted gains, with --model")
+    what.add_argument(
+        "--predict",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="load the model and predict what each pass gains alone; kept from start to start (default: yes)",
+    )
+    for name, default in (("--prompt-tokens", 64), ("--new-tokens", WorkloadConfig().new_tokens), ("--batch", 1)):
+        what.add_argument(name, type=int, metavar="N", default=default, help=f"of the workload (default: {default})")
+    what.add_argument("--threads", type=int, metavar="N", help="threads of an operator (default: the target's)")
 
 
 def _demo(one: argparse.ArgumentParser) -> None:

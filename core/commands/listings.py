@@ -7,7 +7,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from core import units
 from core.commands.output import table, write, write_json
+from core.errors import Refusal
 
 Row = dict[str, Any]
 
@@ -19,8 +21,18 @@ def listing(args: argparse.Namespace) -> int:
         write_json({args.command: rows})
         return 0
     cells = [(row["id"], row["title"], "yes" if row["available"] else "no", row["reason"] or _options(row)) for row in rows]
+    if any("predicted" in row for row in rows):
+        rows.sort(key=lambda row: -(row["predicted"] or {"gain": 0.0})["gain"])
+        cells = [(row["id"], row["title"], _gain(row), row["reason"] or row["prediction"]) for row in rows]
+        write(table(("id", "title", "predicted, not measured", "why"), cells))
+        return 0
     write(table(("id", "title", "here", ""), cells) or f"There are no {args.command} here.")
     return 0
+
+
+def _gain(row: Row) -> str:
+    found = row["predicted"]
+    return units.DASH if found is None else units.ratio(found["gain"]) + (" (rough)" if found["rough"] else "")
 
 
 def _row(item_id: str, title: str, reason: str | None, options: Row | None = None, **more: Any) -> Row:
@@ -46,11 +58,36 @@ def _passes(args: argparse.Namespace) -> list[Row]:
     model = catalog.describe(ModelConfig(args.model)) if args.model else None
     reasons = plan.reasons(model, _target(args.target), ())
     ordered = sorted(passes, key=lambda one: (one.phase, one.id))
-    return [_row(one.id, one.title, reasons[one.id], options_json(one.options), summary=one.summary) for one in ordered]
+    rows = [_row(one.id, one.title, reasons[one.id], options_json(one.options), summary=one.summary) for one in ordered]
+    if model is not None and args.predict:
+        _predict(args, rows)
+    return rows
+
+
+def _predict(args: argparse.Namespace, rows: list[Row]) -> None:
+    """Give each row what its pass should gain alone with its default options, or why that cannot be told."""
+    from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+    from core.engine.foresight import Foreseen, foresee
+    from core.engine.holder import Holder
+    from core.passes import plan
+    from core.progress import Progress
+
+    workload = WorkloadConfig(prompt_tokens=args.prompt_tokens, new_tokens=args.new_tokens, batch=args.batch)
+    config = RunConfig(ModelConfig(args.model), (), TargetConfig(args.target, args.threads), workload, ())
+    holder, choices = Holder(), tuple(plan.typed(PassConfig(row["id"])) for row in rows)
+    try:
+        holder.load(config.model, args.target, Progress())
+        found = foresee(Foreseen(config, choices), holder, Progress(), lambda _: None)
+    except Refusal as refusal:
+        found = Foreseen(config, choices, why=str(refusal))
+    for row in rows:
+        one = found.found.get(row["id"])
+        told = one is not None and one.gain is not None
+        row["predicted"] = {"gain": one.gain, "by_kind": dict(one.by_kind), "rough": one.rough} if one and told else None
+        row["prediction"] = found.why if one is None else one.rests_on if told else one.why
 
 
 def _target(target_id: str) -> Any:
-    from core.errors import Refusal
     from core.targets.base import targets
 
     try:

@@ -100,6 +100,12 @@ class Holder:
         self._target = target_id
         return self.loaded.facts
 
+    @property
+    def untouched(self) -> LoadedModel | None:
+        """The model, while nothing is done to it; None where there is none, or where passes are applied."""
+        applied = self._prepared is not None and self._prepared[0].passes
+        return None if applied else self.loaded
+
     def unload(self) -> None:
         """Let the model go, and what is known of it, and give its memory back to the system."""
         if self._baseline is not None:

@@ -33,6 +33,9 @@ class AotInductor:
     options: ClassVar[type | None] = None
     changes_weights = False  # the library is given the model's own
     lossless: ClassVar[bool] = False  # fused sums round otherwise
+    unpredictable: ClassVar[str] = (
+        "None: the same bytes and operations; gained are fused operations and the time of Python between them."
+    )
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id != "cpu":
@@ -82,7 +85,7 @@ class AotInductor:
             sum(1 for _ in model.modules()),
             "one compiled graph" + (" for prefill and decode alike" if generates else ""),
             notes=notes,
-            prediction="None: the same bytes and operations; gained are fused operations and the time of Python between them.",
+            prediction=self.unpredictable,
         )
 
 

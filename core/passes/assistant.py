@@ -53,6 +53,7 @@ class Assistant:
     options: ClassVar[type | None] = AssistantOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> str | None:
         return unguessable(context)

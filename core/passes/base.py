@@ -154,6 +154,9 @@ class Subject:
 class Pass(Protocol):
     """One optimization. ``options`` is its frozen options dataclass (``None``: no options); one declaration feeds the
     form, the command line, validation and the file. Field metadata: ``label``, ``help``, ``minimum``, ``maximum``, ``choices``.
+
+    A pass whose gain follows from neither bytes nor operations may say why in a class attribute ``unpredictable``, a sentence
+    for people; the others are predicted from what they do to layers.
     """
 
     id: str

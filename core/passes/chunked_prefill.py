@@ -30,6 +30,7 @@ class ChunkedPrefill:
     options: ClassVar[type | None] = ChunkedPrefillOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    unpredictable: ClassVar[str] = "None: the operations are the same, and the weights are read once per chunk instead of once."
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":
@@ -58,5 +59,5 @@ class ChunkedPrefill:
             1,
             f"prompts read {options.tokens} tokens at a time",
             notes=(f"A prompt of up to {options.tokens} tokens is still read at once.",),
-            prediction="None: the operations are the same, and the weights are read once per chunk instead of once.",
+            prediction=self.unpredictable,
         )

@@ -58,6 +58,7 @@ class ContinuousBatching:
     options: ClassVar[type | None] = ContinuousBatchingOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    unpredictable: ClassVar[str] = "None can be given: it changes the schedule, not the work."
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":
@@ -92,7 +93,7 @@ class ContinuousBatching:
             0,
             summary,
             notes=NOTES,
-            prediction="None can be given: it changes the schedule, not the work.",
+            prediction=self.unpredictable,
         )
 
 

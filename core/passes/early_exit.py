@@ -53,6 +53,7 @@ class EarlyExit:
     options: ClassVar[type | None] = EarlyExitOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.layers is not None and context.model.layers < 2:

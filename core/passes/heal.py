@@ -57,6 +57,7 @@ class Heal:
     options: ClassVar[type | None] = HealOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    unpredictable: ClassVar[str] = f"None: {expectation.NOTHING_GAINED[:1].lower()}{expectation.NOTHING_GAINED[1:]}"
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None:

@@ -82,7 +82,7 @@ class LayerDrop:
             dropped = numbers(options.layers, len(blocks), options.share)
         before = expectation.work_of(model)
         count = len(blocks)
-        _drop(model, path, blocks, dropped)
+        drop(model, path, blocks, dropped)
         after = expectation.work_of(model)
         predicted, prediction = expectation.gains(before, after, subject.task)
         summary = f"{len(dropped)} of {count} blocks dropped: {ranges(dropped)}"
@@ -91,7 +91,7 @@ class LayerDrop:
         )
 
 
-def _drop(model: torch.nn.Module, path: str, blocks: Any, dropped: list[int]) -> None:
+def drop(model: torch.nn.Module, path: str, blocks: Any, dropped: list[int]) -> None:
     """Take the blocks out, renumber the others, and tell the configurations."""
     import torch
 

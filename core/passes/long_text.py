@@ -52,6 +52,7 @@ class LongText:
     options: ClassVar[type | None] = LongTextOptions
     changes_weights = False
     lossless: ClassVar[bool] = False
+    unpredictable: ClassVar[str] = "None: without windows this model cannot read the text at all, or reads it in another way."
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task not in TASKS:
@@ -94,7 +95,7 @@ class LongText:
                 "Each window is a moment of its own. Embeddings are the mean over all tokens, each counted once; class"
                 " probabilities the mean over windows, weighted by their tokens; results per token are put side by side.",
             ),
-            prediction="None: without windows this model cannot read the text at all, or reads it in another way.",
+            prediction=self.unpredictable,
         )
 
 

@@ -91,6 +91,9 @@ class Offload:
     options: ClassVar[type | None] = OffloadOptions
     changes_weights = True
     lossless: ClassVar[bool] = True
+    unpredictable: ClassVar[str] = (
+        "None: it depends on how fast the weights come, not on how many bytes and operations a token takes."
+    )
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task == "module":
@@ -120,7 +123,7 @@ class Offload:
             len(chosen),
             f"blocks {ranges(chosen)} of {len(blocks)} → {options.where}",
             notes=_notes(options, total, largest),
-            prediction="None: it depends on how fast the weights come, not on how many bytes and operations a token takes.",
+            prediction=self.unpredictable,
         )
 
 

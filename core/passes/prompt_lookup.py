@@ -46,6 +46,7 @@ class PromptLookup:
     options: ClassVar[type | None] = PromptLookupOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> str | None:
         return unguessable(context)

@@ -47,17 +47,33 @@ NOT_HERE = "None: ceilings are measured for the CPU only."
 class Ledger:
     """Follows a subject from pass to pass and fills in what each should gain. Only for models on the CPU.
 
-    ``prompt``: positions that go in at once per sequence; None: as many as the whole workload has.
+    ``prompt``: positions that go in at once per sequence; None: as many as the whole workload has. ``state``: how the model was
+    found, where that is known already.
     """
 
-    def __init__(self, subject: Subject, prompt: int | None) -> None:
+    def __init__(self, subject: Subject, prompt: int | None, state: State | None = None) -> None:
         self._subject = subject
-        self._steps = _steps(subject, prompt)
+        self._steps = steps_of(subject, prompt)
         self._casts_to: str | None = None
-        self._state: State | None = None
+        self._state = state
         self._plain = Work((), None)
-        self._able = _on_cpu(subject.model)
-        self._operator_ns = 0.0
+        self._able = on_cpu(subject.model)
+        self._operator_ns = 0.0 if state is None else state.ceilings.operator_ns
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """As the passes so far left it."""
+        return self._subject.model
+
+    @property
+    def state(self) -> State | None:
+        """The model as it was last looked at."""
+        return self._state
+
+    def look(self) -> State:
+        """Look at the model as it is now."""
+        self._state = self._look(None)
+        return self._state
 
     def before(self, one: Pass) -> None:
         """To be called before a pass applies: looks at the model where this pass needs it, once between two passes."""
@@ -170,7 +186,7 @@ def _filled(report: PassReport, predicted: Mapping[str, float], prediction: str)
     return replace(report, predicted=dict(predicted), prediction=prediction)
 
 
-def _steps(subject: Subject, prompt: int | None) -> tuple[Step, ...]:
+def steps_of(subject: Subject, prompt: int | None) -> tuple[Step, ...]:
     """The moments that a workload has."""
     rows = subject.batch * max(1, prompt or subject.max_length)
     if not generates(subject.task):
@@ -181,7 +197,8 @@ def _steps(subject: Subject, prompt: int | None) -> tuple[Step, ...]:
     return (Step("prefill", rows, subject.batch), decode)
 
 
-def _on_cpu(model: torch.nn.Module) -> bool:
+def on_cpu(model: torch.nn.Module) -> bool:
+    """Whether all of it is there, which is where layers are tried."""
     return {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseEvent, QResizeEvent
@@ -11,8 +12,11 @@ from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 from core.passes.base import Pass, PassReport
 from gui.plain import plain_tip
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
-from gui.setup.pass_words import details, install_command, short_reason, tooltip
+from gui.setup.pass_words import details, foretold, install_command, predicted_line, short_reason, tooltip
 from gui.setup.switch_list import ID, LINE, SwitchList
+
+if TYPE_CHECKING:
+    from core.prediction.gains import Prediction
 
 LEAST_HEIGHT = 205  # what is below the list stays within reach
 FEW = 8  # so many passes need no folding
@@ -34,6 +38,8 @@ class PassList(SwitchList):
         self._reports: dict[str, PassReport] = {}
         self._measured: Mapping[str, float] = {}
         self._alone = False
+        self._predictions: Mapping[str, Prediction] = {}
+        self._by_gain = False
         self._copied = ""
         self._filter = ""
         self._headings: dict[str, QListWidgetItem] = {}
@@ -67,8 +73,8 @@ class PassList(SwitchList):
         return [item for item in super().rows() if item.data(ID)]
 
     def is_open(self, group: str) -> bool:
-        """Whether a group is unfolded; a filter unfolds all."""
-        return bool(self._filter) or group in self._open
+        """Whether a group is unfolded; a filter unfolds all, and a list by gain has no groups."""
+        return bool(self._filter) or self._by_gain or group in self._open
 
     def toggle(self, group: str) -> None:
         """Fold or unfold a group."""
@@ -94,6 +100,22 @@ class PassList(SwitchList):
         self._reports = {report.id: report for report in reports}
         self._measured, self._alone = measured or {}, len(self._reports) == 1
         self.describe()
+
+    def show_predictions(self, found: Mapping[str, Prediction]) -> None:
+        """Say in each row what its pass should gain, before anything is run."""
+        if found == self._predictions:
+            return
+        self._predictions = dict(found)
+        if self._by_gain:
+            self._arrange()
+        self.describe()
+
+    def sort_by_gain(self, on: bool) -> None:
+        """The passes that should gain most first, without groups; or by groups."""
+        if on != self._by_gain:
+            self._by_gain = on
+            self._arrange()
+            self.describe()
 
     def details(self, pass_id: str) -> list[str]:
         """What a run did with the pass, in lines; none if it was not in the last run."""
@@ -149,9 +171,12 @@ class PassList(SwitchList):
     # -- what SwitchList asks ---------------------------------------------------------------------------------------------
 
     def line(self, thing_id: str, on: bool) -> str:
-        """What the pass changed if it ran, else what it is."""
+        """What the pass changed if it ran, else what it should gain and what it is."""
         report = self._reports.get(thing_id) if on else None
-        return report.summary if report is not None else self._passes[thing_id].summary
+        if report is not None:
+            return report.summary
+        predicted = predicted_line(self._predictions.get(thing_id))
+        return " · ".join(part for part in (predicted, self._passes[thing_id].summary) if part)
 
     def forget(self, thing_id: str) -> None:
         """Its report is of a run in which it was switched otherwise; and what is on is to be seen."""
@@ -170,12 +195,48 @@ class PassList(SwitchList):
             item.setData(BUTTON, (COPIED if pass_id == self._copied else COPY) if command else "")
             if command:
                 item.setData(LINE, short_reason(reason))
-            item.setToolTip(tooltip(one, reason, self.details(pass_id) if on else ()))
+            item.setToolTip(tooltip(one, reason, self._told(pass_id, on)))
             if one.lossless:
                 described = Qt.ItemDataRole.AccessibleDescriptionRole
                 item.setData(described, f"{item.data(described)}; lossless")
         self.blockSignals(blocked)
         self._fold()
+
+    def _told(self, pass_id: str, on: bool) -> list[str]:
+        """What a tooltip says of a pass: what it did if it ran, else what it should do."""
+        done = self.details(pass_id) if on else []
+        return done or ([] if pass_id in self._reasons else foretold(self._predictions.get(pass_id)))
+
+    # -- order ------------------------------------------------------------------------------------------------------------
+
+    def _rank(self, pass_id: str) -> tuple[bool, bool, float]:
+        """Order by gain: what can be used before what cannot, what is predicted before what is not, the most first."""
+        found = self._predictions.get(pass_id)
+        gain = None if found is None else found.gain
+        return pass_id in self._reasons, gain is None, -(gain or 0.0)
+
+    def _arrange(self) -> None:
+        """Put the rows in order: by group, or by predicted gain with the headings (hidden then) at the end."""
+        blocked, current = self.blockSignals(True), self.currentItem()
+        items = {item.data(ID): item for item in self.rows()}
+        ids = sorted(self._passes, key=self._rank) if self._by_gain else list(self._passes)
+        wanted: list[QListWidgetItem] = [items[pass_id] for pass_id in ids]
+        if self._by_gain:
+            wanted += self._headings.values()
+        else:
+            groups = {self._passes[pass_id].phase.title for pass_id in ids}
+            wanted = []
+            for group in (title for title in self._headings if title in groups):
+                wanted.append(self._headings[group])
+                wanted += [items[pass_id] for pass_id in ids if self._passes[pass_id].phase.title == group]
+        while self.count():
+            self.takeItem(0)
+        for item in wanted:
+            self.addItem(item)
+        below = self.row(items[self._below_id]) + 1 if self._below_id in items else self.count()
+        self.insertItem(below, self._slot)
+        self.setCurrentItem(current)
+        self.blockSignals(blocked)
 
     # -- folding ----------------------------------------------------------------------------------------------------------
 
@@ -199,7 +260,7 @@ class PassList(SwitchList):
             for one in self._passes.values():
                 if one.phase.title == group:
                     items[one.id].setHidden(not unfolded or one not in inside)
-            heading.setHidden(not inside)
+            heading.setHidden(not inside or self._by_gain)
             heading.setData(OPEN, unfolded)
             heading.setData(BADGE, "on" if on else "")
             said = f"{len(on)} on" if on and unfolded else ", ".join(on) or str(len(inside))

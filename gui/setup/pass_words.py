@@ -5,13 +5,19 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from core import units
 from core.passes.base import Pass, PassReport
 
+if TYPE_CHECKING:
+    from core.prediction.gains import Prediction
+
 LOSSLESS = "Claims the same tokens as the unoptimized model; the quality measurement holds it to that"
 _COMMAND = re.compile(r"pip install (?:'[^']+'|\"[^\"]+\"|\S+)")
 MOST_KERNELS = 6
+DASH = units.DASH
+ROUGH = "Rough: other programs computed while layers were tried"
 
 
 def install_command(reason: str) -> str:
@@ -40,6 +46,26 @@ def gain_text(report: PassReport, measured: Mapping[str, float], alone: bool) ->
         if parts:
             told.append(f"{kind.replace('_', ' ')}: {', '.join(parts)}")
     return "; ".join(told)
+
+
+def predicted_line(found: Prediction | None) -> str:
+    """The beginning of a row's second line: ``predicted 1.90×``, ``predicted —``; "" where nobody has looked yet."""
+    if found is None:
+        return ""
+    return f"predicted {DASH if found.gain is None else units.ratio(found.gain)}"
+
+
+def foretold(found: Prediction | None) -> list[str]:
+    """What is predicted for a pass before it runs, and what that rests on, in lines; or why nothing is."""
+    if found is None:
+        return []
+    if found.gain is None:
+        return [f"Predicted gain  {DASH}  {found.why}"]
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {units.ratio(gain)}" for kind, gain in found.by_kind.items())
+    lines = [f"Predicted, not measured: {units.ratio(found.gain)} for a whole request ({kinds}), alone on the model as loaded"]
+    if found.rough:
+        lines.append(ROUGH)
+    return [*lines, found.rests_on] if found.rests_on else lines
 
 
 def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> list[str]:

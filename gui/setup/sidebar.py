@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLineEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLineEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.engine.notice import Status
@@ -33,6 +34,11 @@ from profilers.base import Instrument
 WIDTH, LEAST_WIDTH, MOST_WIDTH = 300, 272, 560
 MARGINS = (14, 10, 14, 8)
 SCROLL_BAR = 10
+ORDERS = ("By group", "By predicted gain")
+ORDER_HINT = (
+    "Gains are predicted once the model is loaded and nothing runs: from bytes, operations and layers that are tried on this "
+    "machine. They are no measurements."
+)
 BUSY = ("loading", "preparing", "running", "cancelling")
 Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, str | None]]
 ParseOptions = Callable[[Pass, Mapping[str, Any]], Any]
@@ -138,7 +144,14 @@ class Sidebar(QFrame):
         self._no_match.setProperty("role", "muted")
         self._no_match.setWordWrap(True)
         self._no_match.hide()
-        return self.pass_filter, self._no_match
+        self.pass_order = QComboBox()
+        self.pass_order.setObjectName("passOrder")
+        self.pass_order.setAccessibleName("Order of the passes")
+        self.pass_order.addItems(ORDERS)
+        self.pass_order.setToolTip(plain_tip(ORDER_HINT))
+        self.pass_order.setVisible(len(self._choices.passes) > FEW)
+        self.pass_order.currentIndexChanged.connect(lambda number: self.passes.sort_by_gain(number == 1))
+        return self.pass_filter, self.pass_order, self._no_match
 
     def _build_actions(self) -> QWidget:
         self.problem = Label()
@@ -204,6 +217,15 @@ class Sidebar(QFrame):
     def model_config(self) -> ModelConfig:
         """The chosen model, or ``ValueError``."""
         return self.model.config()
+
+    def all_passes(self) -> list[PassConfig]:
+        """Every pass with the options that are set, whether on or off; those whose options cannot be read are left out."""
+        found = []
+        for one in self._choices.passes:
+            with contextlib.suppress(ValueError):
+                options = self.forms[one.id].values() if one.id in self.forms else {}
+                found.append(PassConfig(one.id, self._typed(one, options)))
+        return found
 
     def setup(self) -> RunConfig | None:
         """What is set, whether or not it can be run now; None while no model is named or a field cannot be read."""
