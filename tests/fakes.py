@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from core.config import ModelConfig, RunConfig, TargetConfig
+from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig
 from core.engine.gate import Gate
 from core.engine.notice import Notice, Status
 from core.models.base import ModelFacts
@@ -41,6 +41,20 @@ def first_moments(run: Run, count: int, status: str) -> Run:
     return replace(run, trace=cut, facts=replace(run.facts, status=status))
 
 
+class FakeForesight:
+    """The interface of ``core.engine.foresight.Foresight``; a test says what is seen."""
+
+    def __init__(self) -> None:
+        self.seen: object = None  # a Foreseen
+        self.asked: list[tuple[RunConfig, tuple[PassConfig, ...]]] = []
+
+    def ask(self, config: RunConfig, choices: tuple[PassConfig, ...]) -> None:
+        self.asked.append((config, choices))
+
+    def stop(self) -> None:
+        pass
+
+
 class FakeProgram:
     """The interface of ``core.program.Program``; remembers what was asked of it in ``calls``."""
 
@@ -52,6 +66,7 @@ class FakeProgram:
         self.load_ns: int | None = None
         self.store = None
         self.trial: object = None  # a TrialState
+        self.foresight = FakeForesight()
         self.live_text = ""
         self.session_path = session_path
         self.calls: list[tuple[str, object]] = []

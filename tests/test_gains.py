@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,8 @@ from core.prediction.gains import APPLIED, IN_USE, Asked, GainPredictor, Predict
 from core.program import Program
 from core.progress import Progress
 from core.targets.base import targets
+from gui.setup.switch_list import LINE
+from tests.gui_window import make_window
 from tests.tiny import TINY_LLAMA, loaded, tiny_llama
 
 ASKED = Asked(input_tokens=8, new_tokens=5, batch=1, threads=1)
@@ -246,7 +250,7 @@ def test_the_listing_tells_what_each_pass_should_gain(
 def test_the_list_shows_sorts_and_explains_what_is_predicted(qtbot: Any) -> None:
     from gui.setup.pass_list import PassList
     from gui.setup.pass_rows import GROUP
-    from gui.setup.switch_list import ID, LINE
+    from gui.setup.switch_list import ID
 
     shown = PassList(list(passes))
     qtbot.addWidget(shown)
@@ -275,3 +279,32 @@ def test_the_list_shows_sorts_and_explains_what_is_predicted(qtbot: Any) -> None
     shown.sort_by_gain(False)
     assert [shown.item(row).data(ID) for row in range(shown.count())] == by_group
     assert any(not shown.item(row).isHidden() for row in range(shown.count()) if shown.item(row).data(GROUP))
+
+
+def test_the_window_asks_once_the_model_is_there_and_shows_what_is_for_its_setup(qtbot: Any, tmp_path: Path) -> None:
+    window = make_window(tmp_path / "settings.ini")
+    qtbot.addWidget(window)
+    program, foresight = window.program, window.foresight
+    foresight.ask()
+    assert program.foresight.asked == []  # nothing is loaded
+    program.load(config().model, config().target)
+    assert program.join(10)
+    foresight.ask()
+    asked, choices = program.foresight.asked[-1]
+    assert asked.passes == ()
+    assert {choice.id for choice in choices} == {one.id for one in passes}
+    found = {"bfloat16": Prediction("bfloat16", 1.7, {"decode": 1.7}, "It reads half.")}
+    program.foresight.seen = Foreseen(replace(asked, workload=WorkloadConfig(new_tokens=3)), choices, found)
+    foresight.show_found()
+    assert "predicted" not in window.sidebar.passes.item_of("bfloat16").data(LINE)  # for another workload
+    program.foresight.seen = Foreseen(asked, choices, found, done=True)
+    foresight.show_found()
+    assert window.sidebar.passes.item_of("bfloat16").data(LINE).startswith("predicted 1.70×")
+    count = len(program.foresight.asked)
+    foresight.ask()
+    assert len(program.foresight.asked) == count  # it is known
+    program.unload()
+    window.bridge.tick()
+    assert "predicted" not in window.sidebar.passes.item_of("bfloat16").data(LINE)
+    window.ask = lambda *_: True
+    window.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from core import program
+from core.engine import libraries
 from core.engine.worker import Worker
 
 
@@ -62,14 +63,14 @@ def test_imports_ahead_are_not_busy_and_end_when_the_program_closes(monkeypatch:
         imported.append(name)
         closing.wait(10)
 
-    monkeypatch.setattr(program, "import_module", slow)
+    monkeypatch.setattr(libraries, "import_module", slow)
     made = program.Program(keep_session=False)
     made.import_ahead()
     assert not made.busy
     threading.Timer(0.05, closing.set).start()
     made._worker.closing = True
     made.close()
-    assert imported in ([], [program.LIBRARIES[0]])
+    assert imported in ([], [libraries.LIBRARIES[0]])
 
 
 def test_the_libraries_that_are_imported_ahead_exist() -> None:
@@ -78,4 +79,4 @@ def test_the_libraries_that_are_imported_ahead_exist() -> None:
     assert made.join(120)
     made.close()
     assert made.notices.empty()
-    assert set(program.LIBRARIES) <= set(sys.modules)
+    assert set(libraries.LIBRARIES) <= set(sys.modules)
