@@ -23,7 +23,7 @@ import psutil
 from core.folders import cache_folder
 from core.machine_cache import read_document, write_document
 
-VERSION = 1
+VERSION = 2
 """Raised when what an older Tickscope found must not be used any more."""
 
 

@@ -25,6 +25,7 @@ from core.analysis.roofline import Ceilings, Product, State, Step, Timed, Work
 from core.config import PassConfig
 from core.passes import plan
 from core.passes.base import Subject
+from core.prediction import ceilings as limits
 from core.prediction import ledger
 from core.prediction.ceilings import READ_BYTES, ceilings, operators_of
 from core.prediction.work import work_of
@@ -73,6 +74,19 @@ def test_layers_take_as_many_times_longer_as_those_of_their_shape_that_were_trie
     for products, expected in (((product(),), 0.6e9), ((product(), small), 1.2e9), ((other,), 0.2e9)):
         assert roofline.step_ns(state(*products, timed=tried), DECODE) == pytest.approx(expected)
     assert roofline.step_ns(state(product(), timed=tried), DECODE, tried=False) == pytest.approx(0.2e9)
+
+
+def test_operators_inside_of_tried_layers_take_what_they_took_there_and_not_what_those_between_layers_take() -> None:
+    """Two layers of 0.2 s that call ten operators of 1 ms each, tried at twice that; 5 operators between, of 30 ms."""
+    slow_between = replace(CEILINGS, operator_ns=3e7)
+    tried = Timed(("a", "b"), (5000, 10_000, "float32"), 1, 10**8, 2 * 0.42e9, 0.42e9, operators=10, operator_ns=1e6)
+    work = Work((product(), product(path="b")), operators=25)
+    found = State(work, slow_between, {"decode": (tried,)})
+    assert roofline.operators_between(found, DECODE) == 5
+    assert roofline.in_layers_ns(found, DECODE) == pytest.approx(2 * 2 * (0.2e9 + 1e7))  # as they were tried
+    assert roofline.step_ns(found, DECODE) == pytest.approx(0.84e9 + 5 * 3e7)
+    assert roofline.step_ns(found, DECODE, operators=False) == pytest.approx(2 * 2 * 0.2e9)  # as in one graph
+    assert roofline.step_ns(found, DECODE, tried=False) == pytest.approx(0.42e9 + 5 * 3e7)
 
 
 def test_the_head_sees_one_position_of_a_prompt_and_an_encoder_no_decode() -> None:
@@ -295,6 +309,39 @@ def test_ceilings_are_positive_and_measured_once() -> None:
     assert found.operator_ns > 0
     assert {"float32", "bfloat16"} <= set(found.operations_per_s)
     assert min(*(speed for _, speed in found.reads), *found.operations_per_s.values()) > 0
+
+
+def test_a_disturbed_round_is_measured_again() -> None:
+    rounds = iter([{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 2.0}, {"a": 5.2, "b": 8.0}, {"a": 99.0, "b": 99.0}])
+    assert limits._steadied(lambda: next(rounds), lambda _: False) == {"a": 5.2, "b": 9.0}  # the third added little
+    assert next(rounds)["a"] == 99.0  # and was the last
+
+
+def test_what_is_unlikely_is_measured_as_often_as_it_may_be() -> None:
+    calls: list[int] = []
+
+    def same() -> dict[str, float]:
+        calls.append(1)
+        return {"a": 1.0}
+
+    limits._steadied(same, lambda _: True)
+    assert len(calls) == limits.MOST_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("able", "bfloat16", "unlikely"),
+    [({"amx_bf16": True}, 150.0, True), ({"amx_bf16": True}, 900.0, False), ({"avx512_bf16": True}, 150.0, False)],
+)
+def test_a_matrix_unit_that_is_slower_than_float32_is_unlikely(
+    able: dict[str, bool], bfloat16: float, unlikely: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert limits._unlikely_products({"float32": 261.0, "bfloat16": bfloat16}) is unlikely
+
+
+def test_a_cache_that_is_slower_than_memory_is_unlikely() -> None:
+    assert limits._unlikely_reads({1: 5.0, 2: 9.0, 4: 3.0})
+    assert not limits._unlikely_reads({1: 9.0, 2: 9.5, 4: 3.0})
 
 
 # -- remembering ----------------------------------------------------------------------------------------------------------

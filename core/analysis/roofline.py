@@ -170,6 +170,8 @@ class Timed:
     macs: int  # of all of them, for all rows
     taken_ns: float
     least_ns: float  # by the roofline, their operators included
+    operators: int = 0  # that one of these layers calls by itself,
+    operator_ns: float = 0.0  # and what each of them takes at least
 
     @property
     def factor(self) -> float:
@@ -196,19 +198,40 @@ def step_ns(state: State, step: Step, *, tried: bool = True, operators: bool = T
             (others of the same form: as the slowest of these, others still: as the roofline says). False: all the least time.
         operators: whether small operators are counted.
     """
-    by_shape: dict[Shape, float] = {}
+    layers_ns = in_layers_ns(state, step, tried=tried, operators=operators)
+    return layers_ns + (operators_between(state, step) * state.ceilings.operator_ns if operators else 0.0)
+
+
+def in_layers_ns(state: State, step: Step, *, tried: bool = True, operators: bool = True) -> float:
+    """The time of a step inside its layers, with the operators that layers call themselves; arguments as in ``step_ns``.
+
+    A layer that quantizes what it is given calls a dozen small operators on one row. These are as short as the shortest, and
+    were tried with the layer: they are no operators between layers, among which are attention and the cache.
+    """
+    by_shape = {timed.shape: timed for timed in state.timed.get(step.kind, ())}
     by_form: dict[str, float] = {}
-    for timed in state.timed.get(step.kind, ()) if tried else ():
-        by_shape[timed.shape] = timed.factor
+    for timed in by_shape.values() if tried else ():
         by_form[timed.shape[2]] = max(timed.factor, by_form.get(timed.shape[2], 0.0))
     read_per_s = state.ceilings.read_per_s(step_bytes(state.work, step))
-    products = 0.0
+    total = 0.0
     for product in state.work.products:
         rows = step.rows_of(product)
-        if rows:
-            factor = by_shape.get(product.shape, by_form.get(product.form, 1.0))
-            products += product_ns(product, rows, state.ceilings, read_per_s) * factor
-    return products + (state.work.operators or 0 if operators else 0) * state.ceilings.operator_ns
+        if not rows:
+            continue
+        least, known = product_ns(product, rows, state.ceilings, read_per_s), by_shape.get(product.shape)
+        if known is None:
+            total += least * by_form.get(product.form, 1.0)
+        else:
+            own = known.operators * known.operator_ns if operators else 0.0
+            total += (least + own) * (known.factor if tried else 1.0)
+    return total
+
+
+def operators_between(state: State, step: Step) -> int:
+    """How many small operators a step calls between its layers: all, less those of layers that were tried with their own."""
+    inside = {timed.shape: timed.operators for timed in state.timed.get(step.kind, ())}
+    own = sum(inside.get(product.shape, 0) for product in state.work.products if step.rows_of(product))
+    return max(0, (state.work.operators or 0) - own)
 
 
 # -- predicting -----------------------------------------------------------------------------------------------------------
@@ -236,7 +259,7 @@ def predict(before: State, after: State, steps: Sequence[Step]) -> tuple[dict[st
             continue
         found[step.kind] = step_ns(before, step) / after_ns
         told += [_rests_on(before, after, step), _really(before, after, step, found[step.kind])]
-    told.append(_operators(before, after))
+    told.append(_operators(before, after, steps[-1]))
     return found, " ".join(sentence for sentence in told if sentence) if found else UNCHANGED
 
 
@@ -267,10 +290,10 @@ def _peak(state: State, step: Step) -> float:
     return state.ceilings.operations(max(by_arithmetic, key=lambda name: by_arithmetic[name], default="float32"))
 
 
-def _operators(before: State, after: State) -> str:
-    counts = [state.work.operators for state in (before, after)]
-    if counts[0] is None or counts[1] is None:
+def _operators(before: State, after: State, step: Step) -> str:
+    if before.work.operators is None or after.work.operators is None:
         return "Small operators could not be counted and are left out."
+    counts = [operators_between(state, step) for state in (before, after)]
     costs = _arrow(*(units.duration(state.ceilings.operator_ns) for state in (before, after)))
     return f"Each forward also calls {_arrow(*(str(count) for count in counts))} operators of about {costs}."
 

@@ -122,8 +122,8 @@ class Ledger:
         state = State(work, limits, {step.kind: self._timed(work, step) for step in self._steps})
         decode = next((step for step in self._steps if step.kind == "decode" and step.rows == 1), None)
         if before is None and operators and decode is not None and state.timed[decode.kind]:
-            between_ns = taken_ns - roofline.step_ns(state, decode, operators=False)
-            self._operator_ns = between_ns / operators
+            between_ns = taken_ns - roofline.in_layers_ns(state, decode)
+            self._operator_ns = between_ns / max(1, roofline.operators_between(state, decode))
             state = replace(state, ceilings=self._ceilings())
         return state
 
@@ -151,7 +151,9 @@ class Ledger:
             least = sum(roofline.product_ns(one, rows, limits, speed) for one in alike)
             least += operators * len(alike) * limits.operator_ns
             macs = sum(one.macs for one in alike) * rows
-            made.append(Timed(tuple(one.path for one in alike), shape, rows, macs, taken_ns, least))
+            made.append(
+                Timed(tuple(one.path for one in alike), shape, rows, macs, taken_ns, least, operators, limits.operator_ns)
+            )
         return tuple(made)
 
     def _try(self, products: Mapping[roofline.Shape, list[Product]], step: Step) -> list[tuple[int, int]]:
