@@ -176,7 +176,7 @@ def test_a_changed_number_is_not_believed(root: Path) -> None:
 
 
 def test_what_an_older_version_remembered_is_found_out_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "_others_s", lambda: 0.0)
+    monkeypatch.setattr(remembered, "others_s", lambda: 0.0)
     remembered.forget()
     path = remembered._file()
     path.parent.mkdir(parents=True)
