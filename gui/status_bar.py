@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psutil
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QToolButton, QWidget
 
 from core import units
@@ -12,6 +13,7 @@ from gui.plain import Label, plain_tip
 
 LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"
 MOST_PIXELS = 560
+PROGRESS = 250  # its width where there is room
 MOST_LEFT_S = 100 * 3600
 TITLES = {
     "idle": "Idle",
@@ -43,7 +45,7 @@ class StatusBar(QFrame):
         self.progress.setObjectName("progressBar")
         self.progress.setTextVisible(False)
         self.progress.setRange(0, 1000)
-        self.progress.setFixedWidth(250)
+        self.progress.setFixedWidth(PROGRESS)
         self.progress.setAccessibleName("Progress")
         self.left = _label("timeLeft")
         self.left.setMinimumWidth(70)
@@ -94,6 +96,10 @@ class StatusBar(QFrame):
     def refresh_machine(self) -> None:
         """Read the process's memory (about 30 µs)."""
         self.memory.setText(f"{units.size(self._process.memory_info().rss)} of {units.size(self._total_bytes)}")
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.progress.setFixedWidth(min(PROGRESS, max(PROGRESS // 3, self.width() // 6)))
 
     def _set_text(self, text: str, *, hold: bool) -> None:
         """While something is going on the field only grows, so that the bar beside it keeps its place."""

@@ -343,6 +343,7 @@ def test_a_model_that_may_be_forced_is_forced_in_every_side(window):
 
 
 def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
+    window.resize(1200, 800)
     window.show_compare(saved=False)
     shown = window.views[2]
     window.program.notices.put(Notice("trial_started", "The sides take turns now."))

@@ -9,13 +9,14 @@ import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QFont, QFontInfo
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QStyleOptionViewItem
+from PySide6.QtWidgets import QApplication, QStyleOptionViewItem, QTableWidget, QTreeWidget
 
 from gui.restoring import TITLE_BAR, fit_screen
 from gui.setup.sidebar import LEAST_WIDTH
 from gui.setup.switch_list import SECOND_LINE
 from gui.splitter import STEP
 from gui.theme import DARK, LIGHT, scaled
+from gui.views.stretching import NEAR, StretchingColumn
 from tests.gui_window import close_window, make_window
 
 
@@ -154,3 +155,31 @@ def test_the_divider_moves_by_keyboard_within_limits(qtbot, window):
     for _ in range(40):
         QTest.keyClick(handle, Qt.Key.Key_Left)
     assert window.sidebar.width() == LEAST_WIDTH
+
+
+@pytest.mark.parametrize("kind", [QTreeWidget, QTableWidget])
+def test_a_column_of_names_has_a_least_and_a_most_width(qtbot, kind):
+    view = kind()
+    qtbot.addWidget(view)
+    view.setColumnCount(4)
+    header = view.header() if kind is QTreeWidget else view.horizontalHeader()
+    header.setStretchLastSection(False)
+    names = StretchingColumn(view, 0, 160, NEAR)
+    for column in (1, 2, 3):
+        header.resizeSection(column, 100)
+    view.show()
+
+    def widths(width):
+        view.resize(width, 300)
+        qtbot.waitUntil(lambda: view.viewport().width() > width - 60, timeout=3000)
+        names.fit()
+        return [header.sectionSize(column) for column in range(4)]
+
+    assert widths(300) == [160, 100, 100, 100]
+    narrow = widths(700)
+    assert narrow[0] == view.viewport().width() - 300
+    assert narrow[1:] == [100, 100, 100]
+    assert widths(2400) == [NEAR, 160, 160, 160]
+    header.hideSection(3)
+    header.showSection(3)
+    assert widths(700) == narrow

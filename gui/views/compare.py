@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QGridLayout,
     QHBoxLayout,
-    QHeaderView,
     QScrollArea,
     QStackedLayout,
     QTabBar,
@@ -35,6 +34,7 @@ from gui.views.background import InBackground, at_once
 from gui.views.differences import DELTA, DifferenceModel, DifferenceTile, verdict_text
 from gui.views.saved_runs import Store, started
 from gui.views.speed_quality import SpeedQualityPage
+from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
 from gui.views.trial import TrialPanel
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class CompareView(QWidget):
         header = self.table.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setHighlightSections(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self._name_column = StretchingColumn(self.table, 0, LEAST_NAME, NEAR)
         for column, width in enumerate((0, 80, 80, 86, 86, 96, 76)):
             if width:
                 self.table.setColumnWidth(column, width)

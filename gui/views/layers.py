@@ -36,7 +36,7 @@ from gui.views.layer_errors import LayerErrors, no_layer_errors
 from gui.views.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
 from gui.views.operators import LOW, OperatorsPanel
 from gui.views.share_delegate import ShareDelegate
-from gui.views.stretching import StretchingColumn
+from gui.views.stretching import NEAR, StretchingColumn
 
 NARROW = 900
 QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own "no limit", which PySide does not name
@@ -222,7 +222,7 @@ class LayersView(QWidget):
         self.tree.setItemDelegateForColumn(SHARE, self._delegate)
         header = self.tree.header()
         header.setStretchLastSection(False)
-        self._name_column = StretchingColumn(self.tree, 0, LEAST_NAME)
+        self._name_column = StretchingColumn(self.tree, 0, LEAST_NAME, NEAR)
         for column, told in enumerate(COLUMNS):
             if told.width:
                 header.resizeSection(column, told.width)

@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import QHBoxLayout, QHeaderView, QLineEdit, QStackedLayout, QToolButton, QTreeView, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedLayout, QToolButton, QTreeView, QWidget
 
 from core import units
 from core.session.run import Run
@@ -16,6 +16,7 @@ from gui.charts.menu import as_tsv
 from gui.plain import Label, plain_tip
 from gui.views.background import InBackground, at_once
 from gui.views.operator_model import COLUMNS, LAYER, MOMENT, SELF, TITLES, OperatorModel
+from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
 
 NOT_RECORDED = (
     "No operators were recorded in this run. Switch on “Operators and kernels” under Instruments and run again: "
@@ -99,7 +100,7 @@ class OperatorsPanel(Card):
         table.sortByColumn(SELF, Qt.SortOrder.DescendingOrder)
         header = table.header()
         header.setStretchLastSection(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self._name_column = StretchingColumn(table, 0, LEAST_NAME, NEAR)
         for number, column in enumerate(COLUMNS):
             if column.width:
                 header.resizeSection(number, column.width)

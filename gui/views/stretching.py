@@ -1,25 +1,52 @@
-"""Lets one column of a table take what room is left, but never less than its text needs: below that the table scrolls."""
+"""Lets one column of a table take what room is left, within limits: names stay readable, and numbers stay near them."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QObject
-from PySide6.QtWidgets import QHeaderView, QTreeView
+from PySide6.QtWidgets import QHeaderView, QTableView, QTreeView
+
+LEAST_NAME = 160  # of a table; shorter names cannot be told apart
+NEAR = 480  # a name column wider than this only takes the numbers away from their names
+MOST_SPREAD = 1.6  # how much wider the other columns get before room is left free at the right
 
 
 class StretchingColumn(QObject):
-    """Qt's own stretched sections have no least width of their own, so names of layers shrank to ``la…``."""
+    """Qt's own stretched sections have no least width, so names shrank to ``la…``, and no most, so numbers stood 900 px away.
 
-    def __init__(self, tree: QTreeView, column: int, least: int) -> None:
-        super().__init__(tree)
-        self._tree, self._column, self._least = tree, column, least
-        tree.header().setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
-        tree.viewport().installEventFilter(self)
+    ``most``: what is left beyond it goes to the other columns; None: this one takes all.
+    """
+
+    def __init__(self, view: QTreeView | QTableView, column: int, least: int, most: int | None = None) -> None:
+        super().__init__(view)
+        self._header = view.header() if isinstance(view, QTreeView) else view.horizontalHeader()
+        self._viewport = view.viewport()
+        self._column, self._least, self._most = column, least, most
+        self._own: dict[int, int] = {}  # widths of the other columns before they were spread
+        self._fitting = False
+        self._header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
+        self._header.sectionResized.connect(self._on_resized)
+        self._viewport.installEventFilter(self)
 
     def fit(self) -> None:
         """To be called when other columns were hidden or shown."""
-        header = self._tree.header()
-        others = sum(header.sectionSize(number) for number in range(header.count()) if number != self._column)
-        header.resizeSection(self._column, max(self._least, self._tree.viewport().width() - others))
+        header, room = self._header, self._viewport.width()
+        shown = [n for n in range(header.count()) if n != self._column and not header.isSectionHidden(n)]
+        own = {number: self._own.setdefault(number, header.sectionSize(number)) for number in shown}
+        others = sum(own.values())
+        width = max(self._least, room - others)
+        if self._most is not None:
+            width = min(width, max(self._least, self._most))
+        spread = min(MOST_SPREAD, max(1.0, (room - width) / others)) if self._most is not None and others else 1.0
+        self._fitting = True
+        for number, natural in own.items():
+            header.resizeSection(number, int(natural * spread))
+        header.resizeSection(self._column, width)
+        self._fitting = False
+
+    def _on_resized(self, column: int, before: int, width: int) -> None:
+        """Someone drew a column to a width: that is its own from now on. (0: it was or is hidden.)"""
+        if not self._fitting and column != self._column and width > 0 and before > 0:
+            self._own[column] = width
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Resize:

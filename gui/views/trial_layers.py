@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QHeaderView, QTableView, QWidget
+from PySide6.QtWidgets import QTableView, QWidget
 
 from core import units
 from gui.plain import plain_tip
 from gui.theme import Palette
+from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
 from gui.views.trial_words import NAMES, SIGNS, interval
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class LayerVerdicts(QTableView):
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setHighlightSections(False)
-        header.setSectionResizeMode(LAYER, QHeaderView.ResizeMode.Stretch)
+        self._name_column = StretchingColumn(self, LAYER, LEAST_NAME, NEAR)
         header.setMinimumSectionSize(40)
         for column, width in enumerate(WIDTHS):
             if width:
