@@ -33,6 +33,7 @@ from core.private_folders import keep_compiler_private
 from core.progress import Progress
 from core.session.floors import FloorBook
 from core.session.run import Run
+from core.surroundings import kept
 from core.targets.base import TargetFacts, targets
 from core.units import duration, size
 from profilers import noise
@@ -290,7 +291,10 @@ class Program:
             self._state = "running" if not self._progress.cancelled.is_set() else "cancelling"
             self.notices.put(Notice("trial_started", "The sides take turns now."))
             try:
-                trial.carry_out()
+                with kept(threads=False) as changes:  # each side has its own number of them
+                    trial.carry_out()
+                for sentence in changes.sentences("a side"):
+                    self.notices.put(Notice("warning", sentence))
             finally:
                 self._end_trial(trial)
         finally:

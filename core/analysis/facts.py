@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from core.analysis import imported
@@ -137,6 +138,6 @@ def outputs_json(run: Run) -> list[Json]:
             continue
         row: Json = {"token_ids": list(output.token_ids), "text": output.text, "finish_reason": output.finish_reason}
         if output.values:
-            row["values"] = list(output.values)
+            row["values"] = [value if isfinite(value) else None for value in output.values]
         rows.append(row)
     return rows

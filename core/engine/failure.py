@@ -20,7 +20,7 @@ def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> s
     if known is not None:
         return known
     layer = _failing_layer(error, model) if model is not None else None
-    where = f" in layer {layer}" if layer else ""
+    where = f" in layer {layer}" if layer else " in the model itself" if layer == "" else ""
     message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
     sentence = f"{type(error).__name__}{where}: {message}"
     if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -34,6 +34,7 @@ def _failing_layer(error: BaseException, model: torch.nn.Module) -> str | None:
     layer = None
     trace = error.__traceback__
     while trace is not None:
-        layer = paths.get(id(trace.tb_frame.f_locals.get("self"))) or layer
+        found = paths.get(id(trace.tb_frame.f_locals.get("self")))
+        layer = found or (layer if layer else found)
         trace = trace.tb_next
     return layer

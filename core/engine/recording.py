@@ -36,6 +36,7 @@ from core.prediction.work import layer_products
 from core.progress import Progress
 from core.session.environment import environment
 from core.session.run import Run, RunFacts, Unavailable
+from core.surroundings import Changes, kept
 from core.targets.base import Target, TargetFacts
 from profilers.host_memory import PeakMemory, resident_bytes
 from profilers.sampler import Sampler
@@ -46,6 +47,8 @@ FEW_STEPS = 8
 """Requests of fewer tokens have no room inside for pauses, which then come between them."""
 
 MEASURING_QUALITY = "measuring quality"
+
+NOT_FINITE = "The model gave numbers that are none (NaN or infinite): its times are real, its results are not."
 
 PROFILED_TOKENS = 4
 """Tokens of the request under the operator profiler: a prefill and three decodes tell what a hundred would."""
@@ -117,10 +120,9 @@ class Recording:
         self._looking_at = "naming operators and kernels"
         self._measured_peak_bytes: int | None = None
         self._measured_device_bytes: int | None = None
-        model = prepared.loaded.facts
-        longer = beyond_context(model, prepared.subject.max_length)
+        longer = beyond_context(prepared.loaded.facts, prepared.subject.max_length)
         self.facts = RunFacts(
-            model=replace(model, notes=(*model.notes, longer)) if longer else model,
+            model=prepared.loaded.facts,
             target=target_facts,
             threads=prepared.subject.threads,
             passes=prepared.reports,
@@ -134,6 +136,7 @@ class Recording:
             ceilings=known_ceilings() if target_facts.id == "cpu" else None,
             planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,
         )
+        self._note(*([longer] if longer else []))
         chosen, missing = sampled([name for name in config.profilers if name not in self._turns.left_out])
         missing += [Unavailable(name, why) for name, why in self._turns.left_out.items() if name in config.profilers]
         self._sampler = Sampler(self.recorder, chosen, self._trouble)
@@ -184,9 +187,9 @@ class Recording:
     def carry_out(self, prepared: Prepared) -> None:
         """Run the workload to its end; afterwards ``facts.status`` says how it ended. Failures are raised after that."""
         self.begin()
-        status, error = "failed", None
+        status, error, changes = "failed", None, Changes()
         try:
-            with self.on(prepared):
+            with kept() as changes, self.on(prepared):
                 self.warm_up()
                 self.measure()
                 self.look_inside()
@@ -197,6 +200,7 @@ class Recording:
             error = what_failed(failure)
             raise
         finally:
+            self._note(*changes.sentences(prepared.loaded.facts.name))
             self.finish(status, error)
 
     def begin(self) -> None:
@@ -260,6 +264,8 @@ class Recording:
                 self._stage = None
             tripwire.clear()
             seen.close()
+            if requests.not_finite:
+                self._note(NOT_FINITE)
             known = {**self.facts.instruments, **seen.facts()}
             compiled_ns = (self.facts.compile_ns or 0) + moments.compiled_ns
             reports = plan.with_notes(self.facts.passes, subject.afterwards)
@@ -349,6 +355,11 @@ class Recording:
         done = len(self._measured)
         left = max(expected_requests(0, workload.repeats) - done, 1 if done == 0 else 0)
         self.facts = replace(self.facts, planned_moments=moments + left * self._steps)
+
+    def _note(self, *sentences: str) -> None:
+        """Something special about how the model ran."""
+        if self.facts.model is not None and sentences:
+            self.facts = replace(self.facts, model=replace(self.facts.model, notes=(*self.facts.model.notes, *sentences)))
 
     def _trouble(self, what: str, why: str) -> None:
         missing = Unavailable(what, why)

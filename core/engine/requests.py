@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from core.engine.forms.base import Form
 from core.engine.moments import Moments
 from core.errors import Cancelled
@@ -25,6 +27,7 @@ class Requests:
         self._new_tokens = new_tokens
         self._recorder = recorder
         self._moments: Moments | None = None
+        self.not_finite = False  # some request's numbers were none (NaN or infinite)
 
     def read_text(self) -> None:
         """Put the text so far where the faces see it; only called with the clock stopped."""
@@ -65,6 +68,7 @@ class Requests:
                 if result is not None and moments.request is not None:
                     output = self._form.output(moments.request.row, result, finished=finished)
                     self._recorder.output(output)
+                    self.not_finite = self.not_finite or not all(map(isfinite, output.values))
                     if output.token_ids:  # what came out counts, not how often something became visible
                         self._recorder.requests.set(output.request, output_tokens=len(output.token_ids))
                 self.read_text()

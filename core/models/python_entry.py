@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import inspect
 import sys
@@ -18,6 +19,7 @@ from core.errors import Refusal
 from core.models import loading
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.progress import Progress
+from core.surroundings import kept
 
 if TYPE_CHECKING:
     import torch
@@ -168,9 +170,10 @@ class PythonEntry:
 
         watch = loading.Stopwatch()
         progress.report(f"Running {file.name}")
-        with torch.random.fork_rng(devices=[]):
+        with kept() as changes, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             module, example = split_result(call(file, function), file, function)
+        facts = dataclasses.replace(facts, notes=changes.sentences(facts.name))
         progress.check()
         dtype = getattr(torch, config.dtype)
         with explained(file, f"while its module was cast to {config.dtype}"):
