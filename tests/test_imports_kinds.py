@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from core.analysis.imported import steps_json
 from core.errors import Refusal
 from core.imports import events as reading
 from core.imports import text
@@ -70,6 +71,8 @@ def test_a_kernel_belongs_to_the_launch_of_its_own_rank(tmp_path):
     assert layer_of(run, "gemm_of_rank0") == ["rank0_region"]
     assert layer_of(run, "gemm_of_rank1") == ["rank1_region"]
     assert run.trace.moments["request"].tolist() == [0, 1], "each rank has its own steps"
+    assert run.facts.instruments["import"]["processes"] == [100, 200]
+    assert [(one["process"], one["steps"]) for one in steps_json(run)] == [(100, 1), (200, 1)]
     owners = dict(zip(run.trace.operators["layer"].tolist(), run.trace.operators["moment"].tolist(), strict=True))
     assert sorted(owners.values()) == [0, 1]
     assert len(set(run.trace.operators["lane"].tolist())) == 4, "stream 7 of two devices is two lanes"
@@ -324,6 +327,13 @@ def test_one_quotation_mark_too_few_loses_one_event(tmp_path):
     run = imported(tmp_path / "t.json", f"[{','.join(rows)}]")
     assert len(run.trace.operators["name"]) == 1999
     assert sum(int(why.split()[0]) for why in told(run).values()) == 1
+
+
+def test_steps_of_another_thread_are_told(tmp_path):
+    steps = [slice_of(f"ProfilerStep#{n}", 1000 * n, 900, "user_annotation", tid=tid) for n, tid in ((0, 1), (1, 1), (0, 2))]
+    run = imported(tmp_path / "t.json", steps)
+    assert len(run.trace.moments["kind"]) == 2
+    assert told(run) == {"steps of other threads than the one with most of them": "1 in t.json"}
 
 
 def test_the_first_step_is_set_apart(tmp_path):

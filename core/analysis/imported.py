@@ -23,8 +23,12 @@ def workload_json() -> Json:
 
 
 def steps_json(run: Run) -> list[Json]:
-    """The steps of each process: how many, the median of their time, and the first one's where it was set apart (else null)."""
+    """The steps of each process: how many, the median of their time, and the first one's where it was set apart (else null).
+
+    ``process`` is its number in the trace where there are several, else 0.
+    """
     moments = run.trace.moments
+    names = dict(enumerate(run.facts.instruments.get("import", {}).get("processes", ())))
     found = []
     for process in np.unique(moments["request"]).tolist():
         mine = moments["request"] == process
@@ -34,7 +38,7 @@ def steps_json(run: Run) -> list[Json]:
             continue
         found.append(
             {
-                "process": process,
+                "process": names.get(process, process),
                 "steps": int(mine.sum()),
                 "first_ns": int(moments["duration_ns"][cold][0]) if cold.any() else None,
                 "median_ns": round(float(np.median(counted))),

@@ -22,10 +22,11 @@ from profilers.trace import NOT_MEASURED, OPERATOR_COLUMNS, Array, Tag, Trace
 
 @dataclass(frozen=True)
 class Content:
-    """A run's columns, and the time of its first event as the trace counts."""
+    """A run's columns, the time of its first event as the trace counts, and the processes that its requests stand for."""
 
     trace: Trace
     origin_ns: int
+    processes: tuple[int | str, ...]  # whose steps each request holds; empty where one request holds everything
 
 
 def read_content(slices: Slices, *, ours: bool) -> Content:
@@ -52,7 +53,8 @@ def read_content(slices: Slices, *, ours: bool) -> Content:
         tracks=tracks,
         instants=instants_of(slices, origin),
     )
-    return Content(trace, origin)
+    processes = tuple(rows.processes[one] for one in steps) if len(steps) > 1 else ()
+    return Content(trace, origin, processes)
 
 
 def _operators(rows: Rows, slices: Slices, moment: Array, layer: Array, own: Array) -> tuple[dict[str, Array], tuple[str, ...]]:

@@ -65,12 +65,15 @@ def read_trace(path: Path) -> Run:
             ),
         )
     unavailable += [Unavailable(what, f"{count:,} in {path.name}") for what, count in left_out.items()]
+    source = {"source": path.name, "events": events, "bytes": text.size, **_settings(header)}
+    if content.processes:
+        source["processes"] = list(content.processes)
     facts = RunFacts(
         status="imported",
         environment=_environment(header),
         planned_moments=len(content.trace.moments["kind"]),
         unavailable=tuple(unavailable),
-        instruments={"import": {"source": path.name, "events": events, "bytes": text.size, **_settings(header)}},
+        instruments={"import": source},
     )
     config = RunConfig(ModelConfig(f"trace:{path.name}"), profilers=(), name=path.name)
     return Run(0, path.name, _created(header, content, path), config, facts, content.trace)

@@ -48,6 +48,7 @@ def moments_of(rows: Rows, slices: Slices, *, ours: bool) -> tuple[dict[str, Arr
     for process in processes[:MOST_PROCESSES]:
         mine = steps[rows.process[steps] == process]
         lanes, counts = np.unique(rows["lane"][mine], return_counts=True)
+        slices.miss("steps of other threads than the one with most of them", int(counts.sum() - counts.max()))
         mine = mine[rows["lane"][mine] == lanes[counts.argmax()]]
         mine = mine[:-1] if ours else mine
         starts, ends = rows["ts_ns"][mine], rows.end[mine]
