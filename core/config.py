@@ -62,10 +62,13 @@ class WorkloadConfig:
     the number to ``core.analysis.stopping``: until the latency has settled, and until it is known well enough.
 
     A new field counts as part of what is asked (``asked``) unless its metadata say otherwise: ``HOW_OFTEN``, or
-    ``{"unless": NAME}`` for one that has no say where the field of that name is set.
+    ``{"unless": NAMES}`` for one that has no say where a field of those names is set.
+
+    ``prompts`` are as many different ones, of one batch. ``chat``: prompts are put into the model's chat template; None: where
+    the model has one and was trained to answer (a finished run says which it was).
     """
 
-    prompt: str = field(default="The capital of France is", metadata={"unless": "prompt_tokens"})
+    prompt: str = field(default="The capital of France is", metadata={"unless": ("prompt_tokens", "prompts")})
     prompt_tokens: int | None = None
     new_tokens: int = 64
     batch: int = 1
@@ -74,9 +77,11 @@ class WorkloadConfig:
     seed: int = 0
     question: str = ""  # question answering: asked about ``prompt``
     image: str | None = None  # path of an image file; None: a made-up one of ``image_size``
-    image_size: int | None = field(default=None, metadata={"unless": "image"})  # pixels a side; None: the model's own
+    image_size: int | None = field(default=None, metadata={"unless": ("image",)})  # pixels a side; None: the model's own
     audio: str | None = None  # path of a sound file; None: ``audio_seconds`` of made-up sound
-    audio_seconds: float | None = field(default=None, metadata={"unless": "audio"})  # None: what the model is made for
+    audio_seconds: float | None = field(default=None, metadata={"unless": ("audio",)})  # None: what the model is made for
+    prompts: tuple[str, ...] | None = field(default=None, metadata={"unless": ("prompt_tokens",)})
+    chat: bool | None = field(default=None, metadata={"unless": ("prompt_tokens",)})
 
     def __post_init__(self) -> None:
         limits = {"prompt_tokens": 1, "new_tokens": 1, "batch": 1, "repeats": 1, "warmup": 0, "image_size": 1}
@@ -84,8 +89,10 @@ class WorkloadConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name.replace('_', ' ')} is {value}; give at least {least}.")
-        if self.prompt_tokens is None and not self.prompt.strip():
+        if self.prompt_tokens is None and self.prompts is None and not self.prompt.strip():
             raise ValueError("The prompt is empty; write one, or give a number of prompt tokens.")
+        if self.prompts is not None and not all(prompt.strip() for prompt in self.prompts or ("",)):
+            raise ValueError("A set of prompts needs at least one, and none of them empty.")
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -97,8 +104,7 @@ class WorkloadConfig:
         found: dict[str, Any] = {}
         for one in fields(self):
             if one.metadata.get("asked", True):
-                overruling = one.metadata.get("unless")
-                overruled = overruling is not None and getattr(self, overruling) is not None
+                overruled = any(getattr(self, name) is not None for name in one.metadata.get("unless", ()))
                 found[one.name] = None if overruled else getattr(self, one.name)
         return found
 

@@ -486,15 +486,22 @@ def test_kinds_with_marks_of_their_own_are_in_the_legend(qtbot, run):
 
 
 def visible(form):
-    boxes = {"prompt": form.prompt_box, "question": form.question_box, "image": form.image, "audio": form.audio, **form._boxes}
+    boxes = {
+        "prompt": form.prompt_box,
+        "question": form.question_box,
+        "image": form.image,
+        "audio": form.audio,
+        "prompts": form.prompt_set,
+        **form._boxes,
+    }
     return {name for name, box in boxes.items() if box.isVisibleTo(form)}
 
 
 @pytest.mark.parametrize(
     ("task", "names"),
     [
-        (None, {"prompt", "new_tokens", "prompt_tokens"}),
-        ("embedding", {"prompt", "prompt_tokens"}),
+        (None, {"prompt", "new_tokens", "prompt_tokens", "prompts", "chat"}),
+        ("embedding", {"prompt", "prompt_tokens", "prompts"}),
         ("question-answering", {"prompt", "question", "prompt_tokens"}),
         ("image-classification", {"image", "image_size"}),
         ("image-text", {"prompt", "prompt_tokens", "image", "image_size", "new_tokens"}),

@@ -98,7 +98,9 @@ def target_json(run: Run) -> Json:
 
 def workload_json(run: Run) -> Json:
     """What was asked; in an imported trace nothing is known of it."""
-    return imported.workload_json() if run.imported else asdict(run.config.workload)
+    if run.imported:
+        return imported.workload_json()
+    return {**asdict(run.config.workload), "given": list(run.facts.given) or None}
 
 
 def requests_json(run: Run) -> Json:

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 def workload_json() -> Json:
     """A workload of which nothing is known, with the keys of every other."""
-    return dict.fromkeys((one.name for one in fields(WorkloadConfig)), None)
+    return dict.fromkeys((*(one.name for one in fields(WorkloadConfig)), "given"), None)
 
 
 def steps_json(run: Run) -> list[Json]:

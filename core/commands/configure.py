@@ -11,6 +11,7 @@ from core.commands import workload_arguments
 from core.commands.switches import OFF, ON
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
 from core.errors import Refusal
+from core.prompt_set import read_prompts
 
 SIDES = "abcdefgh"
 """The letters of a trial's sides, as switches name them: the first is what the others are compared with."""
@@ -77,12 +78,15 @@ def _model(args: argparse.Namespace, dtype: str) -> ModelConfig:
 
 
 def _workload(args: argparse.Namespace, repeats: int | None) -> WorkloadConfig:
+    prompts = read_prompts(args.prompt_set) if args.prompt_set is not None else None
     return WorkloadConfig(
         **workload_arguments.values(args),
+        prompts=prompts,
+        chat=args.chat,
         prompt=_prompt(args),
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,
-        batch=args.batch,
+        batch=args.batch if args.batch is not None else len(prompts or ("",)),
         repeats=repeats,
         warmup=args.warmup,
         seed=args.seed,

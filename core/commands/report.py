@@ -70,11 +70,6 @@ def headline(summary: Json) -> str:
 
 def _about(summary: Json) -> Section:
     model, target, workload = summary["model"], summary["target"], summary["workload"]
-    asked = (
-        f"{workload['prompt_tokens']} random tokens"
-        if workload["prompt_tokens"]
-        else f"prompt {_short(workload['prompt'], 60)!r}"
-    )
     encoder = not generates(model["task"])
     new = "" if encoder else f", {workload['new_tokens']} new tokens"
     parts = [
@@ -94,7 +89,7 @@ def _about(summary: Json) -> Section:
         ("Target", f"{target['id']} · {target['name'] or units.DASH}{threads}"),
         (
             "Workload",
-            f"{asked}{new}, batch {workload['batch']}, {repeats}",
+            f"{_asked(workload)}{new}, batch {workload['batch']}, {repeats}",
         ),
         *_reasons_to_stop(summary),
         (
@@ -104,6 +99,15 @@ def _about(summary: Json) -> Section:
         ),
     ]
     return Section("Run", ("", ""), rows)
+
+
+def _asked(workload: Json) -> str:
+    """What the model was given, in short."""
+    if workload["prompt_tokens"]:
+        return f"{workload['prompt_tokens']} random tokens"
+    prompts = workload.get("prompts")
+    said = f"{len(prompts)} prompts" if prompts else f"prompt {_short(workload['prompt'], 60)!r}"
+    return f"{said} in the chat template" if workload.get("chat") else said
 
 
 def _reasons_to_stop(summary: Json) -> list[tuple[str, str]]:

@@ -57,9 +57,20 @@ def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
     prompt = group.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
     prompt.add_argument("--prompt-file", type=path_argument, metavar="F", help="read the prompt from a UTF-8 text file")
+    prompt.add_argument(
+        "--prompt-set",
+        type=path_argument,
+        metavar="F",
+        help='different prompts in one batch: a text file with one a line, or .jsonl with a "prompt" in each',
+    )
     prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
     group.add_argument("--new-tokens", type=int, default=new_tokens, metavar="N", help=f"default: {new_tokens}")
-    group.add_argument("--batch", type=int, default=asked.batch, metavar="N", help=f"default: {asked.batch}")
+    group.add_argument(
+        "--chat",
+        action=argparse.BooleanOptionalAction,
+        help="put prompts into the model's chat template (default: for instruct models that have one)",
+    )
+    group.add_argument("--batch", type=int, metavar="N", help=f"default: {asked.batch}, or as many as the prompt set holds")
     group.add_argument(
         "--warmup",
         type=count_or_auto,

@@ -16,6 +16,8 @@ from core.analysis.stopping import enough, expected_requests
 from core.config import RunConfig
 from core.engine.failure import NO_REACTION, what_failed
 from core.engine.forms.base import Form, form_of
+from core.engine.forms.chat import given
+from core.engine.forms.chat import settled as settled_config
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
 from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
@@ -100,7 +102,7 @@ class Recording:
         progress: Progress,
         taking_turns: TakingTurns | None = None,
     ) -> None:
-        self.config = config
+        self.config = settled_config(config, prepared.loaded)
         self.recorder = Recorder()
         self.number = 0
         self.label = ""
@@ -132,6 +134,7 @@ class Recording:
             rss_before_bytes=prepared.loaded.rss_before_bytes,
             rss_loaded_bytes=resident_bytes(),
             weights_bytes=held_bytes(prepared.subject),
+            given=given(prepared.loaded, self.config.workload),
             layer_products=layer_products(prepared.subject.model),
             ceilings=known_ceilings() if target_facts.id == "cpu" else None,
             planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,

@@ -39,7 +39,10 @@ def config_from_json(text: str) -> RunConfig:
 
     Whoever made the file may have allowed its code to run. Whoever opens it has not, so no consent comes from a file.
     """
-    config: RunConfig = _converter().structure(value_from_json(text), RunConfig)
+    values = value_from_json(text)
+    if isinstance(values, dict) and isinstance(values.get("workload"), dict):
+        values["workload"].setdefault("chat", False)  # before there was a choice, prompts were given as they are
+    config: RunConfig = _converter().structure(values, RunConfig)
     return replace(config, model=replace(config.model, trust_remote_code=False, allow_pickle=False, force=False))
 
 

@@ -115,6 +115,7 @@ class RunFacts:
         default_factory=dict
     )  # by path of each layer that multiplies with a weight
     ceilings: Ceilings | None = None  # of the machine with these threads; None: not measured yet
+    given: tuple[str, ...] = ()  # what the model was given of the prompts, where that is more than one prompt as it is
     quality: Quality | None = None  # None: not measured (``unavailable`` says why where it was asked for)
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QFontMetrics
-from PySide6.QtWidgets import QGridLayout, QLineEdit, QPlainTextEdit, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QPlainTextEdit, QSpinBox, QVBoxLayout, QWidget
 
 from core.config import WorkloadConfig
+from core.errors import Refusal
 from core.models.base import TASKS, generates
+from core.prompt_set import read_prompts
 from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox, FloatSpinBox, spin_box
 from gui.setup.file_box import FileBox
 
+ONE_PROMPT = "the prompt above"
 MOST_TOKENS = 1_000_000
 AUTO_REPEATS, AUTO_WARMUP = 0, -1  # below what can be asked for: the spin boxes show them as "auto"
 REPEATS_HINT = "How many measured requests; auto stops once the latency is known well enough, and says why it stopped"
 WARMUP_HINT = "Requests before those that count; auto goes on until the last three agree within 5 %; 0 is none"
 IMAGES = "Images (*.png *.jpg *.jpeg *.webp *.bmp);;All files (*)"
 SOUNDS = "Sound (*.wav *.flac *.mp3 *.ogg);;All files (*)"
+PROMPT_SETS = "Prompts (*.txt *.jsonl);;All files (*)"
+CHAT = (("auto", None), ("on", True), ("off", False))
+CHAT_HINT = "Put prompts into the model's chat template; auto does so for instruct models that have one"
 WITH_PROMPT = ("text", "image-text")
 PROMPTS = {
     "question-answering": ("Context", "The text in which the answer is looked for"),
@@ -50,6 +56,7 @@ class WorkloadForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.task: str | None = None
+        self._taken_over: tuple[str, ...] | None = None  # the prompts of a run, of which no file is known
         self._build_inputs()
         self._build_numbers()
         self._grid = QGridLayout()
@@ -59,11 +66,13 @@ class WorkloadForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
-        for box in (self.prompt_box, self.question_box, self.image, self.audio):
+        for box in (self.prompt_box, self.prompt_set, self.question_box, self.image, self.audio):
             column.addWidget(box)
         column.addLayout(self._grid)
         self.prompt.textChanged.connect(self._on_changed)
         self.question.textChanged.connect(self._on_changed)
+        self.prompt_set.changed.connect(self._on_prompt_set)
+        self.chat.currentIndexChanged.connect(self._on_changed)
         self.image.changed.connect(self._on_changed)
         self.audio.changed.connect(self._on_changed)
         for spin in self._spins.values():
@@ -91,12 +100,23 @@ class WorkloadForm(QWidget):
             image_size=(self.image_size.value() or None) if of_image and image is None else None,
             audio=audio,
             audio_seconds=(self.audio_seconds.value() or None) if of_sound and audio is None else None,
+            prompts=self._prompts() if self._takes_sets else None,
+            chat=self.chat.currentData() if self._continues else None,
         )
+
+    def _prompts(self) -> tuple[str, ...] | None:
+        """Those of the file that is named, else those of the run that was taken over; ``Refusal`` if it cannot be read."""
+        path = self.prompt_set.path()
+        return read_prompts(path) if path is not None else self._taken_over
 
     def show_config(self, config: WorkloadConfig) -> None:
         """Fill the form."""
         self.prompt.setPlainText(config.prompt)
         self.prompt_tokens.setValue(config.prompt_tokens or 0)
+        self.prompt_set.show_path(None)
+        self._taken_over = config.prompts
+        self.prompt_set.line.setPlaceholderText(f"{len(config.prompts)} prompts" if config.prompts else ONE_PROMPT)
+        self.chat.setCurrentIndex([value for _, value in CHAT].index(config.chat))
         self.new_tokens.setValue(config.new_tokens)
         self.batch.setValue(config.batch)
         self.repeats.setValue(AUTO_REPEATS if config.repeats is None else config.repeats)
@@ -112,12 +132,15 @@ class WorkloadForm(QWidget):
         self.task = task
         self._modality = TASKS[task].modality if task is not None and task in TASKS else "text"
         self._asks = task == "question-answering"
+        self._continues = task in (None, "text-generation")
+        self._takes_sets = self._modality == "text" and not self._asks
         label, explanation = PROMPTS.get(task or "", PROMPT)
         self.prompt_box.label.setText(label)
         self.prompt_box.setToolTip(plain_tip(explanation))
         self.prompt.setToolTip(plain_tip(explanation))
         self.prompt.setAccessibleName(label)
         self.prompt_box.setVisible(self.has_prompt)
+        self.prompt_set.setVisible(self._takes_sets)
         self.question_box.setVisible(self._asks)
         self.image.setVisible(self._modality in ("image", "image-text"))
         self.audio.setVisible(self._modality == "speech")
@@ -125,6 +148,7 @@ class WorkloadForm(QWidget):
         wanted = ["new_tokens"] if generates(task) else []
         wanted += ["batch", "repeats", "warmup"]
         wanted += ["prompt_tokens"] if self.has_prompt else []
+        wanted += ["chat"] if self._continues else []
         wanted += ["image_size"] if self._modality in ("image", "image-text") else []
         wanted += ["audio_seconds"] if self._modality == "speech" else []
         self._arrange(wanted)
@@ -139,6 +163,12 @@ class WorkloadForm(QWidget):
         self.question.setTextMargins(-2, 0, 0, 0)
         self.question.setPlaceholderText("a question that comes with Tickscope")
         self.question_box = FieldBox("Question", self.question, "What is asked about the context")
+        several = "Different prompts in one batch: a text file with one a line, or .jsonl. Empty gives the prompt above"
+        self.prompt_set = FileBox("Prompt set", "promptSetEdit", "prompt file", PROMPT_SETS, ONE_PROMPT, several)
+        self.chat = QComboBox()
+        self.chat.setObjectName("chatCombo")
+        for text, value in CHAT:
+            self.chat.addItem(text, value)
         made_up = "Empty takes a made-up one"
         self.image = FileBox("Image", "imageEdit", "image file", IMAGES, "made-up image", f"The picture to look at. {made_up}")
         self.audio = FileBox("Sound", "audioEdit", "sound file", SOUNDS, "made-up sound", f"The speech to hear. {made_up}")
@@ -156,7 +186,7 @@ class WorkloadForm(QWidget):
         self.audio_seconds.setRange(0.0, 3600.0)
         self.audio_seconds.setSpecialValueText("auto")
         tokens = "That many random tokens instead of the text; 0 uses the text"
-        boxes: dict[str, tuple[str, QSpinBox | FloatSpinBox, str]] = {
+        spins: dict[str, tuple[str, QSpinBox | FloatSpinBox, str]] = {
             "new_tokens": ("New tokens", self.new_tokens, "How many tokens to generate; encoders have no use for it"),
             "batch": ("Batch", self.batch, "How many inputs at once"),
             "repeats": ("Repeats", self.repeats, REPEATS_HINT),
@@ -165,8 +195,9 @@ class WorkloadForm(QWidget):
             "image_size": ("Size, px", self.image_size, "Pixels a side of the made-up image; auto: what it is made for"),
             "audio_seconds": ("Seconds", self.audio_seconds, "Length of the made-up sound; auto: what the model is made for"),
         }
-        self._spins = {name: spin for name, (_, spin, _) in boxes.items()}
-        self._boxes = {name: FieldBox(label, spin, hint, self) for name, (label, spin, hint) in boxes.items()}
+        self._spins = {name: spin for name, (_, spin, _) in spins.items()}
+        self._boxes = {name: FieldBox(label, spin, hint, self) for name, (label, spin, hint) in spins.items()}
+        self._boxes["chat"] = FieldBox("Chat", self.chat, CHAT_HINT, self)
 
     def _arrange(self, wanted: list[str]) -> None:
         """Rows of up to three boxes; what is left over shares the last row."""
@@ -180,8 +211,23 @@ class WorkloadForm(QWidget):
             for place, name in enumerate(row):
                 self._grid.addWidget(self._boxes[name], number, place * width, 1, width)
 
+    def _on_prompt_set(self) -> None:
+        """Another file than that of the run that was taken over; the batch makes room for all of its prompts."""
+        self._taken_over = None
+        self.prompt_set.line.setPlaceholderText(ONE_PROMPT)
+        try:
+            prompts = self._prompts() if self.prompt_set.filled else None
+        except Refusal:  # ``config`` says why
+            prompts = None
+        if prompts is not None:
+            self.batch.setValue(max(self.batch.value(), len(prompts)))
+        self._on_changed()
+
     def _on_changed(self) -> None:
-        self.prompt.setEnabled(self.prompt_tokens.value() == 0)
+        of_set = self._takes_sets and (self.prompt_set.filled or self._taken_over is not None)
+        self.prompt.setEnabled(self.prompt_tokens.value() == 0 and not of_set)
+        self.prompt_set.setEnabled(self.prompt_tokens.value() == 0)
+        self.chat.setEnabled(self.prompt_tokens.value() == 0)
         empty = self.prompt_tokens.value() == 0 and not self.prompt.toPlainText().strip()
         self.prompt_box.set_invalid(self.has_prompt and empty)
         self.image_size.setEnabled(not self.image.filled)

@@ -132,6 +132,9 @@ def _prompt(run: Run) -> str:
     task = TASKS.get(run.facts.model.task) if run.facts.model is not None else None
     modality = "text" if task is None else task.modality
     text = workload.prompt if workload.prompt_tokens is None else f"[{workload.prompt_tokens} random tokens]"
+    if run.facts.given:  # as it reached the model: in its chat template, or several prompts
+        numbered = (f"{number}: {one}" for number, one in enumerate(run.facts.given, 1))
+        text = run.facts.given[0] if len(run.facts.given) == 1 else "\n".join(numbered) + "\n"
     image = f"[{Path(workload.image).name if workload.image else 'made-up image'}]"
     sound = f"[{Path(workload.audio).name if workload.audio else 'made-up sound'}]"
     given = {"image": image, "image-text": f"{image}\n{text}", "speech": sound, "tensors": "[made-up tensors]"}

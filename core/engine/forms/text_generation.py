@@ -38,6 +38,7 @@ class Continuing:
         self._tokenizer = loaded.tokenizer
         self._prompt = Prompt(loaded, workload, device)
         self._prompt_length = 0
+        self._different = len(workload.prompts) if workload.prompts and workload.prompt_tokens is None else 1
         self._asked = 0
 
     def length(self) -> int:
@@ -65,4 +66,6 @@ class Continuing:
     def text(self, sequences: torch.Tensor) -> str | None:
         if self._tokenizer is None:
             return None
-        return str(self._tokenizer.decode(sequences[0, self._prompt_length :].tolist(), skip_special_tokens=True))
+        new = sequences[: self._different, self._prompt_length :].tolist()
+        said = [str(self._tokenizer.decode(ids, skip_special_tokens=True)) for ids in new]
+        return said[0] if len(said) == 1 else "\n".join(f"{number}: {text}" for number, text in enumerate(said, 1))
