@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from core import paths
+from core.analysis.drift import drift, sentence
 from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
 from core.ending import LIMIT_S, hanging, within
 from core.engine import outcome
@@ -354,6 +355,9 @@ class Program:
             self._writer.finish()
         self._last = recording.run()
         self.notices.put(outcome.of_run(self._last))
+        drifted = sentence(drift(self._last))
+        if drifted:
+            self._warn(drifted)
 
     def _deaf(self) -> None:
         self._warn("What is going on does not react to the cancel. What was measured is saved; close the window to end it.")

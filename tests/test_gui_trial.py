@@ -184,7 +184,7 @@ def test_before_a_trial_the_panel_says_how_to_begin(view):
 
 def test_while_a_trial_runs_its_verdict_forms(view):
     view.show_trial(trial(rounds=3))
-    assert shown_headlines(view) == ["B: can't tell yet"]
+    assert shown_headlines(view) == ["B: measuring, no look at it yet"]
     assert child(view, "trialProgress", QLabel).text() == "Round 3 of at most 60"
     view.show_trial(trial(rounds=30))
     assert shown_headlines(view)[0].endswith("× faster")
@@ -353,7 +353,7 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     window.program.status = Status("running", "round 3 of at most 60 · B · moment 12 of 64", 0.05)
     window.bridge.painter.let_in()
     window.bridge._let_in()
-    assert shown_headlines(shown) == ["B: can't tell yet"]
+    assert shown_headlines(shown) == ["B: measuring, no look at it yet"]
     assert child(window, "statusText").text() == "round 3 of at most 60 · B · moment 12 of 64"
     window.program.trial = trial(stopped="decided")
     window.program.status = Status("ready")

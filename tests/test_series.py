@@ -209,7 +209,8 @@ def test_a_stage_is_its_median_sum_scaled_to_clean(run: Run) -> None:
     clean = counted_by_hand(run, DECODE, Tag.CLEAN)
     factor = np.median(moments["duration_ns"][clean]) / np.median(moments["duration_ns"][traced])
     found = series.stages(run)
-    assert found.time_ms[found.stages.index("mlp")] == pytest.approx(np.median(sums) * factor / 1e6)
+    # all stages are scaled alike, so that they sum to the median moment, which medians of parts do not quite
+    assert found.time_ms[found.stages.index("mlp")] == pytest.approx(np.median(sums) * factor / 1e6, rel=0.01)
 
 
 def test_tokenisation_belongs_to_the_first_token(run: Run) -> None:
@@ -289,7 +290,8 @@ def test_a_layer_that_is_called_now_and_then_costs_its_share() -> None:
     run = replace(synthetic_run(repeats=1, new_tokens=2, blocks=1), trace=recorder.snapshot())
     table = series.layer_rows(run)
     expert = table.path.index("expert")
-    assert table.total_ns[expert] == pytest.approx(100)
+    assert table.total_ns[expert] == pytest.approx(100 * 1000 / 1100)  # a quarter of 400, and all parts sum to the moment
+    assert table.total_ns[table.path.index("")] == pytest.approx(1000)
     assert table.calls[expert] == 0.25
     assert table.scaled_to[expert] == "traced"
 

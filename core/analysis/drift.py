@@ -10,6 +10,8 @@ from statistics import NormalDist
 import numpy as np
 
 from core.analysis.intervals import LEAST_VALUES, median_interval
+from core.analysis.samples import request_times
+from core.session.run import Run
 from profilers.trace import Array
 
 SIGNIFICANT = 0.01
@@ -62,6 +64,21 @@ def trend(values: Sequence[float] | Array) -> Trend | None:
     z = 0.0 if variance <= 0 or s == 0 else (s - math.copysign(1, s)) / math.sqrt(variance)
     slope = float(np.median((logs[second] - logs[first]) / (second - first)))
     return Trend(math.expm1(slope * (n - 1)), 2 * _NORMAL.cdf(-abs(z)))
+
+
+def drift(run: Run) -> Trend | None:
+    """The trend of the measured requests of a run: of their TPOT, where there is none of E2E or TTFT. None: fewer than six."""
+    times = request_times(run)
+    known = [one[~np.isnan(one)] for one in (times.tpot_ns, times.e2e_ns, times.ttft_ns)]
+    return next((trend(one) for one in known if len(one) >= LEAST_VALUES), None)
+
+
+def sentence(found: Trend | None) -> str:
+    """What people should know of a trend; "" for none that is worth it."""
+    if found is None or not found.told:
+        return ""
+    size = f"{100 * abs(found.change):.0f} % {'slower' if found.change > 0 else 'faster'}"
+    return f"Requests got {size} from the first to the last, so no one number fits all of them."
 
 
 def still_falling(requests: Sequence[Array], within: float) -> bool:

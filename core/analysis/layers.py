@@ -40,6 +40,9 @@ class Scale:
 class LayerTable:
     """One row per layer and kind. Times are those of a median moment, scaled to clean time; ``calls`` are per moment.
 
+    ``self_ns`` of all layers sums to ``total_ns`` of the model, and so on inside each layer: medians of parts do not by
+    themselves, so where the model itself was timed they are scaled alike until they do.
+
     ``share`` is the layer's own time over the moment's. ``scaled_to``: "clean", or "traced" where no clean moment was.
 
     The processor's counts are those of a median traced moment and are *not* scaled to clean time. None where a layer was not
@@ -122,6 +125,9 @@ def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -
         sums = per_moment(trace, how.moments, identity, len(identity), "", "duration_ns", "self_ns")
         calls, total, own = sums[0], _expected(sums[1], sums[0]) * how.factor, _expected(sums[2], sums[0]) * how.factor
         moment_ns = how.traced_ns * how.factor
+        if calls.size and calls[0].any() and own.any():  # the model itself was timed, so its layers sum to it
+            own = parts_of(own, float(total[0]))
+            total = _with_what_they_call(run, own)
         each = calls.mean(axis=1)
         counts = layer_counts(trace, how.moments, calls)
         for row in np.flatnonzero(each):
@@ -138,6 +144,22 @@ def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -
             table.scaled_to.append(how.to)
             _append_counts(table, counts, int(row))
     return table
+
+
+def parts_of(medians: Array, whole: float) -> Array:
+    """Medians of parts, all scaled alike so that they sum to the median of the whole."""
+    together = float(medians.sum())
+    return medians * (whole / together) if together > 0 else medians
+
+
+def _with_what_they_call(run: Run, own: Array) -> Array:
+    """Each layer's own time with that of all the layers inside it."""
+    total = own.copy()
+    for row in range(len(total) - 1, 0, -1):  # a layer comes after the one that holds it
+        parent = run.trace.layers[row].parent
+        if 0 <= parent < row:
+            total[parent] += total[row]
+    return total
 
 
 def _append_counts(table: LayerTable, counts: Mapping[str, Array], row: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.analysis.layers import LayerTable, layer_rows, scale, stage_sums
+from core.analysis.layers import LayerTable, layer_rows, parts_of, scale, stage_sums
 from core.analysis.outline import Piece, counted_rows, outline
 from core.analysis.outline_sums import OutlineSums
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
@@ -200,7 +200,9 @@ def _heat_values(quantity: str, counts: dict[str, Array]) -> Array:
 def stages(run: Run, kind: str | None = None, newest: int | None = None) -> StageSeries:
     """Where a median moment's time goes; ``kind`` defaults to decode for generation and forward for encoders.
 
-    Without spans of that kind there are no rows. ``newest`` looks at that many traced moments only, for long live runs.
+    Medians of parts do not sum to the median of the whole, so the parts are scaled until they do; tokenisation and sampling lie
+    outside of the moment and are added. Without spans of that kind there are no rows. ``newest`` looks at that many traced
+    moments only, for long live runs.
     """
     moments = run.trace.moments
     kind = kind or main_kind(moments)
@@ -208,7 +210,7 @@ def stages(run: Run, kind: str | None = None, newest: int | None = None) -> Stag
     sums = None if how is None else stage_sums(run, how.moments)
     if how is None or sums is None:
         return StageSeries(kind, [], np.empty(0), np.empty(0))
-    time_ns = np.median(sums, axis=1) * how.factor
+    time_ns = parts_of(np.median(sums, axis=1), how.clean_ns or how.traced_ns)
     time_ns[STAGES.index("tokenize")], time_ns[STAGES.index("sample")] = _outside(run, kind)
     shown = np.flatnonzero(time_ns > 0)
     time_ns = time_ns[shown]

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.analysis.counts import COUNTS, per_token
+from core.analysis.drift import drift, sentence
 from core.analysis.energy import energy
 from core.analysis.facts import (
     model_json,
@@ -86,6 +87,7 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "metrics": metrics,
         "observer_effect": observer_effect(run, intervals),
         "noise": noise_json(run),
+        "drift": drift_json(run),
         "memory": memory_json(run),
         "phases": dict(facts.phase_peak_bytes),
         "energy": joules,
@@ -163,6 +165,15 @@ def _perturbed_share(run: Run) -> float | None:
         return None
     after = ~tagged(moments, _NOT_MEASURED)
     return float(tagged(moments, Tag.PERTURBED)[after].mean()) if after.any() else None
+
+
+def drift_json(run: Run) -> Json | None:
+    """How times changed from the first measured request to the last, as a share (``change``) and the chance that it is none.
+
+    ``told`` is the sentence about it, "" where it is small or not sure. None: fewer than six requests.
+    """
+    found = drift(run)
+    return None if found is None else {"change": found.change, "risk": found.risk, "told": sentence(found)}
 
 
 def noise_json(run: Run) -> Json:

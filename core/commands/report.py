@@ -113,7 +113,9 @@ def _asked(workload: Json) -> str:
 def _reasons_to_stop(summary: Json) -> list[tuple[str, str]]:
     said = (("warm-up", summary["warmup_done"]), ("repeats", summary["stopped"]))
     line = ", ".join(f"{what}: {why}" for what, why in said if why)
-    return [("Ended", line)] if line else []
+    found = [("Ended", line)] if line else []
+    told = (summary["drift"] or {}).get("told")
+    return [*found, ("Drift", told)] if told else found
 
 
 def _metrics(summary: Json) -> Section:

@@ -123,6 +123,19 @@ def _ttft(summary: Json) -> Reading:
 
 
 def _tpot(summary: Json) -> Reading:
+    return _drifting(_plain_tpot(summary), summary)
+
+
+def _drifting(reading: Reading, summary: Json) -> Reading:
+    """The reading with a warning where times changed along the run."""
+    told = str(_mapping(summary, "drift").get("told") or "")
+    if not told or reading.value == units.DASH:
+        return reading
+    change = units.signed_percent(1 + summary["drift"]["change"])
+    return reading._replace(sub=f"drift {change} · {reading.sub}", tone="warn", detail=told)
+
+
+def _plain_tpot(summary: Json) -> Reading:
     spread = _spread(summary, "tpot_ns")
     if spread.get("median") is None:
         if _encoder(summary):
