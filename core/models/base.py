@@ -76,6 +76,7 @@ class ModelFacts:
     stored_as: str = ""  # how the file holds the weights, e.g. "GGUF Q4_1", "safetensors float32", "random weights"
     load_bytes: int | None = None  # most memory that loading takes, for the fit check
     active_parameters: int | None = None  # that work on one token of a mixture of experts; None: all of them, or not known
+    packed: bool = False  # its files hold the weights in few bits, and they stay so whatever the dtype (GPTQ, AWQ, fp8 …)
     keeps_cache: bool = True  # its configuration lets ``generate`` keep keys and values from one token to the next
     context_is_soft: bool = False  # a longer sequence runs all the same: it is only more than the model was made for
     notes: tuple[str, ...] = ()  # sentences for people about what is special in how it runs

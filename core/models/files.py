@@ -13,7 +13,7 @@ from typing import Any
 
 from core import units
 from core.errors import Refusal
-from core.models import positions
+from core.models import packed, positions
 from core.models.experts import EXPERT_TENSOR
 from core.models.json_file import decoded, read_json
 from core.paths import shown
@@ -54,6 +54,7 @@ class Weights:
     largest_tensor_bytes: int = 0
     expert_parameters: int = 0
     tensors: int | None = None
+    tensor_bytes: int = 0
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -117,8 +118,10 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
-def find_weights(folder: Path, *, allow_pickle: bool) -> Weights:
+def find_weights(folder: Path, *, allow_pickle: bool, packing: Mapping[str, Any] | None = None) -> Weights:
     """The weights of a model folder, checked for missing and cut-off files.
+
+    ``packing``: what its config says of how they are packed (``core.models.packed``).
 
     Raises:
         Refusal: there are none, a shard is missing or cut off, or they are pickled and ``allow_pickle`` is off.
@@ -139,7 +142,7 @@ def find_weights(folder: Path, *, allow_pickle: bool) -> Weights:
                     "use a safetensors version, or allow pickled weights if you trust where it comes from."
                 )
             return Weights(tuple(files), True, None, sum(path.stat().st_size for path in files), "pickle")
-        return _measure(files)
+        return _measure(files, packing or {})
     raise Refusal(
         f"{folder} has a config.json but no weights; add model.safetensors (or its shards with model.safetensors.index.json)."
     )
@@ -206,19 +209,21 @@ def _shards(index: Path) -> list[Path]:
     return files
 
 
-def _measure(files: list[Path]) -> Weights:
-    parameters, largest, experts, tensors = 0, 0, 0, 0
+def _measure(files: list[Path], packing: Mapping[str, Any]) -> Weights:
+    parameters, largest, experts, tensors, held = 0, 0, 0, 0, 0
     elements: Counter[str] = Counter()
     for path in files:
         for name, (dtype, shape, tensor_bytes) in read_safetensors(path).items():
             tensors += 1
-            if dtype in ("I64", "I32", "BOOL"):  # position ids and masks, not weights
-                continue
-            parameters += prod(shape)
-            experts += prod(shape) if EXPERT_TENSOR.search(name) else 0
-            elements[dtype] += prod(shape)
-            largest = max(largest, tensor_bytes)
+            held += tensor_bytes
+            count = packed.numbers(name, dtype, shape, packing)
+            if count is None:
+                count = 0 if dtype in ("I64", "I32", "BOOL") else prod(shape)  # position ids and masks are no weights
+            parameters += count
+            experts += count if EXPERT_TENSOR.search(name) else 0
+            elements[dtype] += count
+            largest = max(largest, tensor_bytes if count else 0)
     common = elements.most_common(1)[0][0] if elements else ""
-    stored_as = f"safetensors {_DTYPE_NAMES.get(common, common)}".strip()
+    stored_as = f"safetensors {packed.told(packing) if packing else _DTYPE_NAMES.get(common, common)}".strip()
     file_bytes = sum(path.stat().st_size for path in files)
-    return Weights(tuple(files), False, parameters, file_bytes, stored_as, largest, experts, tensors)
+    return Weights(tuple(files), False, parameters, file_bytes, stored_as, largest, experts, tensors, held)

@@ -8,7 +8,7 @@ from typing import Any
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.models import experts, known, loading
+from core.models import experts, known, loading, packed
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import blocks, context_length, find_weights, has_tokenizer, read_config, text_part
 from core.models.json_file import words
@@ -21,7 +21,8 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
     """Facts of a model folder from its config and file headers; ``Refusal`` if it cannot be loaded."""
     settings = read_config(folder)
     task, architecture = task_from_config(settings, config, name)
-    weights = find_weights(folder, allow_pickle=config.allow_pickle)
+    packing = packed.quantization(settings)
+    weights = find_weights(folder, allow_pickle=config.allow_pickle, packing=packing)
     layers = blocks(settings)
     if layers is not None and weights.tensors is not None and layers > weights.tensors:
         # transformers would build them all, one by one, before it looks at the weights
@@ -36,7 +37,7 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
         stored = str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
         parameters = weights.file_bytes // ITEM_BYTES.get(stored, 4)
     assert parameters is not None
-    weight_bytes = parameters * item
+    weight_bytes = weights.tensor_bytes if packing and not weights.pickled else parameters * item
     return ModelFacts(
         spec=spec,
         name=name,
@@ -52,6 +53,7 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
         stored_as=weights.stored_as,
         # safetensors are mapped and converted tensor by tensor; a pickle is wholly in memory beside the model.
         load_bytes=weight_bytes + (weights.file_bytes if weights.pickled else weights.largest_tensor_bytes),
+        packed=bool(packing),
         active_parameters=experts.active(parameters, weights.expert_parameters, text_part(settings)),
     )
 

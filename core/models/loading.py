@@ -184,7 +184,9 @@ def load_checked(
             output_loading_info=True,
         )
     refuse_missing(facts.name, model, report)
-    if device == "cpu" and weights.stored_as == f"safetensors {config.dtype}":  # converted ones are copies already
+    if (
+        device == "cpu" and weights.stored_as == f"safetensors {config.dtype}" and not facts.packed
+    ):  # converted ones are copies already
         _own_weights(model, progress)
     tokenizer = load_tokenizer(folder, config, progress) if has_tokenizer(folder) else None
     loaded = finish(model, tokenizer, config, facts, watch)
@@ -313,8 +315,8 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
     known = dataclasses.replace(
         facts,
         architecture=type(model).__name__,
-        parameters=sum(p.numel() for p in parameters),
-        weight_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        parameters=facts.parameters if facts.packed else sum(p.numel() for p in parameters),
+        weight_bytes=sum(p.numel() * p.element_size() for p in (*parameters, *(model.buffers() if facts.packed else ()))),
         layers=blocks(settings) or facts.layers,
         context_length=length if told is not None else facts.context_length,
         context_is_soft=soft,

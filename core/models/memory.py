@@ -38,6 +38,8 @@ def fit(facts: ModelFacts, dtype: str, memory_available: int) -> Fit:
     if facts.parameters is None:
         return Fit(True, None, memory_available, "How much memory it needs is known only when it is loaded.")
     weights = facts.parameters * ITEM_BYTES[dtype]
+    if facts.packed and facts.weight_bytes is not None:
+        weights = facts.weight_bytes
     peak = weights
     if facts.load_bytes is not None:
         # load_bytes was estimated for the dtype of the facts; a peak is proportional to the weights.
