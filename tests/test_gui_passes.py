@@ -233,19 +233,19 @@ def test_a_row_says_what_it_changed_and_its_tooltip_the_rest(sidebar):
     sidebar.passes.show_reports([REPORT], {"decode": 1.72})
     item = sidebar.passes.item_of("bfloat16")
     assert item.data(LINE) == REPORT.summary
-    for part in ("stays tied", "predicted 1.90×, measured 1.72×", "half the bytes", "aten::kernel_0", "and 2 more"):
+    for part in ("stays tied", "predicted 1.90×, not interleaved 1.72×", "half the bytes", "aten::kernel_0", "and 2 more"):
         assert part in item.toolTip(), part
     sidebar.passes.setCurrentItem(item)
     sidebar.show_reports([REPORT])
     assert sidebar._options.told.text().startswith(REPORT.summary)
-    assert "A run without passes gives the measured gain" in sidebar._options.told.text()
+    assert "A run without passes gives a figure beside" in sidebar._options.told.text()
 
 
 def test_gains_of_several_passes_are_told_as_those_of_all():
     assert gain_text(REPORT, {"decode": 1.72, "prefill": 2.0}, alone=True) == (
-        "decode: predicted 1.90×, measured 1.72×; prefill: measured 2.00×"
+        "decode: predicted 1.90×, not interleaved 1.72×; prefill: not interleaved 2.00×"
     )
-    assert gain_text(REPORT, {"decode": 3.0}, alone=False) == "decode: predicted 1.90×, measured 3.00× with all passes"
+    assert gain_text(REPORT, {"decode": 3.0}, alone=False) == "decode: predicted 1.90×, not interleaved 3.00× with all passes"
     assert gain_text(replace(REPORT, predicted={}), {"decode": 3.0}, alone=False) == ""
     assert details(replace(REPORT, predicted={}, prediction="", notes=(), kernels=()), {}, True) == [REPORT.summary]
 
@@ -271,7 +271,7 @@ def test_the_window_shows_the_gain_of_a_run_after_one_without_passes(sidebar):
     sidebar.passes.choose(["bfloat16"])
     sidebar.show_outcome([plain])
     sidebar.show_outcome([fast])
-    assert "predicted 1.90×, measured 2.0" in sidebar.passes.item_of("bfloat16").toolTip()
+    assert "predicted 1.90×, not interleaved 2.0" in sidebar.passes.item_of("bfloat16").toolTip()
     sidebar.show_outcome([])
     assert "predicted" not in sidebar.passes.item_of("bfloat16").toolTip()
 

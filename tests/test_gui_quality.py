@@ -107,6 +107,18 @@ def test_the_front_is_what_no_other_run_beats(runs):
     assert front == ["int8", "int8 compiled", "compiled", "int4"]
 
 
+def test_overlapping_bars_make_none_of_two_the_better() -> None:
+    def one(number: int, speed: float, low: float | None, high: float | None, cost: float) -> Point:
+        return Point(number, f"run {number}", ("x",), speed, low, high, cost, None, "kld")
+
+    front = placed(
+        [one(1, 100, 95, 105, 0.01), one(2, 98, 93, 103, 0.02), one(3, 80, 78, 82, 0.03), one(4, 80, None, None, 0.03)]
+    )
+    assert {point.run_id: point.on_front for point in front} == {1: True, 2: True, 3: False, 4: False}
+    _, speeds = stairs(front, -3.0, 0.0)
+    assert set(speeds) == {100}  # the line only rises
+
+
 def test_runs_of_another_setup_or_without_a_cost_stay_out_of_the_front(runs):
     found = {one.name: one for one in points(runs)}
     assert found["other model"].apart == "another model"

@@ -225,10 +225,15 @@ def _marked(one: Point, chosen: Point, kind: str, text: str) -> Point:
 
 
 def _front(candidates: Sequence[Point]) -> set[int]:
-    """Runs that no other beats: each is faster than all that cost as much or less."""
+    """Runs that no other beats: each is faster than all that cost as much or less, or its interval reaches theirs.
+
+    These runs were recorded apart, so bars that overlap are no reason to call one of two the better.
+    """
     best, kept = 0.0, set()
+    clearly = 0.0  # slower than this is behind
     for one in sorted(candidates, key=lambda one: (one.cost or 0.0, -one.speed)):
-        if one.speed > best:
-            best = one.speed
+        if one.speed > best or (one.high is not None and one.high >= clearly):
             kept.add(one.run_id)
+        if one.speed > best:
+            best, clearly = one.speed, one.speed if one.low is None else one.low
     return kept

@@ -67,6 +67,7 @@ def stairs(points: Sequence[Point], low: float, right: float) -> tuple[list[floa
     front = sorted((cost_place(one.cost or 0.0, low), one.speed) for one in points if one.on_front)
     xs: list[float] = []
     ys: list[float] = []
+    front = [step for number, step in enumerate(front) if step[1] > max((one[1] for one in front[:number]), default=0.0)]
     for (x, speed), (following, _) in zip(front, [*front[1:], (right, 0.0)], strict=False):
         xs += [x, following]
         ys += [speed, speed]
@@ -199,8 +200,8 @@ def _entries(look: Look, drawn: Sequence[Point]) -> list[tuple[str, dict[str, An
     blue = look.series[0]
     entries: list[tuple[str, dict[str, Any]]] = [
         ("unoptimized", {"marker": "D", "color": look.text}),
-        ("best for its cost", {"marker": "o", "color": blue}),
-        ("another is better", {"marker": "o", "markerfacecolor": "none", "markeredgecolor": blue}),
+        ("not behind another", {"marker": "o", "color": blue}),
+        ("behind, not interleaved", {"marker": "o", "markerfacecolor": "none", "markeredgecolor": blue}),
     ]
     if any(one.apart for one in drawn):
         entries.append(

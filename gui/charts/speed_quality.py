@@ -209,7 +209,8 @@ class SpeedQualityChart(Chart):
         if palette is None or not self.drawn:
             return
         blue = palette.series[0]
-        marks = [("◆", palette.text, "unoptimized"), ("●", blue, "best for its cost"), ("○", blue, "another is better")]
+        marks = [("◆", palette.text, "unoptimized"), ("●", blue, "not behind another")]
+        marks.append(("○", blue, "behind, not interleaved"))
         if any(one.apart for one in self.drawn):
             marks.append(("○", palette.disabled, "not comparable"))
         legend = "&nbsp;&nbsp; ".join(f'<span style="color:{colour}">{mark}</span>&nbsp;{name}' for mark, colour, name in marks)
