@@ -144,6 +144,13 @@ def test_without_room_for_a_copy_nothing_is_copied(monkeypatch: pytest.MonkeyPat
     assert predicted(tiny_llama(layers=3), "bfloat16").why == gains.NO_ROOM
 
 
+def test_a_model_whose_copy_would_call_the_model_itself_is_left_alone() -> None:
+    model = tiny_llama(layers=2)
+    layer = model.model.layers[0].mlp
+    layer.forward = layer.forward
+    assert predicted(model, "bfloat16").why == gains.OWN_FORWARD
+
+
 def test_a_prediction_is_remembered_by_model_workload_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[str, Any] = {}
 

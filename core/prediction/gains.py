@@ -42,6 +42,7 @@ LEAST_BLOCKS = 10  # of which a pass that takes a share of the blocks can take a
 ROOM = 3  # times the copy's bytes that must be free: the copy, what a pass makes of it, and what it needs on the way
 
 NO_ROOM = "There is not enough free memory to try layers beside the model."
+OWN_FORWARD = "This model's code puts its own forward on its layers, so that a copy would still call the model itself."
 IN_USE = "The model carries passes now; it is predicted once it was loaded anew or has run without passes."
 
 
@@ -193,6 +194,8 @@ class GainPredictor:
         """A subject with a copy of the model's first blocks and of all that is no block."""
         self._progress.check()
         model = self._loaded.model
+        if any("forward" in part.__dict__ for part in model.modules()):
+            raise Refusal(OWN_FORWARD)
         try:
             path, blocks = find_blocks(model)
         except Refusal:
