@@ -39,7 +39,7 @@ def window_request(argv: Sequence[str]) -> WindowRequest | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Carry out a command; returns the exit status (0 done, 1 failed, 2 bad usage or input, 130 or 143 cancelled by a signal)."""
+    """Carry out a command; returns the exit status (0 done, 1 failed, 2 bad usage or input, 130 or 143 cancelled)."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
