@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from benchmarks import fuzz_traces
 from core.errors import Refusal
 from core.imports import kineto
+from core.session.rows import Written
+from core.session.store import SessionStore
 from tests.traces import imported, kernel, launch, memory, slice_of, told
 
 
@@ -60,3 +64,21 @@ def test_thousands_of_processes(tmp_path):
     assert len(run.trace.tracks) == 1000
     assert len(set(run.trace.operators["lane"].tolist())) == 2 * MANY - 1, "launches and kernels, one lane is both"
     assert {"steps of more than 256 processes", "allocations of more than 1000 devices and processes"} <= told(run).keys()
+
+
+def test_half_a_character_can_be_kept(tmp_path):
+    rows = [
+        r'{"ph":"X","name":"a\ud800b","cat":"x\udfffy","pid":"p\ud800","ts":1,"dur":1,"args":{"Input Dims":["\ud800"]}}',
+        r'{"ph":"C","name":"c\ud800","ts":1,"args":{"k\ud800":1}}',
+        r'{"ph":"i","name":"i\udc00","ts":1},{"ph":"X","name":"\ud83d\ude00 \\ud800","ts":2,"dur":1}',
+        r'{"ph":"X","cat":"user_annotation","name":"region\ud800","ts":0,"dur":5}',
+    ]
+    run = imported(tmp_path / os.fsdecode(b"t\xff.json"), f"[{','.join(rows)}]")
+    assert run.name == "t?.json"
+    assert {"a�b", "😀 \\ud800"} <= set(run.trace.names)
+    assert run.trace.instants[0].label == "i�"
+    store = SessionStore.open(tmp_path / "s.tickscope")
+    number = store.begin(run)
+    store.append(number, run.trace, Written())
+    assert store.read(number).trace.names == run.trace.names
+    store.close()

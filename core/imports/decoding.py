@@ -21,6 +21,9 @@ COARSE_US = 2**43
 """From here on (101 days) a float of microseconds is too coarse for whole nanoseconds: since 1970 its steps are 250 ns."""
 
 _LONE_BACKSLASH = re.compile(rb'(\\(?:["\\/]|u[0-9a-fA-F]{4}))|\\')
+_SURROGATE = re.compile(rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+"""Two backslashes, a pair of surrogates, or one alone, which no file takes as UTF-8."""
+
 _ILLEGAL_ESCAPE = re.compile(rb'(?<!\\)(?:\\\\)*\\(?:[^"\\/bfnrtu]|u(?![0-9a-fA-F]{4}))')
 _PATH_WITH_ESCAPE = re.compile(rb'\w\\[bfnrt][^"]{0,300}?\.py\(\d')
 
@@ -75,6 +78,8 @@ def decoded(text: bytes) -> Any:
     Raises:
         ValueError: it is damaged beyond that.
     """
+    if b"\\u" in text:
+        text = _SURROGATE.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], text)
     try:
         return _LENIENT.decode(text.decode("utf-8", "replace"))
     except (ValueError, RecursionError):

@@ -54,18 +54,19 @@ def read_trace(path: Path) -> Run:
         raise Refusal(
             f"{path.name} holds no operator, step or counter; export it from torch.profiler with an activity recorded."
         )
+    name = path.name.encode("utf-8", "replace").decode()  # on Linux a name may be bytes that are no text
     unavailable = [Unavailable("clean latency", "every moment of an imported trace ran under its profiler")]
     if text.problem is not None:
         unavailable.insert(
             0,
             Unavailable(
                 "the end of the trace",
-                f"{path.name} ends early ({text.problem}) after {events:,} events, which were read; "
+                f"{name} ends early ({text.problem}) after {events:,} events, which were read; "
                 "for a whole one let the profiler finish before its file is copied",
             ),
         )
-    unavailable += [Unavailable(what, f"{count:,} in {path.name}") for what, count in left_out.items()]
-    source = {"source": path.name, "events": events, "bytes": text.size, **_settings(header)}
+    unavailable += [Unavailable(what, f"{count:,} in {name}") for what, count in left_out.items()]
+    source: dict[str, Any] = {"source": name, "events": events, "bytes": text.size, **_settings(header)}
     if content.processes:
         source["processes"] = list(content.processes)
     facts = RunFacts(
@@ -75,8 +76,8 @@ def read_trace(path: Path) -> Run:
         unavailable=tuple(unavailable),
         instruments={"import": source},
     )
-    config = RunConfig(ModelConfig(f"trace:{path.name}"), profilers=(), name=path.name)
-    return Run(0, path.name, _created(header, content, path), config, facts, content.trace)
+    config = RunConfig(ModelConfig(f"trace:{name}"), profilers=(), name=name)
+    return Run(0, name, _created(header, content, path), config, facts, content.trace)
 
 
 def _header(text: bytes) -> Mapping[str, Any]:
