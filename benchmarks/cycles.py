@@ -127,7 +127,7 @@ def main() -> None:
             ModelConfig(asked.model),
             tuple(PassConfig(name) for name in asked.passes),
             TargetConfig("cpu", asked.threads),
-            WorkloadConfig(asked.prompt, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup),
+            WorkloadConfig(asked.prompt, chat=False, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup),
         )
     )
     while not program.join(0.2):

@@ -71,7 +71,9 @@ def main() -> None:
             ModelConfig(asked.model),
             tuple(PassConfig(name) for name in asked.passes),
             TargetConfig("cpu", asked.threads),
-            WorkloadConfig(prompt=asked.prompt, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup),
+            WorkloadConfig(
+                prompt=asked.prompt, chat=False, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup
+            ),
         )
         watch = QTimer(window)
         watch.timeout.connect(lambda: None if window.program.busy else app.exit())  # quit() would close the window

@@ -33,7 +33,7 @@ def main() -> None:
     parser.set_defaults(new_tokens=16)
     asked = parser.parse_args()
     everything = tuple(name for name, one in instruments().items() if name != "kernels" and one.check() is None)
-    workload = WorkloadConfig(asked.prompt, new_tokens=asked.new_tokens, warmup=asked.warmup)
+    workload = WorkloadConfig(asked.prompt, chat=False, new_tokens=asked.new_tokens, warmup=asked.warmup)
     passes = tuple(PassConfig(name) for name in asked.passes)
     bare = RunConfig(ModelConfig(asked.model), passes, TargetConfig("cpu", asked.threads), workload, ())
     # Another seed, which nothing here draws from, keeps it from being an A/A trial, which has a length of its own.

@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _trial(asked: argparse.Namespace, text: str) -> TrialConfig:
-    workload = WorkloadConfig(asked.prompt, asked.prompt_tokens, new_tokens=asked.new_tokens, warmup=asked.warmup)
+    workload = WorkloadConfig(asked.prompt, asked.prompt_tokens, chat=False, new_tokens=asked.new_tokens, warmup=asked.warmup)
     plain = RunConfig(ModelConfig(asked.model), (), TargetConfig("cpu", asked.threads), workload, ("noise",))
     changed = RunConfig(plain.model, (parse_pass(text),), plain.target, workload, ("noise",))
     return TrialConfig((plain, changed), most_rounds=asked.rounds, most_seconds=3600.0, early=False)

@@ -34,7 +34,7 @@ from profilers.tripwire import Tripwire
 
 def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[float, float]:
     """Median decode moment, traced and clean, in ns, of one request through Tickscope's engine."""
-    workload = WorkloadConfig(new_tokens=new_tokens)
+    workload = WorkloadConfig("The capital of France is", chat=False, new_tokens=new_tokens)
     recorder = Recorder()
     recorder.set_layers(layers_of(subject.model))
     wire = Tripwire(subject.model, Cancelled)

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.set_defaults(new_tokens=32)
     asked = parser.parse_args()
-    workload = WorkloadConfig(asked.prompt, new_tokens=asked.new_tokens, warmup=asked.warmup)
+    workload = WorkloadConfig(asked.prompt, chat=False, new_tokens=asked.new_tokens, warmup=asked.warmup)
     target = TargetConfig("cpu", asked.threads)
     plain = RunConfig(ModelConfig(asked.model), (), target, workload, ("noise",))
     stack = RunConfig(

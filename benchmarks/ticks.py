@@ -30,7 +30,7 @@ def main() -> None:
     asked = parser.parse_args()
     passes = tuple(PassConfig(name) for name in asked.passes or ["bfloat16"])
     compiled = PassConfig("compile_decode", dict(option.split("=", 1) for option in asked.options))
-    workload = WorkloadConfig(asked.prompt, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup)
+    workload = WorkloadConfig(asked.prompt, chat=False, new_tokens=asked.new_tokens, repeats=asked.repeats, warmup=asked.warmup)
     target = TargetConfig("cpu", asked.threads)
     program = Program(keep_session=False)
     try:

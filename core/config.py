@@ -68,7 +68,7 @@ class WorkloadConfig:
     the model has one and was trained to answer (a finished run says which it was).
     """
 
-    prompt: str = field(default="The capital of France is", metadata={"unless": ("prompt_tokens", "prompts")})
+    prompt: str = field(default="What is the capital of France?", metadata={"unless": ("prompt_tokens", "prompts")})
     prompt_tokens: int | None = None
     new_tokens: int = 64
     batch: int = 1

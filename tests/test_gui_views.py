@@ -173,11 +173,11 @@ def test_output_grows_without_being_rewritten(qtbot, state, run):
     show(view, running, intervals=False)
     view.show_text(" Paris")
     edit = view.findChild(QTextEdit, "outputText")
-    assert edit.toPlainText().startswith("The capital of France is Paris")
+    assert edit.toPlainText().startswith(f"{run.config.workload.prompt} Paris")
     changes = []
     edit.document().contentsChange.connect(lambda at, removed, added: changes.append((removed, added)))
     view.show_text(" Paris. The")
-    assert edit.toPlainText().startswith("The capital of France is Paris. The")
+    assert edit.toPlainText().startswith(f"{run.config.workload.prompt} Paris. The")
     assert max(removed for removed, _ in changes) <= 1
     assert view.output.note.text() == "repeat 1 · 6 of 16 tokens"
 

@@ -22,7 +22,7 @@ from gui.theme import DARK
 from tests.synthetic import synthetic_run
 from tests.traces import imported, kernel, memory, slice_of
 
-INVENTED = ("The capital", "float32", "cpu ·", "new tokens", "encoder", "repeats", "switched on", "perturbed", "pauses")
+INVENTED = ("the capital", "float32", "cpu ·", "new tokens", "encoder", "repeats", "switched on", "perturbed", "pauses")
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def child(window: Any, name: str, kind: type = QWidget) -> Any:
     return found
 
 
-def choose(window: Any, *, prompt: str = "The capital of France is", new_tokens: int = 12, repeats: int = 2) -> None:
+def choose(window: Any, *, prompt: str = "What is the capital of France?", new_tokens: int = 12, repeats: int = 2) -> None:
     child(window, "modelPath").setText(PACKAGE)
     child(window, "promptEdit").setPlainText(prompt)
     child(window, "promptTokensSpin").setValue(0)
@@ -80,11 +80,13 @@ def test_load_run_watch_save_reopen_export(qtbot: Any, window: Any, tmp_path: Pa
 
     run = run_to_end(qtbot, window)
     assert run.facts.status == "finished"
-    assert run.trace.outputs[0].text.startswith(" Paris")
+    assert "Paris" in run.trace.outputs[0].text
     assert "ms" in tile(window, "statTPOT")
     assert "tok/s" in tile(window, "statDecode")
     assert "%" in tile(window, "statObserver")
-    assert "Paris" in child(window, "outputText").toPlainText()
+    shown = child(window, "outputText").toPlainText()
+    assert "<|im_start|>user\nWhat is the capital of France?<|im_end|>" in shown  # as it was given
+    assert "Paris" in shown
     assert child(window, "latencyChart").table()
     for theme in ("light", "dark"):
         window.set_theme(theme)

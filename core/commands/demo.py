@@ -16,7 +16,7 @@ from core.errors import Refusal
 from core.session.run import Run
 
 DEFAULT_FOLDER = Path("tickscope-demo")
-WORKLOAD = WorkloadConfig("What is the capital of France?", new_tokens=32, repeats=5, warmup=1)
+WORKLOAD = WorkloadConfig(new_tokens=32, repeats=5, warmup=1)
 
 
 def demo(args: argparse.Namespace) -> int:
