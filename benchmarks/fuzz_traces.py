@@ -3,8 +3,9 @@
     python -m benchmarks.fuzz_traces [--inputs 30000] [--seed N] [--keep FOLDER]
 
 Small traces as torch, old torch, ``EventList`` and other tools write them are mutated: bytes, tokens, numbers, whole values,
-cuts, and the packed file. Each is imported, summed up and reported in a child process with limits of time and of memory. What
-is wrong is printed with its seed, which makes the input again: ``--seed N --inputs 1 --keep FOLDER`` writes it to a file.
+cuts, and the packed file. Each is imported, summed up and reported (some kept, too) in a child process with limits of time and
+of memory. What is wrong is printed with its seed, which makes the input again: ``--seed N --inputs 1 --keep FOLDER`` writes it to
+a file.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.session.run import Run
+    from core.session.store import SessionStore
 
 SECONDS = 20
 MEMORY_BYTES = 4 << 30
 CHUNK = 500
+KEPT_EVERY = 7
+"""Every so many are kept in a session, too, which takes ten times as long."""
 
 Event = dict[str, Any]
 
@@ -86,18 +93,21 @@ def child(first: int, count: int) -> None:
     """Import inputs one after another, one line each; a hang or a crash ends the process, and the parent goes on behind it."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    from core.session.store import SessionStore
+
     with tempfile.TemporaryDirectory() as folder:
+        store = SessionStore.open(Path(folder) / "kept.tickscope")
         for seed in range(first, first + count):
             path = written(Path(folder), seed)
             signal.alarm(SECONDS)
-            what = outcome(path)
+            what = outcome(path, store if seed % KEPT_EVERY == 0 else None)
             signal.alarm(0)
             path.unlink()
             print(json.dumps([seed, what]), flush=True)
 
 
-def outcome(path: Path) -> str:
-    """What comes of importing, summing up and reporting a file."""
+def outcome(path: Path, store: SessionStore | None = None) -> str:
+    """What comes of importing, summing up and reporting a file, and of keeping its run in a session if one is given."""
     from core.analysis.summary import summarize
     from core.commands import report
     from core.commands.import_trace import imported_text
@@ -113,11 +123,24 @@ def outcome(path: Path) -> str:
         json.dumps(summary, allow_nan=False)
         report.text(summary)
         imported_text(run)
+        if store is not None:
+            keep(store, run)
     except Exception as error:  # noqa: BLE001  # any at all is what is looked for
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: {str(error)[:80]}"
     trouble = _trouble(run)
     return f"inconsistent: {trouble}" if trouble else "run"
+
+
+def keep(store: SessionStore, run: Run) -> None:
+    """Put the run into the session, read it back and take it out again."""
+    from core.session.rows import Written
+
+    number = store.begin(run)
+    store.append(number, run.trace, Written())
+    store.update(number, run.facts)
+    assert store.read(number).trace.names == run.trace.names, "other names were kept"
+    store.delete(number)
 
 
 def _trouble(run: Any) -> str:
