@@ -14,8 +14,8 @@ from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication, QWidget
 
 import resources
-from core.commands.following import Stop, interrupts
-from core.ending import LIMIT_S
+from core.commands.following import GIVEN_UP, Stop, interrupts
+from core.ending import LIMIT_S, hanging
 from core.engine.notice import Notice
 from gui import theme
 from gui.main_window import MainWindow
@@ -74,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         window.show()
         status = app.exec()
         obey.stop()
+    if hanging.is_set():
+        sys.stderr.write(f"{GIVEN_UP} What was measured is in the session.\n")
     return 128 + stop.number if stop.is_set() else status
 
 

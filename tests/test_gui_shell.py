@@ -15,6 +15,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
+from core.commands.following import Stop
 from core.engine.notice import Notice, Status
 from gui import __main__ as entry
 from gui import app, theme
@@ -423,3 +424,15 @@ def test_warm_up_can_be_skipped_from_the_status_bar(qtbot):
     assert bar.skip.isHidden()
     bar.show_status(Status("cancelling", "Cancelling", warming=True))
     assert bar.skip.isHidden()
+
+
+def test_a_signal_closes_the_window_without_a_question(window):
+    stop = Stop()
+    app.close_for(stop, window)
+    assert not window.closed
+    window.ask = lambda *_: pytest.fail("asked")
+    stop.set()
+    app.close_for(stop, window)
+    assert window.closed
+    app.close_for(stop, window)  # once is enough
+    assert [call for call in window.program.calls if call[0] == "close"] == [("close", None)]
