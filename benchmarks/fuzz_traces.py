@@ -4,8 +4,7 @@
 
 Small traces as torch, old torch, ``EventList`` and other tools write them are mutated: bytes, tokens, numbers, whole values,
 cuts, and the packed file. Each is imported, summed up and reported (some kept, too) in a child process with limits of time and
-of memory. What is wrong is printed with its seed, which makes the input again: ``--seed N --inputs 1 --keep FOLDER`` writes it to
-a file.
+of memory. What is wrong is printed with its seed, which makes the input again: ``--seed N --inputs 1 --keep FOLDER`` writes it.
 """
 
 from __future__ import annotations
