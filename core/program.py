@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from core import paths
-from core.analysis.drift import drift, sentence
 from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
 from core.ending import LIMIT_S, hanging, within
 from core.engine import outcome
@@ -77,6 +76,7 @@ class Program:
         self._trial: Trial | None = None
         self._last_trial: TrialState | None = None
         self.abandoned = False
+        self._told: set[str] = set()  # about models, which need not be said again with every run
         self._worker = Worker(self._failed)
         self._warnings = Warnings(self._warn)
         self._worker.submit(sweep_once, awaited=False)
@@ -295,7 +295,7 @@ class Program:
                 with kept(threads=False) as changes:  # each side has its own number of them
                     trial.carry_out()
                 for sentence in changes.sentences("a side"):
-                    self.notices.put(Notice("warning", sentence))
+                    self._warn(sentence)
             finally:
                 self._end_trial(trial)
         finally:
@@ -355,9 +355,8 @@ class Program:
             self._writer.finish()
         self._last = recording.run()
         self.notices.put(outcome.of_run(self._last))
-        drifted = sentence(drift(self._last))
-        if drifted:
-            self._warn(drifted)
+        for words in outcome.worth_telling(self._last, self._told):
+            self._warn(words)
 
     def _deaf(self) -> None:
         self._warn("What is going on does not react to the cancel. What was measured is saved; close the window to end it.")

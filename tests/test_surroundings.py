@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ import torch
 from core.analysis.facts import outputs_json
 from core.config import ModelConfig
 from core.engine.failure import what_failed
+from core.engine.outcome import worth_telling
 from core.session.run import Run
 from core.surroundings import kept
 from tests.small_runs import carried_out
+from tests.synthetic import synthetic_run
 
 MODULE = """
 import gc, os, sys
@@ -115,6 +118,16 @@ def test_what_other_threads_print_is_shown(capsys):
     assert changes.sentences("it") == (
         "The code of it printed 15 characters, beginning with 'from the model'; printing takes part of its time.",
     )
+
+
+def test_what_is_special_about_a_model_is_said_once():
+    run = synthetic_run()
+    assert run.facts.model is not None
+    odd = replace(run, facts=replace(run.facts, model=replace(run.facts.model, notes=("It changed the weather.",))))
+    told: set[str] = set()
+    assert worth_telling(odd, told)[0] == "It changed the weather."
+    assert "It changed the weather." not in worth_telling(odd, told)
+    assert told == {"It changed the weather."}
 
 
 def test_threads_that_we_set_ourselves_are_nobodys_change():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 
+from core.analysis.drift import drift, sentence
 from core.engine.failure import what_failed
 from core.engine.holder import give_memory_back
 from core.engine.notice import Notice
@@ -20,6 +21,15 @@ def of_run(run: Run) -> Notice:
         "failed": f"{run.name} failed; what was measured until then is kept.",
     }[run.facts.status]
     return Notice(f"run_{run.facts.status}", sentence, run=run.id)
+
+
+def worth_telling(run: Run, told: set[str]) -> list[str]:
+    """Sentences about a run that is over: what is special about its model, unless it was ``told`` before, and drift."""
+    notes = run.facts.model.notes if run.facts.model is not None else ()
+    new = [note for note in notes if note not in told]
+    told.update(new)
+    drifted = sentence(drift(run))
+    return [*new, drifted] if drifted else new
 
 
 def of_trial(status: str, stopped: str | None) -> Notice:
