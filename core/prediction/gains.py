@@ -31,7 +31,7 @@ from core.prediction.work import work_of
 from core.progress import Progress
 from core.remembered import BUSY, TICK_S, others_s, remembered
 
-VERSION = 1
+VERSION = 2
 """Raised when gains that an older Tickscope predicted must be predicted anew."""
 
 APPLIED = (Phase.PROCESS, Phase.STRUCTURE, Phase.MASK, Phase.KERNEL, Phase.PRECISION, Phase.QUANTIZE)
@@ -221,13 +221,18 @@ class GainPredictor:
         if self._blocks is None or self._blocks[1] == self._blocks[2]:
             return state
         path, kept, count = self._blocks
+        here = {number for product in state.work.products if (number := _block_of(product.path, path)) is not None}
+        if not here:
+            return state
+        wanted = round(count * len(here) / kept)  # where a pass dropped some of the copy's, the whole loses the same share
         products: list[Product] = []
         for product in state.work.products:
             number = _block_of(product.path, path)
-            times = 1 if number is None else count // kept + (number < count % kept)
+            times = 1 if number is None else wanted // len(here) + (number < wanted % len(here))
             products += itertools.repeat(product, times)
         operators = state.work.operators
-        return replace(state, work=Work(tuple(products), None if operators is None else round(operators * count / kept)))
+        counted = None if operators is None else round(operators * wanted / len(here))
+        return replace(state, work=Work(tuple(products), counted))
 
 
 def request_gain(plain: State, steps: Sequence[Step], by_kind: Mapping[str, float], asked: Asked) -> float:
