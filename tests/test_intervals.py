@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from benchmarks.coverage import NOISES, coverage, observer_coverage, shared
-from core.analysis.intervals import LEAST_REQUESTS, LEAST_VALUES, Side, median_interval, pooled_median_interval, ratio_interval
+from core.analysis.intervals import (
+    LEAST_REQUESTS,
+    LEAST_VALUES,
+    Side,
+    median_interval,
+    pooled_median_interval,
+    ratio_interval,
+    share_interval,
+)
 
 LEAST, MOST = 0.93, 0.97
 
@@ -89,3 +97,11 @@ def test_a_ratio_is_bounded_by_both_sides() -> None:
     assert 1.8 < bounds[0] < 2 < bounds[1] < 2.22
     assert (1 / back[1], 1 / back[0]) == pytest.approx(bounds)
     assert ratio_interval(a, Side(1.0, 0.0, 2.0, 10)) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "tries", "bounds"),
+    [(0, 40, (0, 0.0881)), (2, 40, (0.0061, 0.1692)), (10, 10, (0.6915, 1)), (5, 20, (0.0866, 0.4910))],
+)
+def test_shares_have_the_bounds_of_the_tables(count: int, tries: int, bounds: tuple[float, float]) -> None:
+    assert share_interval(count, tries) == pytest.approx(bounds, abs=1e-4)

@@ -8,6 +8,7 @@ prints how often each interval holds the truth, and ``tests/test_intervals.py`` 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -126,3 +127,22 @@ def _distances(side: Side, others: int) -> tuple[float, float, float]:
     shorter = _SHORTENED * t_reach(RISK, side.requests + others - 2) / t_reach(RISK, side.requests - 1)
     middle = math.log(side.median)
     return middle, shorter * (middle - math.log(side.low)), shorter * (math.log(side.high) - middle)
+
+
+def share_interval(count: int, tries: int) -> Bounds:
+    """A 95 % interval of a share, or more, of any number of tries (C. J. Clopper and E. S. Pearson, Biometrika 26, 1934)."""
+    low = 0.0 if count == 0 else _share_where(lambda share: _at_least(count, tries, share), RISK / 2)
+    high = 1.0 if count == tries else 1 - _share_where(lambda share: _at_least(tries - count, tries, share), RISK / 2)
+    return low, high
+
+
+def _share_where(chance: Callable[[float], float], wanted: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if chance(middle) > wanted else (middle, high)
+    return (low + high) / 2
+
+
+def _at_least(count: int, tries: int, share: float) -> float:
+    return sum(math.comb(tries, k) * share**k * (1 - share) ** (tries - k) for k in range(count, tries + 1))
