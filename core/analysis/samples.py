@@ -70,7 +70,7 @@ def request_times(run: Run) -> RequestTimes:
     """The latency of each measured request, in ns, for the pairing of trials: fast enough for every round."""
     requests = run.trace.requests
     count = len(requests["tags"])
-    known = run.trace.moments["request"] < count
+    known = (run.trace.moments["request"] >= 0) & (run.trace.moments["request"] < count)
     columns = ("request", "tags", "kind", "latency_ns", "duration_ns", "accepted")
     moments = {name: run.trace.moments[name][known] for name in columns}
     moments["tags"] = gap_tags(moments)
