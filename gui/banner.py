@@ -52,6 +52,7 @@ class Banner(QFrame):
         self.dismiss.setAccessibleName("Dismiss")
         self.detail = QPlainTextEdit()
         self.detail.setObjectName("bannerDetail")
+        self.detail.setAccessibleName("Details")
         self.detail.setReadOnly(True)
         self.detail.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.detail.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QColor, QGuiApplication
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
+from PySide6.QtGui import QColor, QFocusEvent, QGuiApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from core.analysis import series
 from core.config import PassConfig
@@ -314,6 +315,37 @@ def test_what_was_perturbed_lies_below_what_counts_and_every_mark_is_explained(q
     for name in ("clean", "traced", "prefill", "perturbed", "warm-up", "above the axis"):
         assert f"{name}:" in chart.note.toolTip()
         assert name in chart.note.text()
+
+
+@pytest.mark.parametrize(
+    ("chart_type", "said"),
+    [
+        (LatencyChart, "median of clean decode moments 12"),
+        (MemoryChart, "weights 257 MiB"),
+        (LayerHeat, "Highest medians: lm_head "),
+        (StageBars, "MLP "),
+        (MachineChart, "CPU 195 %"),
+    ],
+)
+def test_the_keyboard_reaches_every_chart_and_a_reader_its_values(qtbot, run, chart_type, said):
+    chart = shown(qtbot, chart_type, run)
+    qtbot.waitExposed(chart)
+    stop = next(widget for widget in (chart, *chart.findChildren(QWidget)) if widget in chart._readable)
+    assert stop.focusPolicy() & Qt.FocusPolicy.TabFocus
+    assert stop.accessibleName() == chart.title.text()
+    assert said in stop.accessibleDescription()
+    assert stop.accessibleDescription() == chart.accessibleDescription()
+    QApplication.sendEvent(stop, QFocusEvent(QEvent.Type.FocusIn))
+    assert chart.property("focused")
+    QApplication.sendEvent(stop, QFocusEvent(QEvent.Type.FocusOut))
+    assert not chart.property("focused")
+
+
+def test_a_running_chart_tells_its_values_when_someone_comes_to_it(qtbot, run):
+    chart = shown(qtbot, LatencyChart, first_moments(run, 40, "running"))
+    assert "moments" not in chart.plot.accessibleDescription()
+    QApplication.sendEvent(chart.plot, QFocusEvent(QEvent.Type.FocusIn))
+    assert chart.plot.accessibleDescription().startswith("40 moments, ")
 
 
 def test_a_low_chart_still_has_several_numbers_at_its_side(qtbot, run):

@@ -9,7 +9,17 @@ import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QFont, QFontInfo
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QStyleOptionViewItem, QTableWidget, QTreeWidget
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QLineEdit,
+    QPlainTextEdit,
+    QStyleOptionViewItem,
+    QTableWidget,
+    QTreeWidget,
+)
 
 from gui.restoring import TITLE_BAR, fit_screen
 from gui.setup.sidebar import LEAST_WIDTH
@@ -183,3 +193,11 @@ def test_a_column_of_names_has_a_least_and_a_most_width(qtbot, kind):
     header.hideSection(3)
     header.showSection(3)
     assert widths(700) == narrow
+
+
+def test_whatever_can_be_changed_has_a_name_for_a_screen_reader(window):
+    kinds = (QComboBox, QAbstractSpinBox, QLineEdit, QPlainTextEdit, QCheckBox)
+    named = [w for kind in kinds for w in window.findChildren(kind) if not isinstance(w.parent(), QAbstractSpinBox)]
+    assert len(named) > 20
+    assert [w.objectName() for w in named if not (w.accessibleName() or getattr(w, "text", str)())] == []
+    assert window.sidebar.target.combo.accessibleName() == "Device"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PySide6.QtCore import QPoint, Qt
+import shiboken6
+from PySide6.QtCore import QEvent, QObject, QPoint, Qt
 from PySide6.QtGui import QContextMenuEvent, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
@@ -100,6 +101,7 @@ class Chart(Card):
         self.painted: list[Painted] = []
         self._hint_text = hint
         self._paint_meter: PaintMeter | None = None
+        self._readable: list[QWidget] = []
         self.body = QWidget(self)
         self.hint = Label(self)
         self.hint.setProperty("role", "hint")
@@ -146,7 +148,28 @@ class Chart(Card):
         plot.viewport().setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         plot.viewport().customContextMenuRequested.connect(lambda at: self.menu.popup(plot.viewport().mapToGlobal(at)))
         self.plots.append(plot)
+        self.let_focus(plot)
         return plot
+
+    def let_focus(self, widget: QWidget) -> None:
+        """The keyboard reaches the chart through this widget, and a screen reader its values."""
+        if not widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        widget.setAccessibleName(self.title.text())
+        widget.installEventFilter(self)
+        self._readable.append(widget)
+
+    def spoken(self) -> str:
+        """What the chart shows, in a sentence or two."""
+        return ""
+
+    def tell_values(self) -> None:
+        """Put what the chart shows where a screen reader finds it."""
+        text = self.explanation or self.spoken()
+        self._readable = [one for one in self._readable if shiboken6.isValid(one)]  # tracks come and go
+        for widget in (self, *self._readable):
+            if widget.accessibleDescription() != text:
+                widget.setAccessibleDescription(text)
 
     def show_run(self, run: Run | None) -> None:
         """Draw the run as it is now; None: say how to get one."""
@@ -155,6 +178,8 @@ class Chart(Card):
             self.explain("")
             return
         self.explain(self.draw(run))
+        if run.facts.status != "running":  # else as soon as someone comes to it: nobody reads along at five pictures a second
+            self.tell_values()
 
     def draw(self, run: Run) -> str | None:
         """Put the run's data into the plot; returns a sentence instead where there is nothing to draw."""
@@ -230,6 +255,17 @@ class Chart(Card):
 
     def _open_menu_at_button(self) -> None:
         self.menu.popup(self.menu_button.mapToGlobal(QPoint(0, self.menu_button.height())))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() in (QEvent.Type.FocusIn, QEvent.Type.FocusOut) and any(watched is one for one in self._readable):
+            focused = event.type() == QEvent.Type.FocusIn
+            if focused:
+                self.tell_values()
+            if bool(self.property("focused")) != focused:
+                self.setProperty("focused", focused)
+                self.style().unpolish(self)
+                self.style().polish(self)
+        return super().eventFilter(watched, event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         self.menu.popup(event.globalPos())

@@ -181,6 +181,16 @@ class LayerHeat(Chart):
         shown = "time" if self.series is None else self.series.quantity
         return series.heat(run, quantity=shown).table()
 
+    def spoken(self) -> str:
+        data = self.series
+        if data is None or not data.values.size:
+            return ""
+        usual = np.median(np.nan_to_num(data.values), axis=1)
+        slowest = [int(row) for row in np.argsort(-usual)[:3]]
+        named = ", ".join(f"{self._paths[row]} {written(float(usual[row]), data.quantity)}" for row in slowest)
+        chosen = f" {self._selected} is selected." if self._selected else ""
+        return f"{len(self._paths)} rows, {len(data.moments)} traced moments. Highest medians: {named}.{chosen}"
+
     def recolour(self, palette: Palette) -> None:
         self.bar.set_palette(palette)
         self._frame.setPen(pg.mkPen(palette.text, width=2))

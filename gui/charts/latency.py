@@ -143,6 +143,21 @@ class LatencyChart(Chart):
         self._legend()
         return None
 
+    def spoken(self) -> str:
+        data = self.series
+        if data is None:
+            return ""
+        counted = ~data.warmup & ~data.perturbed
+        values = self._values[counted if counted.any() else ~data.warmup]
+        parts = [f"{len(data.moment)} moments, {np.count_nonzero(data.warmup)} of warm-up"]
+        parts.append(f"{np.count_nonzero(data.perturbed & ~data.warmup)} perturbed")
+        if data.clean_median_ms is not None:
+            parts.append(f"median of clean {data.main_kind} moments {units.duration(data.clean_median_ms * 1e6)}")
+        if len(values):
+            least, most = units.duration(float(values.min()) * 1e6), units.duration(float(values.max()) * 1e6)
+            parts.append(f"from {least} to {most}")
+        return ", ".join(parts) + "."
+
     def recolour(self, palette: Palette) -> None:
         colours = self._colours(palette)
         for name, item in self.dots.items():

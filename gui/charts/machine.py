@@ -174,6 +174,10 @@ class MachineChart(Chart):
         """Names of the tracks on show, in order."""
         return self._wanted()[: len(self._cells)]
 
+    def spoken(self) -> str:
+        told = [f"{cell.title.text()} {cell.value.text()}" for cell in self.cells.values() if not cell.isHidden()]
+        return "; ".join(told) + "." if told else ""
+
     def draw(self, run: Run) -> str | None:
         self._found = {track.name: track for track in series.machine(run) if len(track.value)}
         tracks = {name: track for name, track in self._found.items() if name not in LEFT_OUT}

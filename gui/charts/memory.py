@@ -142,6 +142,15 @@ class MemoryChart(Chart):
         self.set_note("allocated, as the trace tells", "allocated")
         self.note.setToolTip("Bytes that torch's allocators had given out, of each device by itself")
 
+    def spoken(self) -> str:
+        below, parts = 0.0, []
+        for kind, stacked in self._stacked.items():
+            parts.append(f"{TITLES[kind]} {units.size((float(stacked[-1]) - below) * MIB)}")
+            below = float(stacked[-1])
+        if self.peaks:
+            parts.append(f"peak {units.size(max(self.peaks.values()))}")
+        return f"In all {units.size(below * MIB)}: {', '.join(parts)}." if parts else ""
+
     def recolour(self, palette: Palette) -> None:
         for kind, item in self.areas.items():
             colour = QColor(palette.memory[kind])

@@ -98,6 +98,7 @@ class StageBars(Chart):
         super().__init__("Where the time goes", "stageBars", HINT, parent)
         self.bars = Bars(self.body)
         self.painted.append(self.bars)
+        self.let_focus(self.bars)
         layout = QVBoxLayout(self.body)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bars)
@@ -160,6 +161,10 @@ class StageBars(Chart):
 
     def table(self) -> Mapping[str, Sequence[Any]]:
         return {} if self.series is None else self.series.table()
+
+    def spoken(self) -> str:
+        rows = [f"{title} {units.duration(ms * 1e6)}, {units.percent(share)}" for _, title, ms, share in self.bars.rows]
+        return "; ".join(rows) + "." if rows else ""
 
     def recolour(self, palette: Palette) -> None:
         self.bars.palette_in_use = palette
