@@ -6,11 +6,8 @@ import os
 import queue
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import platformdirs
 
 from core import paths
 from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
@@ -31,6 +28,7 @@ from core.models.base import ModelFacts
 from core.passes import plan
 from core.private_folders import keep_compiler_private
 from core.progress import Progress
+from core.session.current import CurrentSession
 from core.session.floors import FloorBook
 from core.session.run import Run
 from core.surroundings import kept
@@ -40,13 +38,6 @@ from profilers import noise
 
 if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
     from core.session.store import SessionStore
-    from core.session.writer import Writer
-
-
-def default_session_path(now: datetime) -> Path:
-    """Where a session goes that nobody named: a new file in the user's data folder."""
-    folder = Path(platformdirs.user_data_dir("tickscope", appauthor=False)) / "sessions"
-    return folder / f"{now:%Y-%m-%d %H%M%S}.tickscope"
 
 
 class Program:
@@ -61,12 +52,9 @@ class Program:
         keep_compiler_private()
         self.gate = Gate()
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        self.store: SessionStore | None = None
+        self._session = CurrentSession(session_path, keep_session, self.gate, self.notices.put)
         self.loaded: ModelFacts | None = None
         self.load_ns: int | None = None
-        self._keep_session = keep_session
-        self._writer: Writer | None = None
-        self._session_path = session_path
         self._holder = Holder()
         self._progress = Progress()
         self._pending: list[Progress] = []
@@ -85,6 +73,11 @@ class Program:
             self.open_session(session_path)
 
     # -- what the faces read ----------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> SessionStore | None:
+        """The open session; None until the first run."""
+        return self._session.store
 
     @property
     def status(self) -> Status:
@@ -179,16 +172,14 @@ class Program:
 
     def open_session(self, path: Path) -> None:
         """Close the session and open another; ``Refusal`` if that cannot be opened (the present one then stays). Waits."""
-        self._change_session(path, create=False)
+        self._session.change(path, create=False)
 
     def new_session(self, path: Path | None = None) -> None:
         """Close the session and begin another, at ``path`` or (with the first run) in the user's data folder. Waits."""
         if path is None:
-            self._close_session()
-            self._session_path = None
-            self.notices.put(Notice("session_changed", ""))
+            self._session.leave()
         else:
-            self._change_session(path, create=True)
+            self._session.change(path, create=True)
 
     def close(self, limit_s: float | None = None) -> bool:
         """Cancel what is going on, write everything, and end all threads. Waits, for the worker no longer than ``limit_s``.
@@ -199,7 +190,7 @@ class Program:
         if not self.abandoned:
             self._worker.submit(self._holder.unload)
             if self._worker.close(limit_s):
-                self._close_session()
+                self._session.close()
             else:
                 self.abandon()
         self._warnings.close()
@@ -216,7 +207,7 @@ class Program:
         def write() -> None:
             if doing is not None:
                 doing.give_up()
-            self._close_session()
+            self._session.close()
 
         if not within(LIMIT_S, write):
             self.notices.put(Notice("warning", "The last second of what was measured could not be written in time."))
@@ -284,7 +275,7 @@ class Program:
         config = replace(config, sides=tuple(plan.typed_run(side) for side in config.sides))
         self._state = "loading"
         self._warn_if_busy(config.sides[0])
-        trial = Trial(config, self._holder, self.gate, self._progress, self._into_session, FloorBook())
+        trial = Trial(config, self._holder, self.gate, self._progress, self._session.follow, FloorBook())
         try:
             trial.load()
             self._trial = trial
@@ -302,29 +293,21 @@ class Program:
             trial.unload()
 
     def _end_trial(self, trial: Trial) -> None:
-        if self._writer is not None:
-            self._writer.finish()
         if trial.trouble:
             self.notices.put(Notice("warning", trial.trouble))
-        self._last_trial = state = trial.state()
+        state = trial.state()
+        self._last_trial = state = replace(state, runs=tuple(self._session.settle(state.runs)))
         self._last = state.runs[-1]
         self.notices.put(outcome.of_trial(state.runs[0].facts.status, trial.stopped))
 
     def _import(self, path: Path) -> None:
         from core.imports.kineto import read_trace
-        from core.session.rows import Written
 
         self._state = "loading"
         self._progress.report(f"Reading {path.name}", None)
         with self._progress.interruptible:
             run = read_trace(path)
-        store = self._session()
-        if store is not None:
-            number = store.begin(run)
-            store.append(number, run.trace, Written())
-            store.update(number, run.facts)
-            run = replace(run, id=number)
-        self._last = run
+        self._last = run = self._session.add(run)
         self.notices.put(Notice("imported", f"Imported {run.name}.", run=run.id))
 
     def _warn_if_busy(self, config: RunConfig) -> None:
@@ -334,26 +317,16 @@ class Program:
             if why:
                 self.notices.put(Notice("busy", why))
 
-    def _into_session(self, recording: Recording) -> None:
-        """The run goes into the session file from its first row on."""
-        store = self._session()
-        if store is not None:
-            recording.number = store.begin(recording.run())
-            assert self._writer is not None
-            self._writer.follow(recording.number, recording.recorder, lambda: recording.facts)
-
     def _begin(self, recording: Recording) -> None:
         """The run becomes visible."""
-        self._into_session(recording)
+        self._session.follow(recording)
         self._recording = recording
         self._last = None
         self._state = "running" if not self._progress.cancelled.is_set() else "cancelling"
         self.notices.put(Notice("run_started", f"Running {recording.run().name}.", run=recording.number))
 
     def _end(self, recording: Recording) -> None:
-        if self._writer is not None:
-            self._writer.finish()
-        self._last = recording.run()
+        (self._last,) = self._session.settle([recording.run()])
         self.notices.put(outcome.of_run(self._last))
         for words in outcome.worth_telling(self._last, self._told):
             self._warn(words)
@@ -364,35 +337,6 @@ class Program:
     def _failed(self, error: BaseException) -> None:
         """A job raised."""
         self.notices.put(outcome.of_error(error))
-
-    # -- the session ------------------------------------------------------------------------------------------------------
-
-    def _session(self) -> SessionStore | None:
-        """The session, made with the first run."""
-        if self.store is None and self._keep_session:
-            path = self._session_path or default_session_path(datetime.now())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._change_session(path, create=True)
-        return self.store
-
-    def _change_session(self, path: Path, *, create: bool) -> None:
-        from core.session.store import SessionStore
-        from core.session.writer import Writer
-
-        store = SessionStore.open(path, create=create)
-        self._close_session()
-        self.store = store
-        self._session_path = store.path
-        self._writer = Writer(store, self.gate, self._warn)
-        self.notices.put(Notice("session_changed", ""))
-
-    def _close_session(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        if self.store is not None:
-            self.store.close()
-            self.store = None
 
     def _warn(self, sentence: str) -> None:
         self.notices.put(Notice("warning", sentence))

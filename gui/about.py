@@ -14,10 +14,10 @@ ABOUT = """<h3>Tickscope {version}</h3>
 SCHEMA = """A session is a DuckDB database (schema version {number}); any DuckDB client can query it while Tickscope is closed.
 Times are nanoseconds since the run's start. What was not measured is NULL, never 0.
 Tags add up: 1 cold, 2 warm-up, 4 clean, 8 traced, 16 compile, 32 garbage collection, 64 perturbed,
-128 settling after a pause.
+128 settling after a pause, 256 under the operator profiler.
 
 Median clean decode latency of every run, in milliseconds:
-  SELECT run, median(duration_ns) / 1e6 FROM moments WHERE kind = 'decode' AND tags = 4 GROUP BY run ORDER BY run;
+  SELECT run, median(duration_ns) / 1e6 FROM moments WHERE kind = 'decode' AND (tags & 319) = 4 GROUP BY run ORDER BY run;
 
 {tables}"""
 
@@ -35,9 +35,9 @@ def show_about(parent: QWidget) -> QDialog:
 
 def show_schema(parent: QWidget) -> QDialog:
     """The tables of the session file."""
-    from core.session.schema import SCHEMA_VERSION, TABLES_1
+    from core.session.schema import SCHEMA_VERSION, definitions
 
-    text = QPlainTextEdit(SCHEMA.format(number=SCHEMA_VERSION, tables=TABLES_1.strip()))
+    text = QPlainTextEdit(SCHEMA.format(number=SCHEMA_VERSION, tables=definitions()))
     text.setReadOnly(True)
     text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
     text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))

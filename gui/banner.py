@@ -20,7 +20,7 @@ from core.engine.notice import Notice
 from gui.bridge import ENDS, STARTS
 from gui.plain import Label
 
-SHOWN = ("failed", "run_failed", "trial_failed", "refused", "warning", "busy")
+SHOWN = ("failed", "run_failed", "trial_failed", "refused", "warning", "busy", "not_kept")
 
 
 class Banner(QFrame):

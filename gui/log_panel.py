@@ -11,7 +11,15 @@ from core.engine.notice import Notice
 from gui.plain import Label
 
 MOST_LINES = 5000
-MARKS = {"failed": "! ", "run_failed": "! ", "trial_failed": "! ", "refused": "! ", "warning": "? ", "busy": "? "}
+MARKS = {
+    "failed": "! ",
+    "run_failed": "! ",
+    "trial_failed": "! ",
+    "refused": "! ",
+    "warning": "? ",
+    "busy": "? ",
+    "not_kept": "! ",
+}
 
 
 class LogPanel(QFrame):

@@ -14,12 +14,14 @@ import duckdb
 import numpy as np
 import pytest
 
+from core.analysis.summary import summarize
 from core.errors import Refusal
 from core.session.environment import VARIABLES, environment
 from core.session.rows import Written
+from core.session.run import STATUSES, UNREADABLE
 from core.session.schema import MIGRATIONS, RUN_TABLES, SCHEMA_VERSION
 from core.session.store import SessionStore
-from profilers.trace import KINDS, Instant, Layer, Output, Recorder, Tag
+from profilers.trace import KINDS, PLACES, STAGES, Instant, Layer, Output, Recorder, Tag
 from tests.synthetic import llama_layers, record_moment, synthetic_run
 
 ROOT = Path(__file__).parent.parent
@@ -304,6 +306,35 @@ def test_every_table_and_column_is_documented():
     sections = {part.split("`")[0]: part for part in text.split("### `")[1:]}
     assert sorted({table for table, _ in rows}) == sorted(sections)
     assert [(table, column) for table, column in rows if f"`{column}`" not in sections[table]] == []
+
+
+def test_the_page_has_every_word_that_the_file_may_hold():
+    text = (ROOT / "docs" / "session-file.md").read_text(encoding="utf-8")
+    sections = {part.split("`")[0]: part for part in text.split("### `")[1:]}
+    for table, words in (("moments", KINDS), ("layers", STAGES), ("runs", (*STATUSES, UNREADABLE)), ("operators", PLACES)):
+        assert [word for word in words if f"`{word}`" not in sections[table]] == [], table
+    assert [f"{tag.value} " for tag in Tag if f"{tag.value} " not in text.split("`tags` is a sum:")[1].split("\n\n")[0]] == []
+    measures = (ROOT / "docs" / "measures.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in measures] == []
+
+
+def test_the_first_query_of_the_page_is_the_headline_figure(tmp_path):
+    run = synthetic_run(repeats=3)
+    tags = run.trace.moments["tags"].copy()
+    tags[5:9] |= int(Tag.SETTLING)
+    tags[9:12] |= int(Tag.PERTURBED)
+    settling = run.trace.moments["tags"] | int(Tag.SETTLING)
+    store = SessionStore.open(tmp_path / "s.tickscope")
+    expected = []
+    for changed in (run.trace.moments["tags"], tags, settling):
+        one = replace(run, trace=replace(run.trace, moments={**run.trace.moments, "tags": changed}))
+        number = store.add(one)
+        expected.append((number, summarize(one, intervals=False)["metrics"]["itl_ns"]["median"] / 1e6))
+    store.close()
+    query = (ROOT / "docs" / "session-file.md").read_text(encoding="utf-8").split("```sql")[1].split("```")[0]
+    with duckdb.connect(str(store.path), read_only=True) as file:
+        found = [(run_id, itl) for run_id, itl, _ in file.execute(query).fetchall()]
+    assert found == [(number, pytest.approx(itl)) for number, itl in expected]
 
 
 def test_migrations_lead_to_the_current_version_without_a_gap():

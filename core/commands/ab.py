@@ -96,19 +96,20 @@ def ab(args: argparse.Namespace) -> int:
         if path is not None:
             check_folder(path)
     with interrupts() as stop:
-        status, state = carry_out(config, args.out, stop, debug=getattr(args, "debug", False))
+        status, state, kept = carry_out(config, args.out, stop, debug=getattr(args, "debug", False))
+    if kept:
+        note(kept)
     if state is not None and state.runs:
-        if args.out is not None:
-            note(f"Kept in {args.out} as runs {', '.join(str(run.id) for run in state.runs)}.")
         _tell(state, as_json=args.json == "-", json_file=json_file)
     return stop.status(status)
 
 
 def carry_out(
     config: TrialConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
-) -> tuple[int, TrialState | None]:
-    """Exit status, and the trial as far as it came (None: it never began)."""
+) -> tuple[int, TrialState | None, str]:
+    """Exit status, the trial as far as it came (None: it never began), and a sentence about where it is kept ("": nowhere)."""
     from core.commands.following import PATIENCE_S, Progress, follow
+    from core.commands.run import confirmed
     from core.commands.trial_report import standing
     from core.program import Program
 
@@ -116,9 +117,10 @@ def carry_out(
     try:
         program.start_trial(config)
         status = follow(program, Progress(), stop, debug, lambda: standing(program.status, program.trial))
-        return status, program.trial
+        state, store = program.trial, program.store
     finally:
         program.close(PATIENCE_S)
+    return confirmed(status, session, store, state.runs if state is not None else (), state)
 
 
 def _tell(state: TrialState, *, as_json: bool, json_file: Path | None) -> None:

@@ -72,7 +72,7 @@ def follow(
     """
     outcome: int | None = None
     asked_s: float | None = None
-    over = False
+    over = lost = False
     while not over:
         over = program.join(LOOK_S)
         if stop.is_set() and asked_s is None:
@@ -86,9 +86,10 @@ def follow(
             progress.show(program.status if look is None else look())
         for notice in _drained(program.notices):
             outcome = _worse(outcome, _STATUS_OF.get(notice.kind))
+            lost |= notice.kind == "not_kept"
             _tell(notice, progress, debug)
     progress.close()
-    return FAILED if outcome is None else outcome
+    return FAILED if outcome is None or lost else outcome
 
 
 def _impatient(stop: threading.Event) -> bool:
@@ -116,7 +117,7 @@ def _tell(notice: Notice, progress: Progress, debug: bool) -> None:
         progress.say(f"tickscope: {notice.text}{hint}")
         if debug and notice.detail:
             progress.say(notice.detail.rstrip())
-    elif notice.kind in ("warning", "busy"):
+    elif notice.kind in ("warning", "busy", "not_kept"):
         progress.say(f"tickscope: {notice.text}")
     elif notice.kind in ("loaded", "run_cancelled", "trial_finished", "trial_cancelled", "trial_failed", "imported"):
         progress.say(notice.text)

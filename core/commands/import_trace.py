@@ -4,40 +4,55 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from core.commands import DONE, FAILED
 from core.commands.output import check_folder, note, table, write, write_json
+from core.errors import Refusal
 from core.session.run import Run
 
 
 def import_trace(args: argparse.Namespace) -> int:
     """Read the trace, add it to the session file, and say what was found."""
     from core.imports.kineto import read_trace
-    from core.session.rows import Written
-    from core.session.store import SessionStore
+    from core.session.keeping import confirm
 
     check_folder(args.out)
     run = read_trace(args.trace)
     if args.name:
         run = replace(run, name=args.name)
-    store = SessionStore.open(args.out)
-    try:
-        run = replace(run, id=store.begin(run))
-        store.append(run.id, run.trace, Written())
-        store.update(run.id, run.facts)
-    finally:
-        store.close()
+    run = replace(run, id=_add(run, args.out))
+    sound, kept = confirm(args.out, [run])
     for missing in run.facts.unavailable:
         if missing.what != "clean latency":
             note(f"{missing.what}: {missing.why}.")
-    note(f"Kept in {args.out} as run {run.id}.")
+    note(kept)
     if args.json:
         from core.analysis.summary import summarize
 
         write_json(summarize(run))
     else:
         write(imported_text(run))
-    return 0
+    return DONE if sound else FAILED
+
+
+def _add(run: Run, path: Path) -> int:
+    """Put the run into the file; where that cannot be, a file that was made for it goes again."""
+    from core.session.keeping import remove_session
+    from core.session.store import SessionStore
+
+    there = path.exists()
+    store = SessionStore.open(path)
+    try:
+        return store.add(run)
+    except Refusal:
+        if not there:
+            store.close()
+            remove_session(path)
+        raise
+    finally:
+        store.close()
 
 
 def imported_text(run: Run) -> str:

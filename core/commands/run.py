@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from core import paths
-from core.commands import report
+from core.commands import FAILED, report
 from core.commands.configure import run_config
 from core.commands.following import PATIENCE_S, Progress, follow, interrupts
 from core.commands.output import check_folder, json_text, note, write, write_file, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core.config import RunConfig
     from core.session.run import Run
+    from core.session.store import SessionStore
+
+Measured = TypeVar("Measured")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,10 +50,22 @@ def carry_out(
         program.start(config)
         status = follow(program, Progress(), stop, debug)
         measured = program.live()
+        store = program.store
     finally:
         program.close(PATIENCE_S)
-    kept = "" if session is None or measured is None else f"Kept in {session} as run {measured.id}."
-    return status, measured, kept
+    return confirmed(status, session, store, [measured] if measured is not None else [], measured)
+
+
+def confirmed(
+    status: int, session: Path | None, store: SessionStore | None, runs: Sequence[Run], measured: Measured
+) -> tuple[int, Measured, str]:
+    """``carry_out``'s answer, once the closed file was looked into: what is not there is not said to be kept."""
+    if session is None or not runs:
+        return status, measured, ""
+    from core.session.keeping import confirm
+
+    sound, sentence = confirm(session if store is None else store.path, runs)
+    return (status if sound else FAILED), measured, sentence
 
 
 def _report(measured: Run, *, as_json: bool, json_file: Path | None) -> None:

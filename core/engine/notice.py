@@ -25,6 +25,7 @@ NOTICE_KINDS = (
     "refused",  # bad input: the sentence says what to do
     "failed",  # a bug or the machine: sentence and traceback
     "warning",  # goes on, but people should know (disk full, will not fit overridden)
+    "not_kept",  # the session file does not have what was measured; the sentence says where that is instead
     "session_changed",  # another session is open, or its list of runs changed
 )
 

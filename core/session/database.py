@@ -66,6 +66,23 @@ def check_folder(path: Path) -> None:
         raise Refusal(f"The folder {path.parent} is not writable; choose another place for {path.name}.")
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells this file from another that is put at its path; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def file_trouble(path: Path, opened: tuple[int, int] | None) -> str | None:
+    """What became of the file that was opened at ``path``, as what follows its name, or None if it is there still."""
+    now = identity(path)
+    if now is None:
+        return "was removed meanwhile"
+    return None if now == opened else "was replaced by another file meanwhile"
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete the write-ahead log of a file that is about to be replaced, lest DuckDB replays it into the new one."""
     path.with_name(path.name + ".wal").unlink(missing_ok=True)

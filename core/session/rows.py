@@ -102,6 +102,27 @@ def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Writte
     )
 
 
+def missing_rows(cursor: Any, run: int, trace: Trace) -> str | None:
+    """What of ``trace`` the file does not have, in words ("12 of 900 moments"), or None."""
+    moments = len(trace.moments["kind"])
+    expected = {
+        "layers": len(trace.layers),
+        "requests": len(trace.requests["tags"]),
+        "moments": moments,
+        "spans": int((trace.spans["moment"] < moments).sum()),
+        "operators": int((trace.operators["moment"] < moments).sum()),
+        "counter_samples": len(trace.counters["time_ns"]),
+        "instants": len(trace.instants),
+        "outputs": len(trace.outputs),
+    }
+    for table, count in {"runs": 1, **expected}.items():
+        column = "id" if table == "runs" else "run"
+        (found,) = cursor.execute(f"SELECT count(*) FROM main.{table} WHERE {column} = ?", [run]).fetchone()
+        if found < count:
+            return f"{count - found} of {count} {table.replace('_', ' ')}"
+    return None
+
+
 def read_rows(cursor: Any, run: int) -> Trace:
     """Everything the file holds about one run's columns, with the recorder's dtypes, read-only.
 

@@ -149,6 +149,11 @@ def _as_made(number: int) -> Mapping[str, str]:
         return dict(_tables(connection))
 
 
+def definitions() -> str:
+    """The tables of the present version as SQL, for people."""
+    return "\n".join(text.replace(", ", ",\n    ").replace("(", "(\n    ", 1) for text in _as_made(SCHEMA_VERSION).values())
+
+
 def _check_tables(tables: Mapping[str, str], number: int, name: str) -> None:
     """A table that somebody added lies there unread; one of ours must be ours, to the last default."""
     for table, definition in _as_made(number).items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +22,9 @@ from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
 from core.session import codec
 from core.session.copying import copy_session
-from core.session.database import check_folder, connect, explain, remove_leftovers, too_slow
+from core.session.database import check_folder, connect, explain, file_trouble, identity, remove_leftovers, too_slow
 from core.session.limits import Late, check_size, limited
-from core.session.rows import Written, append_rows, read_rows
+from core.session.rows import Written, append_rows, missing_rows, read_rows
 from core.session.run import STATUSES, UNREADABLE, Run, RunFacts
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
 from core.session.soundness import fault
@@ -68,6 +68,7 @@ class SessionStore:
         self._closed = False
         self._begun: set[int] = set()  # runs of this process: only these can really be running
         self._decoded: dict[int, tuple[tuple[Any, ...], RunHead]] = {}
+        self._identity = identity(path)
         self._invalid = False  # DuckDB gave the open database up after a failed write; it must be opened anew
 
     @classmethod
@@ -78,6 +79,7 @@ class SessionStore:
             Refusal: see ``database.connect``; also if it is another program's database or of a newer schema version.
         """
         path = Path(path).expanduser().absolute()
+        new = not path.exists()
         connection, read_only = connect(path, create=create)
         try:
             with limited(connection) as late:
@@ -94,6 +96,9 @@ class SessionStore:
                     migrate(connection, found)
         except duckdb.Error as error:
             connection.close()
+            if new:  # there was no room for it
+                path.unlink(missing_ok=True)
+                remove_leftovers(path)
             raise Refusal(too_slow(path) if late else explain(error, path)) from error
         except Refusal:
             connection.close()
@@ -103,14 +108,18 @@ class SessionStore:
     def begin(self, run: Run) -> int:
         """Add a run (without its columns); returns its id, from 1."""
         with self._writing() as cursor:
-            (run_id,) = cursor.execute("SELECT coalesce(max(id), 0) + 1 FROM runs").fetchone()
-            config = codec.to_json(run.config)
-            facts = codec.facts_to_json(run.facts)
-            row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts]
-            cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            self._write_environment(cursor, run_id, run.facts)
+            run_id = self._next_id(cursor)
+            self._insert_head(cursor, run_id, run)
         self._begun.add(run_id)
-        return int(run_id)
+        return run_id
+
+    def add(self, run: Run) -> int:
+        """Add a run with all its columns, or nothing of it; returns its id."""
+        with self._writing() as cursor:
+            run_id = self._next_id(cursor)
+            self._insert_head(cursor, run_id, run)
+            append_rows(cursor, run_id, run.trace, Written())
+        return run_id
 
     def append(self, run_id: int, trace: Trace, written: Written) -> Written:
         """Add the rows of ``trace`` past ``written`` (``Written()`` at first); all of them or, if it raises, none."""
@@ -126,12 +135,12 @@ class SessionStore:
 
     def runs(self) -> list[RunHead]:
         """All runs, oldest first."""
-        with self._reading() as cursor:
+        with self.reading() as cursor:
             return self._heads(cursor, "")
 
     def read(self, run_id: int) -> Run:
         """One run in full; ``Refusal`` if there is none of that id."""
-        with self._reading() as cursor:
+        with self.reading() as cursor:
             cursor.execute("BEGIN")  # head and columns of one and the same commit
             heads = self._heads(cursor, "WHERE id = ?", [run_id])
             if not heads:
@@ -152,6 +161,32 @@ class SessionStore:
             if wrong:
                 raise Refusal(f"Run {run_id} of {self.path.name} was changed or damaged and is not shown: {wrong}.")
         return Run(head.id, head.name, head.created, head.config, head.facts, trace, head.note)
+
+    def missing(self, runs: Sequence[Run]) -> str | None:
+        """Why not every row of ``runs`` is in the file, as what follows its name ("was removed meanwhile"), or None."""
+        try:
+            with self.reading() as cursor:
+                for run in runs:
+                    lacking = missing_rows(cursor, run.id, run.trace)
+                    if lacking:
+                        return f"lacks {lacking} of run {run.id}"
+            return self.trouble()
+        except Refusal as refusal:
+            return f"cannot be read any more ({refusal})"
+
+    def trouble(self) -> str | None:
+        """Why the file at ``path`` is not the whole of the one that is open, as what follows its name, or None."""
+        changed = file_trouble(self.path, self._identity)
+        if changed is not None:
+            return changed
+        try:
+            with self.reading() as cursor:
+                query = "SELECT block_size * total_blocks FROM system.main.pragma_database_size() WHERE database_name = ?"
+                name = cursor.execute("SELECT current_database()").fetchone()
+                (taken,) = cursor.execute(query, name).fetchone()
+        except Refusal as refusal:
+            return f"cannot be read any more ({refusal})"
+        return "was cut off meanwhile" if self.path.stat().st_size < taken else None
 
     def rename(self, run_id: int, name: str) -> None:
         """Give a run another name."""
@@ -174,12 +209,8 @@ class SessionStore:
         """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id."""
         with self._writing() as cursor:
             (taken,) = cursor.execute("SELECT count(*) FROM runs WHERE id = ?", [run.id]).fetchone()
-            (newest,) = cursor.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
-            run_id = int(newest) + 1 if taken else run.id
-            config, facts = codec.to_json(run.config), codec.facts_to_json(run.facts)
-            row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts]
-            cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            self._write_environment(cursor, run_id, run.facts)
+            run_id = self._next_id(cursor) if taken or run.id < 1 else run.id
+            self._insert_head(cursor, run_id, run)
             append_rows(cursor, run_id, run.trace, Written())
         return run_id
 
@@ -198,7 +229,7 @@ class SessionStore:
         with self._lock:
             unfinished = path.with_name(path.name + ".part")
             try:
-                with self._reading() as cursor:
+                with self.reading() as cursor:
                     lost = copy_session(cursor, unfinished)
                 remove_leftovers(path)
                 os.replace(unfinished, path)
@@ -211,6 +242,7 @@ class SessionStore:
                 self._turn.wait_for(lambda: not self._readers)
                 self._connection.close()
                 self._connection, self.path, self.read_only = connection, path, read_only
+                self._identity = identity(path)
         which = ", ".join(map(str, lost))
         return (
             f"The rows of run {which} could not be read and are not in {path.name}; the old file still has them."
@@ -265,6 +297,16 @@ class SessionStore:
             return RunHead(run_id, name, created, UNREADABLE, note, RunConfig(ModelConfig("unknown")), facts_without)
         return RunHead(run_id, name, created, status, note, asked, known, consents)
 
+    def _next_id(self, cursor: Any) -> int:
+        (newest,) = cursor.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
+        return int(newest) + 1
+
+    def _insert_head(self, cursor: Any, run_id: int, run: Run) -> None:
+        config, facts = codec.to_json(run.config), codec.facts_to_json(run.facts)
+        row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts]
+        cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._write_environment(cursor, run_id, run.facts)
+
     def _write_environment(self, cursor: Any, run_id: int, facts: RunFacts) -> None:
         new = {name: codec.to_json(value) for name, value in facts.environment.items()}
         if dict(cursor.execute("SELECT name, value FROM environment WHERE run = ?", [run_id]).fetchall()) == new:
@@ -277,7 +319,7 @@ class SessionStore:
         return f"{self.path.name} was closed meanwhile; open it again to read its runs."
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def reading(self) -> Iterator[Any]:
         cursor = None
         late = Late()
         try:

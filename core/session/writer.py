@@ -93,6 +93,11 @@ class Writer:
         self._gate.dismiss(self._guest)
         return written
 
+    def give_up(self) -> None:
+        """What could not be written is kept elsewhere: do not try on."""
+        with self._changed:
+            self._followed.clear()
+
     def _work(self) -> None:
         while not self._closing:
             self._wake.wait(PERIOD_S)
@@ -136,7 +141,8 @@ class Writer:
                 return
             if ended:
                 with self._changed:
-                    self._followed.remove(followed)
+                    if followed in self._followed:
+                        self._followed.remove(followed)
         self._troubled = False
 
     def _write(self, followed: _Followed) -> None:
