@@ -253,11 +253,12 @@ def test_a_run_that_cannot_be_saved_still_runs_and_says_so(program: Program, mon
     with monkeypatch.context() as patch:
         patch.setattr(SessionStore, "append", full)
         notices = carried_out(program, config())
-    assert kinds(notices) == ["run_started", "warning", "run_finished"]
-    assert program.live() is not None
-    carried_out(program, config())  # with room again, everything lands
+    assert kinds(notices) == ["run_started", "warning", "not_kept", "session_changed", "run_finished"]
+    live = program.live()
+    assert live is not None
     assert program.store is not None
-    assert len(program.store.read(2).trace.moments["kind"]) == 18
+    assert program.store.path.name == "session (rescued).tickscope"
+    assert len(program.store.read(live.id).trace.moments["kind"]) == 18
 
 
 def test_only_clean_moments_without_the_layer_clock(program: Program) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
+from core.json_text import strict
 from core.plain_text import visible
 
 
@@ -25,13 +25,13 @@ def note(sentence: str) -> None:
 
 
 def write_json(value: Any) -> None:
-    """JSON to stdout. NaN and infinity are bugs and raise."""
+    """JSON to stdout."""
     write(json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON in plain ASCII, so that no console can break it."""
-    return json.dumps(value, allow_nan=False, indent=1)
+    """Indented JSON in plain ASCII, so that no console can break it. JSON has no NaN and no infinity: they are null."""
+    return strict(value, indent=1)
 
 
 def check_folder(path: Path) -> None:

@@ -15,6 +15,7 @@ from core.export.base import exporters
 from core.export.files import replacing
 from core.export.trace_events import events, origin_ns
 from core.export.trace_slices import Options
+from core.json_text import strict
 from core.session.codec import to_json
 from core.session.run import Run
 from profilers.trace import PLACES
@@ -92,7 +93,7 @@ def size_warning(path: Path) -> str | None:
 
 def _whole(run: Run, path: Path, options: Options) -> Iterator[bytes]:
     """The file's text: everything that describes the run comes before the events, where HTA stops to read."""
-    head = json.dumps(_head(run, options), allow_nan=False)
+    head = strict(_head(run, options))
     yield head[:-1].encode() + b', "traceEvents": [\n'
     held = b""
     for piece in events(run, options):

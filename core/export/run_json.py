@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from core.analysis.summary import SCHEMA, summarize
 from core.export.base import exporters
 from core.export.files import replacing
+from core.json_text import strict
 from core.session.run import Run
 
 
@@ -26,7 +26,7 @@ class RunJson:
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:
         summaries = [summarize(run) for run in runs]
         content = summaries[0] if len(summaries) == 1 else {"schema": SCHEMA, "runs": summaries}
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        text = strict(content, indent=1, ensure_ascii=False)
         with replacing(path) as unfinished:
             unfinished.write_text(text + "\n", encoding="utf-8")
         return [path]

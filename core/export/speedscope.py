@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from core.export.chrome_trace import file_of
 from core.export.files import replacing
 from core.imports.modules import ROOT
 from core.imports.nesting import in_reading_order, strictly_nested
+from core.json_text import strict
 from core.session.run import Run
 from profilers.trace import KINDS, PLACES, Array
 
@@ -35,7 +35,7 @@ class Speedscope:
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:
         files = [file_of(path, run, self.suffix, several=len(runs) > 1) for run in runs]
         for run, file in zip(runs, files, strict=True):
-            text = json.dumps(document(run), allow_nan=False)
+            text = strict(document(run))
             with replacing(file) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
         return files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from core.export.trace_slices import (
     operator_slices,
     quoted,
 )
+from core.json_text import strict
 from core.session.run import Run
 from profilers.trace import KINDS, MOMENT_COLUMNS, Array, Tag
 
@@ -58,7 +58,7 @@ def origin_ns(run: Run) -> int:
 
 
 def _line(**fields: Any) -> bytes:
-    return json.dumps(fields, allow_nan=False).encode() + b",\n"
+    return strict(fields).encode() + b",\n"
 
 
 # -- what there is little of -----------------------------------------------------------------------------------------------
