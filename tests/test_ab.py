@@ -26,6 +26,7 @@ from core.engine.notice import Notice, Status
 from core.engine.trial import TrialState
 from core.errors import Refusal
 from core.passes.base import PassReport
+from core.session.store import SessionStore
 from tests.shape import check_run_json
 from tests.test_cli_run import ROOT, TINY, WITHOUT_QT
 from tests.trials import synthetic_trial
@@ -223,6 +224,7 @@ class FakeProgram:
         self.asked: TrialConfig | None = None
         self.kept = keep_session
         self.closed = False
+        self.store = None
         self.looks = 0
         self.made.append(self)
 
@@ -240,7 +242,7 @@ class FakeProgram:
     def cancel(self) -> None:
         raise AssertionError("nobody cancelled")
 
-    def close(self) -> None:
+    def close(self, limit_s: float | None = None) -> None:
         self.closed = True
 
 
@@ -260,7 +262,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeProgram]:
 def test_notices_of_a_trial_decide_the_exit_status(fake: type[FakeProgram], kind: str, status: int, capsys: Capture) -> None:
     fake.ending, fake.result = Notice(kind, f"About {kind}."), state(1.0, 0.8)
     config = TrialConfig((RunConfig(ModelConfig(TINY)),) * 2)
-    assert ab.carry_out(config, None, threading.Event()) == (status, fake.result)
+    assert ab.carry_out(config, None, threading.Event()) == (status, fake.result, "")
     (program,) = fake.made
     assert (program.asked, program.kept, program.closed) == (config, False, True)
     assert f"About {kind}." in capsys.readouterr().err
@@ -271,6 +273,9 @@ def test_report_on_stdout_and_json_beside_it(fake: type[FakeProgram], capsys: Ca
     parser = Parser(prog="tickscope ab", allow_abbrev=False)
     ab.arguments(parser)
     out = tmp_path / "trial.json"
+    store = SessionStore.open(tmp_path / "s.tickscope")  # nothing but the file itself says that a run is kept
+    fake.result = replace(fake.result, runs=tuple(replace(run, id=store.add(run)) for run in fake.result.runs))
+    store.close()
     argv = ["--model", TINY, "--b", "bfloat16"]
     assert ab.ab(parser.parse_args([*argv, "--json", str(out), "--out", str(tmp_path / "s.tickscope")])) == 0
     said = capsys.readouterr()

@@ -20,6 +20,7 @@ import duckdb
 
 from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
+from core.paths import typed
 from core.session import codec
 from core.session.copying import copy_session
 from core.session.database import check_folder, connect, explain, file_trouble, identity, remove_leftovers, too_slow
@@ -78,7 +79,7 @@ class SessionStore:
         Raises:
             Refusal: see ``database.connect``; also if it is another program's database or of a newer schema version.
         """
-        path = Path(path).expanduser().absolute()
+        path = typed(path).absolute()
         new = not path.exists()
         connection, read_only = connect(path, create=create)
         try:
@@ -220,7 +221,7 @@ class SessionStore:
         Returns:
             A sentence about runs that could not be copied whole; "" if all were.
         """
-        path = Path(path).expanduser().absolute()
+        path = typed(path).absolute()
         if path == self.path or (path.exists() and self.path.exists() and path.samefile(self.path)):
             return ""
         if path.is_dir():
