@@ -68,6 +68,8 @@ def trend(values: Sequence[float] | Array) -> Trend | None:
 
 def drift(run: Run) -> Trend | None:
     """The trend of the measured requests of a run: of their TPOT, where there is none of E2E or TTFT. None: fewer than six."""
+    if not len(run.trace.requests["tags"]):  # an imported trace
+        return None
     times = request_times(run)
     known = [one[~np.isnan(one)] for one in (times.tpot_ns, times.e2e_ns, times.ttft_ns)]
     return next((trend(one) for one in known if len(one) >= LEAST_VALUES), None)
