@@ -303,9 +303,14 @@ class SessionsView(QWidget):
 
     def _edit(self, column: int) -> None:
         items = [item for item in self.tree.run_items() if item.isSelected()]
-        if len(items) == 1:
-            self.tree.setCurrentItem(items[0], column)
-            self.tree.editItem(items[0], column)
+        if len(items) != 1:
+            return
+        number = items[0].data(NAME, RUN_ROLE).id
+        self.tree.setCurrentItem(items[0], column)  # ends an edit that is open: its text is kept, and the list made anew
+        for item in self.tree.run_items():
+            if item.data(NAME, RUN_ROLE).id == number:
+                self.tree.setCurrentItem(item, column)
+                self.tree.editItem(item, column)
 
     def _read(
         self, run_ids: list[int], then: Callable[[list[Run]], Any], otherwise: Callable[[str], Any] | None = None
