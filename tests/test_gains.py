@@ -142,11 +142,13 @@ def test_what_cannot_be_told_beforehand_says_why_and_is_not_tried(monkeypatch: p
     assert found["bfloat16"].why == "Not available: not here"
 
 
+@pytest.mark.usefixtures("by_bytes")
 def test_without_room_for_a_copy_nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gains, "ROOM", 10**12)
     assert predicted(tiny_llama(layers=3), "bfloat16").why == gains.NO_ROOM
 
 
+@pytest.mark.usefixtures("by_bytes")
 def test_a_model_whose_copy_would_call_the_model_itself_is_left_alone() -> None:
     model = tiny_llama(layers=2)
     layer = model.model.layers[0].mlp
