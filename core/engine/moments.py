@@ -22,6 +22,7 @@ from core.engine.calls import Call, read
 from core.engine.gate import Gate
 from core.engine.guessing import Guessing
 from core.engine.turns import ALWAYS, NEVER, Turns
+from core.engine.under_way import MomentUnderWay, RequestUnderWay
 from core.engine.watch import Clock, Watch
 from core.models.base import generates
 from core.passes.base import Subject
@@ -46,44 +47,6 @@ class Frame:
 
     module: Any
     kind: str | None = None
-
-
-@dataclass
-class _Moment:
-    """The moment just measured, kept as plain integers until the clock is stopped."""
-
-    kind: int
-    step: int
-    tags: Tag
-    start_ns: int
-    duration_ns: int
-    paused_ns: int
-    call: Call
-    clock: Clock | None
-    cache: Any = None
-    drafted: int = NOT_MEASURED
-    accepted: int = NOT_MEASURED
-
-
-@dataclass
-class _Request:
-    """The request under way. ``visible_ns`` is when its last token became visible (first: when it was accepted)."""
-
-    row: int
-    tags: Tag
-    visible_ns: int
-    turns: tuple[bool, ...] | None  # which gaps are traced; None: by their kind
-    paused_ns: int = 0  # since then
-    token_ns: int = NOT_MEASURED  # a token that became visible since the last moment was closed
-    step: int = 0
-    traced: bool | None = None  # the gap under way; None: nothing of it has begun
-    counting: bool = True  # the gap under way, if traced, is with the processor's counters
-    prefilled: bool = False
-    input_tokens: int = 0
-    tokens_seen: int = 0
-    length: int = 0  # of the sequences so far; 0: none was seen
-    latency_ns: int = 0  # of its tokens so far, together
-    sequences: Any = None  # prompt and tokens so far, [batch, length]
 
 
 class Moments:
@@ -133,8 +96,8 @@ class Moments:
         self._own_forwards: list[Any] = []
         self._pass_on = pass_on
         self._pause_steps = pause_steps
-        self._request: _Request | None = None
-        self._moment: _Moment | None = None
+        self._request: RequestUnderWay | None = None
+        self._moment: MomentUnderWay | None = None
         self._guessing = Guessing(subject)
         self._turns = Turns(whole_requests=self._guessing.wanted)
         self._clock_on: Clock | None = None
@@ -162,7 +125,7 @@ class Moments:
         )
         accepted = time.perf_counter_ns()  # after the row was made, which is not what the user asked for
         self._recorder.requests.set(row, start_ns=accepted - self._recorder.origin_ns)
-        self._request = _Request(row, tags, accepted, turns)
+        self._request = RequestUnderWay(row, tags, accepted, turns)
         self._gate.clock_runs = True
 
     def tokenized(self, duration_ns: int, input_tokens: int) -> None:
@@ -205,7 +168,7 @@ class Moments:
         return self._request.latency_ns or None if self._request is not None else None
 
     @property
-    def request(self) -> _Request | None:
+    def request(self) -> RequestUnderWay | None:
         """The request under way or last ended."""
         return self._request
 
@@ -263,7 +226,7 @@ class Moments:
         framed.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
         return framed
 
-    def _open(self, entered_ns: int, kind: str | None, call: Call, *, compiled: bool, ours: bool) -> _Moment:
+    def _open(self, entered_ns: int, kind: str | None, call: Call, *, compiled: bool, ours: bool) -> MomentUnderWay:
         """The clock is stopped from ``entered_ns`` until this returns. ``ours``: a part of the model, whose layers are timed.
 
         ``kind`` None: told from the call.
@@ -298,9 +261,9 @@ class Moments:
         self._compiled_before_ns = self._compile_spent()
         self._gate.take_disturbance()
         self._gate.clock_runs = True
-        return _Moment(KINDS.index(kind), request.step, tags, 0, 0, 0, call, clock, drafted=drafted)
+        return MomentUnderWay(KINDS.index(kind), request.step, tags, 0, 0, 0, call, clock, drafted=drafted)
 
-    def _clock_for(self, request: _Request, *, compiled: bool, ours: bool) -> Clock | None:
+    def _clock_for(self, request: RequestUnderWay, *, compiled: bool, ours: bool) -> Clock | None:
         """The instrument that times the layers of this moment, None for a clean one (always, for a model that only drafts)."""
         if request.tags & Tag.PROFILED:
             if not ours:
@@ -312,7 +275,7 @@ class Moments:
             return None
         return self._watch.layers(compiled=compiled, counting=request.counting)
 
-    def _compiled_call(self, moment: _Moment) -> Callable[..., Any]:
+    def _compiled_call(self, moment: MomentUnderWay) -> Callable[..., Any]:
         subject = self._subject
         ticked = moment.clock is not None and moment.clock is self._watch.ticks
         call = subject.ticked_forward if ticked else subject.decode_forward
@@ -322,7 +285,7 @@ class Moments:
             self.compiling = True
         return call
 
-    def _kind(self, request: _Request, drafted: int) -> str:
+    def _kind(self, request: RequestUnderWay, drafted: int) -> str:
         if not generates(self._subject.task):
             return "forward"
         if request.tokens_seen == 0:

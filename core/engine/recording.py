@@ -7,22 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
-import numpy as np
-
-from core.analysis.select import of_kind, tagged
 from core.analysis.stopping import enough, expected_requests
 from core.config import RunConfig
 from core.engine.failure import NO_REACTION, what_failed
 from core.engine.forms.base import Form, form_of
-from core.engine.forms.chat import given
 from core.engine.forms.chat import settled as settled_config
 from core.engine.gate import Gate
 from core.engine.holder import Prepared
 from core.engine.moments import ALWAYS, NEVER, SETTLING_MOMENTS, Moments
 from core.engine.quality import cost_of
 from core.engine.requests import Requests
+from core.engine.run_facts import cold_start_ns, default_name, first_facts, merged, phase_peaks, resident_peak
 from core.engine.warm_up import WarmedUp, WarmUp
 from core.engine.watch import Watch, sampled, watch
 from core.engine.workload import beyond_context
@@ -32,17 +28,13 @@ from core.models.stages import layers_of
 from core.passes import kernels, plan
 from core.passes.base import Subject
 from core.passes.compiling import compile_ns
-from core.passes.weights import held_bytes
-from core.prediction.ceilings import known_ceilings
-from core.prediction.work import layer_products
 from core.progress import Progress
-from core.session.environment import environment
-from core.session.run import Run, RunFacts, Unavailable
+from core.session.run import Run, Unavailable
 from core.surroundings import Changes, kept
 from core.targets.base import Target, TargetFacts
-from profilers.host_memory import PeakMemory, resident_bytes
+from profilers.host_memory import PeakMemory
 from profilers.sampler import Sampler
-from profilers.trace import KINDS, Recorder, Tag
+from profilers.trace import Recorder, Tag
 from profilers.tripwire import Tripwire
 
 FEW_STEPS = 8
@@ -123,22 +115,7 @@ class Recording:
         self._measured_peak_bytes: int | None = None
         self._measured_device_bytes: int | None = None
         longer = beyond_context(prepared.loaded.facts, prepared.subject.max_length)
-        self.facts = RunFacts(
-            model=prepared.loaded.facts,
-            target=target_facts,
-            threads=prepared.subject.threads,
-            passes=prepared.reports,
-            environment=environment(),
-            load_ns=prepared.loaded.load_ns,
-            apply_ns=prepared.apply_ns,
-            rss_before_bytes=prepared.loaded.rss_before_bytes,
-            rss_loaded_bytes=resident_bytes(),
-            weights_bytes=held_bytes(prepared.subject),
-            given=given(prepared.loaded, self.config.workload),
-            layer_products=layer_products(prepared.subject.model),
-            ceilings=known_ceilings() if target_facts.id == "cpu" else None,
-            planned_moments=expected_requests(config.workload.warmup, config.workload.repeats) * self._steps,
-        )
+        self.facts = first_facts(self.config, prepared, target_facts, self._steps)
         self._note(*([longer] if longer else []))
         chosen, missing = sampled([name for name in config.profilers if name not in self._turns.left_out])
         missing += [Unavailable(name, why) for name, why in self._turns.left_out.items() if name in config.profilers]
@@ -371,9 +348,8 @@ class Recording:
 
     def _complete(self, status: str, error: str | None) -> None:
         trace = self.recorder.snapshot()
-        peaks = self._phase_peaks()
         peak = self._measured_peak_bytes or self._peak_bytes()
-        known = _merged(self.facts.instruments, self._sampler.facts)
+        known = merged(self.facts.instruments, self._sampler.facts)
         for name in self.config.profilers:
             for what, why in known.get(name, {}).get("missing", {}).items():
                 self._trouble(what, why)
@@ -388,9 +364,9 @@ class Recording:
             rss_peak_bytes=peak,
             device_peak_bytes=self._measured_device_bytes or self._target.peak_bytes(),
             paused_ns=int(trace.moments["paused_ns"].sum()),
-            cold_start_ns=self._cold_start_ns(),
+            cold_start_ns=cold_start_ns(self.facts, trace.moments) if self._fresh else None,
             instruments=known,
-            phase_peak_bytes=peaks,
+            phase_peak_bytes=phase_peaks(trace.moments),
             competitors=tuple(known.get("noise", {}).get("competitors", ())),
         )
 
@@ -401,42 +377,4 @@ class Recording:
             self._trouble("quality", "the run ended before it was measured")
 
     def _peak_bytes(self) -> int | None:
-        """Peak resident memory so far: the kernel's own mark, or the largest sample."""
-        trace = self.recorder.snapshot()
-        names = [track.name for track in trace.tracks]
-        samples = trace.counters["value"][trace.counters["track"] == names.index("rss")] if "rss" in names else np.empty(0)
-        return self._peak.bytes(int(samples.max()) if len(samples) else None)
-
-    def _phase_peaks(self) -> dict[str, int]:
-        """Peak resident memory of each phase, from the moments' own peaks; empty where the system keeps none."""
-        moments = self.recorder.moments.view()
-        warm, apart = tagged(moments, Tag.WARMUP), tagged(moments, Tag.WARMUP | Tag.PROFILED)
-        phases = {"warm-up": warm, **{kind: of_kind(moments, kind) & ~apart for kind in KINDS}}
-        peaks = {name: moments["peak_bytes"][where] for name, where in phases.items()}
-        return {name: int(found.max()) for name, found in peaks.items() if len(found) and np.max(found) > 0}
-
-    def _cold_start_ns(self) -> int | None:
-        """Load, apply and first token of a model that nothing had run on; None where it had been used before."""
-        moments = self.recorder.moments.view()
-        first = moments["latency_ns"][(moments["request"] == 0) & (moments["latency_ns"] >= 0)]
-        if not self._fresh or not len(first):
-            return None
-        return (self.facts.load_ns or 0) + (self.facts.apply_ns or 0) + int(first[0])
-
-
-def _merged(probes: Mapping[str, Any], readings: Mapping[str, Any]) -> dict[str, Any]:
-    """What probes and sampled readings told, by instrument; some instruments are both."""
-    merged: dict[str, Any] = {}
-    for name in (*probes, *(name for name in readings if name not in probes)):
-        ours, theirs = probes.get(name, {}), readings.get(name, {})
-        merged[name] = {**ours, **theirs}
-        missing = {**ours.get("missing", {}), **theirs.get("missing", {})}
-        if missing:
-            merged[name]["missing"] = missing
-    return merged
-
-
-def default_name(config: RunConfig, facts: RunFacts) -> str:
-    """What a run is called until someone names it: its model and its passes."""
-    passes = " + ".join(report.title for report in facts.passes) or config.model.dtype
-    return f"{facts.model.name if facts.model else config.model.spec} · {passes}"
+        return resident_peak(self.recorder.snapshot(), self._peak)
