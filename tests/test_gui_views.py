@@ -763,6 +763,16 @@ def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, 
     assert "not interleaved" in compare_view.warnings.text()
 
 
+def test_two_runs_recorded_apart_can_be_decided_by_a_trial(qtbot, compare_view, state, run, faster):
+    compare_view.follow_sidebar(lambda: run.config)
+    state.compare((run, faster))
+    assert compare_view.badge.decide.isVisibleTo(compare_view.badge)
+    qtbot.mouseClick(compare_view.badge.decide, Qt.MouseButton.LeftButton)
+    assert compare_view.pages.currentIndex() == 0
+    setup = compare_view.trial.setup
+    assert [combo.currentData() for combo in setup.sides[:2]] == [f"run{run.id}", f"run{faster.id}"]
+
+
 def test_compare_begins_with_the_last_two_runs_and_needs_two(qtbot, state, store):
     view = shown(qtbot, CompareView(state))
     assert view.explanation == HINT

@@ -31,11 +31,12 @@ from gui.setup.sidebar import BUSY
 from gui.theme import Palette
 from gui.view_state import ViewState
 from gui.views.background import InBackground, at_once
-from gui.views.differences import DELTA, DifferenceModel, DifferenceTile, verdict_text
+from gui.views.differences import DELTA, DifferenceModel, DifferenceTile
 from gui.views.saved_runs import Store, started
 from gui.views.speed_quality import SpeedQualityPage
 from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
 from gui.views.trial import TrialPanel
+from gui.views.verdict_badge import VerdictBadge
 
 if TYPE_CHECKING:
     from core.engine.trial import TrialState
@@ -168,7 +169,7 @@ class CompareView(QWidget):
             f" border-color: {palette.border}; font-weight: 600; }}"
             f" QTabBar::tab:focus {{ border-color: {palette.accent}; }}"
         )
-        self._frame_badge()
+        self.badge.set_palette(palette)
         self.trial.set_palette(palette)
         self.speed_quality.set_palette(palette)
         self.table.viewport().update()
@@ -188,11 +189,8 @@ class CompareView(QWidget):
             combo.activated.connect(self._choose)
             self._head.addWidget(label)
             self._head.addWidget(combo, 1)
-        self.badge = Label(self)
-        self.badge.setObjectName("compareVerdict")
-        self.badge.setWordWrap(True)
-        self.badge.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.badge.setToolTip("A verdict needs both configurations run in turn (A B B A …): that is what the A/B trial does.")
+        self.badge = VerdictBadge(self)
+        self.badge.trial_wanted.connect(self._decide)
 
     def _lay_out(self) -> None:
         self.pages = QTabBar(self)
@@ -297,9 +295,8 @@ class CompareView(QWidget):
             self._grid.addWidget(widget, *divmod(order, columns))
         for column in range(TILE_COLUMNS[-1]):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)
+        self.badge.show_comparison(found)
         refused = found.refused or ""
-        self.badge.setText(refused or "Second ÷ First: " + "   ".join(verdict_text(verdict) for verdict in found.verdicts))
-        self._frame_badge()
         told = [warning for warning in found.warnings if warning not in refused]
         self.warnings.setText("\n".join(f"⚠ {warning[:1].upper()}{warning[1:]}." for warning in told))
         self.warnings.setVisible(bool(told))
@@ -307,13 +304,11 @@ class CompareView(QWidget):
         self._explain(None)
         self._select_layer(self.state.layer)
 
-    def _frame_badge(self) -> None:
-        """A verdict stands in a calm frame, a refusal in a warning one; the words say which it is."""
-        if self._palette is not None:
-            refused = self.comparison is None or self.comparison.refused is not None
-            colour = self._palette.warn if refused else self._palette.border
-            text = self._palette.warn if refused else self._palette.text
-            self.badge.setStyleSheet(f"color: {text}; border: 1px solid {colour}; border-radius: 8px; padding: 5px 10px;")
+    def _decide(self) -> None:
+        """Turn to the trial with the setups of both runs as its sides."""
+        if self._pair is not None:
+            self.trial.setup.compare(*self._pair)
+            self.show_saved(False)
 
     def _offer(self) -> None:
         """Fill both choosers: the run on show, then the session's runs, newest first."""

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
 
 from core.config import ModelConfig, QualityConfig, RunConfig, TrialConfig
 from core.errors import Refusal
-from core.session.run import UNREADABLE
+from core.session.run import UNREADABLE, Run
 from gui.plain import Label, ask, plain_tip
 from gui.setup import consent
 from gui.setup.field_box import FieldBox, spin_box
@@ -90,6 +90,13 @@ class TrialSetup(FittedCard):
             self._pinned.append(known)
         self._fill()
         self._choose(self.sides[0], known.key)
+        self.refresh()
+
+    def compare(self, first: Run, second: Run) -> None:
+        """Make the setups of two saved runs side A and side B (a run that is not in the session leaves its side as it is)."""
+        for combo, run in zip(self.sides, (first, second), strict=False):
+            if combo.findData(f"run{run.id}") >= 0:
+                self._choose(combo, f"run{run.id}")
         self.refresh()
 
     def offer_saved(self, heads: Sequence[Head]) -> None:
