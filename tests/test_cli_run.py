@@ -168,7 +168,7 @@ def test_a_report_for_people_and_json_beside_it(capsys: pytest.CaptureFixture[st
         (("--model", "no/such/folder"), "no/such/folder"),
         (("--model", "arch:nonsense"), "nonsense"),
         (("--model", TINY, "--prompt-tokens", "4", "--pass", "int8_weight_only", "--pass", "int8_dynamic"), "conflicts"),
-        (("--model", TINY, "--prompt-tokens", "99999999"), "99999999"),
+        (("--model", TINY, "--prompt-tokens", "99999999"), "100000001 tokens"),  # with the new ones; only memory sets a limit
         (("--model", TINY, "--target", "cuda"), "cuda"),
     ],
 )
