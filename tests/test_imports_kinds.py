@@ -52,6 +52,23 @@ def test_an_event_with_a_wrong_time_moves_nothing(tmp_path):
     assert "whose time cannot be right" in next(iter(told(run)))
 
 
+def test_functions_around_a_region_keep_only_what_is_theirs(tmp_path):
+    """With stacks every region begins inside the Python call that opens it, and outlasts it."""
+    events = [
+        slice_of("forward", 0, 100, "python_function"),
+        slice_of("__enter__", 10, 10, "python_function"),
+        slice_of("<built-in _record_function_enter_new>", 12, 6, "python_function"),
+        slice_of("attention", 15, 75, "user_annotation"),
+        slice_of("aten::mm", 30, 30),
+    ]
+    assert sums(imported(tmp_path / "t.json", events)) == {
+        ("forward", "python"): (1, 100, 60),
+        ("__enter__", "python"): (1, 10, 4),
+        ("<built-in _record_function_enter_new>", "python"): (1, 6, 6),
+        ("aten::mm", "cpu"): (1, 30, 30),
+    }
+
+
 def test_a_trace_of_hours_keeps_all_of_it(tmp_path):
     run = imported(tmp_path / "t.json", [slice_of("tick", hour * 7.2e9, 10) for hour in range(5)])
     assert sums(run) == {("tick", "cpu"): (5, 50, 50)}

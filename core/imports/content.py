@@ -13,7 +13,8 @@ from core.imports.calls import layers_of
 from core.imports.counters import counters_of, instants_of
 from core.imports.decoding import decoded
 from core.imports.launches import follow_launches
-from core.imports.nesting import self_times
+from core.imports.nesting import parents, self_times
+from core.imports.places import REGION
 from core.imports.rows import Rows, frozen, sorted_rows
 from core.imports.slices import Slices
 from core.imports.steps import moment_of, moments_of, requests_of
@@ -36,7 +37,7 @@ def read_content(slices: Slices, *, ours: bool) -> Content:
     moments, steps = moments_of(rows, slices, ours=ours)
     moment = moment_of(rows, steps)
     layers, layer, spans = layers_of(rows, slices, moment)
-    own = self_times(rows["ts_ns"], rows.end, rows.parent)
+    own = _own_times(rows)
     follow_launches(rows, steps, moment, layer, slices)
     operators, names = _operators(rows, slices, moment, layer, own)
     if len(spans["moment"]):
@@ -55,6 +56,23 @@ def read_content(slices: Slices, *, ours: bool) -> Content:
     )
     processes = tuple(rows.processes[one] for one in steps) if len(steps) > 1 else ()
     return Content(trace, origin, processes)
+
+
+def _own_times(rows: Rows) -> Array:
+    """Each operator's time without the operators called inside.
+
+    A region begins inside the Python call that opens it and outlasts that call. If it were taken as called there, functions
+    around both would keep the whole of the region as their own time.
+    """
+    start, end, parent = rows["ts_ns"], rows.end, rows.parent
+    own = self_times(start, end, parent)
+    operators = np.flatnonzero(rows.place >= 0)
+    above = rows.place[parent]  # of rows without a parent that of the last one, which does no harm
+    if ((rows.place == REGION) & (parent >= 0) & (above >= 0)).any():
+        inside = parents(rows["lane"][operators], start[operators], end[operators])
+        inside[rows.on_device[operators]] = -1
+        own[operators] = self_times(start[operators], end[operators], inside)
+    return own
 
 
 def _operators(rows: Rows, slices: Slices, moment: Array, layer: Array, own: Array) -> tuple[dict[str, Array], tuple[str, ...]]:
