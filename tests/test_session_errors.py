@@ -212,8 +212,63 @@ def test_already_open_in_another_process(sample):
     )
     done = subprocess.run([sys.executable, "-c", code, str(sample)], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "sample.tickscope is already open in another program" in done.stdout
-    assert "close it there, or open a copy" in done.stdout
+    assert "close it there, or open a copy of the file." in done.stdout
+    store.rename(1, "Now there is a log")
+    done = subprocess.run([sys.executable, "-c", code, str(sample)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "close it there, or open a copy of it and of sample.tickscope.wal" in done.stdout
     store.close()
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A session that is open, all of it in its log; and that log as it is now."""
+    path = tmp_path / "open.tickscope"
+    store = SessionStore.open(path)
+    store.add(synthetic_run())
+    yield store, (tmp_path / "open.tickscope.wal").read_bytes()
+    store.close()
+
+
+def copied(store, tmp_path, log):
+    path = Path(shutil.copy(store.path, tmp_path / "copy.tickscope"))
+    if log is not None:
+        (tmp_path / "copy.tickscope.wal").write_bytes(log)
+    return path
+
+
+def test_a_copy_of_an_open_session_needs_its_log(opened, tmp_path):
+    store, log = opened
+    told = refusal(copied(store, tmp_path, None))
+    assert "copied without its log while it was open" in told
+    assert "copy that one too, as copy.tickscope.wal" in told
+    whole = SessionStore.open(copied(store, tmp_path, log), create=False)
+    assert [head.id for head in whole.runs()] == [1]
+    whole.close()
+
+
+def test_a_log_of_an_older_state_is_named_as_the_file_to_move_away(opened, tmp_path):
+    store, log = opened
+    store.close()
+    path = copied(store, tmp_path, log)
+    assert "move copy.tickscope.wal away, and copy.tickscope opens without it." in refusal(path)
+    (tmp_path / "copy.tickscope.wal").rename(tmp_path / "elsewhere")
+    moved = SessionStore.open(path, create=False)
+    assert len(moved.runs()) == 1
+    moved.close()
+
+
+def test_a_log_of_another_file_is_named_as_the_file_to_move_away(opened, sample):
+    sample.with_name("sample.tickscope.wal").write_bytes(opened[1])
+    assert "move sample.tickscope.wal away, and sample.tickscope opens without it." in refusal(sample)
+
+
+def test_a_damaged_log_is_named(opened, tmp_path):
+    store, log = opened
+    flipped = bytearray(log)
+    flipped[len(log) // 2] ^= 0xFF
+    told = refusal(copied(store, tmp_path, bytes(flipped)))
+    assert "copy.tickscope.wal in" in told
+    assert "is damaged; use a backup of both, or move copy.tickscope.wal away" in told
 
 
 def test_a_store_recovers_when_duckdb_gives_the_open_database_up(sample, monkeypatch):

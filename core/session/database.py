@@ -85,7 +85,21 @@ def file_trouble(path: Path, opened: tuple[int, int] | None) -> str | None:
 
 def remove_leftovers(path: Path) -> None:
     """Delete the write-ahead log of a file that is about to be replaced, lest DuckDB replays it into the new one."""
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    log_of(path).unlink(missing_ok=True)
+
+
+def log_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of a file: what was written last, until the file is closed."""
+    return path.with_name(path.name + ".wal")
+
+
+def without_log(path: Path) -> str:
+    """The sentence for a file that was copied while all of its rows were in the log."""
+    log = log_of(path).name
+    return (
+        f"{path.name} holds nothing: it was copied without its log while it was open, and its runs are in the .wal file beside "
+        f"the original; copy that one too, as {log}, or close the original and copy it again."
+    )
 
 
 def explain(error: BaseException, path: Path) -> str:
@@ -95,7 +109,8 @@ def explain(error: BaseException, path: Path) -> str:
     for pattern, sentence in _SENTENCES:
         found = re.search(pattern, text, re.IGNORECASE)
         if found:
-            return sentence.format(name=name, folder=path.parent, process=_process(text))
+            copied = f"it and of {name}.wal, which holds its newest runs" if log_of(path).exists() else "the file"
+            return sentence.format(name=name, folder=path.parent, process=_process(text), copied=copied)
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return f"The session file {name} cannot be used ({first}); try again, or continue in another file with Save as."
 
@@ -108,7 +123,7 @@ def too_slow(path: Path) -> str:
 _SENTENCES = (
     (
         r"lock on file|being used by another process|different configuration than existing",
-        "{name} is already open in another program{process}; close it there, or open a copy of the file.",
+        "{name} is already open in another program{process}; close it there, or open a copy of {copied}.",
     ),
     (
         r"No space left|not enough space|File too large|disk (is )?full|quota",
@@ -117,6 +132,16 @@ _SENTENCES = (
     (
         r"Out of Memory Error|memory_limit|failed to (allocate|pin)",
         "{name} asks for more memory than a session may take, so it is damaged or made to do harm; use a backup of the file.",
+    ),
+    (
+        r"WAL was created for|WAL does not match",
+        "{name}.wal in {folder} belongs to an older state of {name}, or to another file, so the two cannot be used together; "
+        "move {name}.wal away, and {name} opens without it.",
+    ),
+    (
+        r"replaying WAL|Corrupt WAL",
+        "{name}.wal in {folder}, which holds the newest rows of {name}, is damaged; use a backup of both, or move {name}.wal "
+        "away, and {name} opens without those rows.",
     ),
     (
         r"not a valid DuckDB|extensions? is disabled|Extension \"",

@@ -23,7 +23,7 @@ from core.errors import Refusal
 from core.paths import typed
 from core.session import codec
 from core.session.copying import copy_session
-from core.session.database import check_folder, connect, explain, file_trouble, identity, remove_leftovers, too_slow
+from core.session.database import check_folder, connect, explain, file_trouble, identity, log_of, remove_leftovers, too_slow, without_log
 from core.session.limits import Late, check_size, limited
 from core.session.rows import Written, append_rows, missing_rows, read_rows
 from core.session.run import STATUSES, UNREADABLE, Run, RunFacts
@@ -81,6 +81,7 @@ class SessionStore:
         """
         path = typed(path).absolute()
         new = not path.exists()
+        alone = not new and not log_of(path).exists()
         connection, read_only = connect(path, create=create)
         try:
             with limited(connection) as late:
@@ -89,6 +90,8 @@ class SessionStore:
                     raise Refusal(
                         f"{path.name} was made by a newer Tickscope (file version {found}); update Tickscope to open it."
                     )
+                if found == 0 and alone and not create:
+                    raise Refusal(without_log(path))
                 if found < SCHEMA_VERSION:
                     if read_only:
                         raise Refusal(
