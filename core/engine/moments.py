@@ -19,6 +19,7 @@ from typing import Any
 
 from core.engine.cache_size import cache_bytes, cache_in
 from core.engine.calls import Call, read
+from core.engine.finite import choosable
 from core.engine.gate import Gate
 from core.engine.guessing import Guessing
 from core.engine.turns import ALWAYS, NEVER, Turns
@@ -155,12 +156,14 @@ class Moments:
         """The request is over (or was cut short): close its last moment."""
         request = self._request
         assert request is not None
+        logits = self._moment.logits if self._moment is not None else None
         self._close()
         self._guessing.give_up()
         self._gate.clock_runs = False
         self._recorder.requests.set(
             request.row, end_ns=request.visible_ns - self._recorder.origin_ns, output_tokens=request.tokens_seen
         )
+        request.finite = choosable(logits)  # only now: everything of the request is measured
 
     @property
     def latency_ns(self) -> int | None:
@@ -199,6 +202,7 @@ class Moments:
         subject, watch = self._subject, self._watch
         synchronize, begin, end = watch.synchronize, watch.begin, watch.end
         decodes = frame.kind is None
+        chooses = decodes and generates(subject.task)
         ours = any(module is frame.module for module in subject.model.modules())
 
         @functools.wraps(plain)
@@ -219,6 +223,7 @@ class Moments:
             moment.start_ns = start
             moment.paused_ns = start - entered
             moment.cache = cache_in(output, kwargs)
+            moment.logits = getattr(output, "logits", None) if chooses else None
             self._moment = moment
             return output
 

@@ -64,6 +64,7 @@ class Requests:
             raise
         finally:
             moments.end()
+            self.not_finite = self.not_finite or (moments.request is not None and not moments.request.finite)
             if not tags & Tag.PROFILED:  # a few tokens of what the requests before it said already
                 if result is not None and moments.request is not None:
                     output = self._form.output(moments.request.row, result, finished=finished)

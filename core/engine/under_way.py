@@ -23,6 +23,7 @@ class MomentUnderWay:
     call: Call
     clock: Clock | None
     cache: Any = None
+    logits: Any = None  # of a model that chooses tokens by them
     drafted: int = NOT_MEASURED
     accepted: int = NOT_MEASURED
 
@@ -45,4 +46,5 @@ class RequestUnderWay:
     tokens_seen: int = 0
     length: int = 0  # of the sequences so far; 0: none was seen
     latency_ns: int = 0  # of its tokens so far, together
+    finite: bool = True  # its last token could be chosen
     sequences: Any = None  # prompt and tokens so far, [batch, length]

@@ -23,7 +23,17 @@ from core.errors import Refusal
 from core.paths import typed
 from core.session import codec
 from core.session.copying import copy_session
-from core.session.database import check_folder, connect, explain, file_trouble, identity, log_of, remove_leftovers, too_slow, without_log
+from core.session.database import (
+    check_folder,
+    connect,
+    explain,
+    file_trouble,
+    identity,
+    log_of,
+    remove_leftovers,
+    too_slow,
+    without_log,
+)
 from core.session.limits import Late, check_size, limited
 from core.session.rows import Written, append_rows, missing_rows, read_rows
 from core.session.run import STATUSES, UNREADABLE, Run, RunFacts
