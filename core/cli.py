@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.commands.arguments import COMMANDS, parser
-from core.errors import Refusal
+from core.errors import NotWritten, Refusal
 from core.plain_text import visible
 
 SESSION_SUFFIX = ".tickscope"
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else BAD_INPUT
     except Refusal as refusal:
         _explain(str(refusal), debug)
-        return BAD_INPUT
+        return FAILED if isinstance(refusal, NotWritten) else BAD_INPUT
     except KeyboardInterrupt:
         _explain("Cancelled.", debug)
         return CANCELLED

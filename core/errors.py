@@ -14,5 +14,9 @@ class Refusal(ValueError):
         self.can_override = can_override
 
 
+class NotWritten(Refusal):
+    """What was asked was done, and then its result could not be written: a failure, and not for what was asked."""
+
+
 class Cancelled(BaseException):
     """The user cancelled. Not an ``Exception``, so that no library's ``except Exception`` swallows it."""

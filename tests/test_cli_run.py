@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from core import cli
 from core.commands import demo
+from core.commands.output import write_file
 from core.session.store import SessionStore
 from tests.shape import check_run_json
 
@@ -160,6 +163,32 @@ def test_a_report_for_people_and_json_beside_it(capsys: pytest.CaptureFixture[st
         assert part in said
     check_run_json(json.loads(result.read_text(encoding="utf-8")))
     assert list(tmp_path.iterdir()) == [result]  # without --out no session is kept
+
+
+def test_a_full_disk_leaves_the_old_json_and_is_a_failure_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    result = tmp_path / "run.json"
+    result.write_text("the old one")
+    monkeypatch.setattr(os, "fsync", full)
+    assert cli.main(["run", "--model", TINY, *SMALL_RUN, "--json", str(result)]) == 1
+    told = capsys.readouterr()
+    assert "TTFT" in told.out  # what was measured is shown all the same
+    assert f"{result} cannot be written (No space left on device); choose another place or free some space." in told.err
+    assert "written to" not in told.err
+    assert [(path, path.read_text()) for path in tmp_path.iterdir()] == [(result, "the old one")]
+
+
+def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path: Path) -> None:
+    write_file(Path(os.devnull), "text")
+    assert not Path(os.devnull).is_file()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_file(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "text\n"
 
 
 @pytest.mark.parametrize(

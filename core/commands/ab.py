@@ -128,10 +128,10 @@ def _tell(state: TrialState, *, as_json: bool, json_file: Path | None) -> None:
     from core.commands.trial_report import text, trial_json
 
     result: dict[str, Any] = trial_json(state)
-    if json_file is not None:
-        write_file(json_file, json_text(result))
-        note(f"JSON written to {json_file}.")
     if as_json:
         write_json(result)
     else:
         write(text(result))
+    if json_file is not None:
+        write_file(json_file, json_text(result))
+        note(f"JSON written to {json_file}.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import Refusal
+from core.errors import NotWritten, Refusal
 from core.json_text import strict
 from core.plain_text import visible
 
@@ -43,11 +44,22 @@ def check_folder(path: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """A text file; ``Refusal`` where it cannot be written."""
+    """A text file, whole or not at all; ``NotWritten`` where it cannot be written. What is no file (a pipe) is written to."""
+    from core.export.files import replacing
+
+    whole = f"{text.rstrip()}\n".encode()
     try:
-        path.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+        if path.exists() and not path.is_file():
+            path.write_bytes(whole)
+            return
+        with replacing(path.resolve()) as draft, draft.open("wb") as file:
+            file.write(whole)
+            file.flush()
+            os.fsync(file.fileno())  # some disks say only here that they are full
     except OSError as error:
-        raise Refusal(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+        raise NotWritten(f"{path} cannot be written ({error.strerror}); choose another place or free some space.") from error
+    except Refusal as refusal:
+        raise NotWritten(str(refusal)) from refusal
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:

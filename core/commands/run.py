@@ -72,10 +72,10 @@ def _report(measured: Run, *, as_json: bool, json_file: Path | None) -> None:
     from core.analysis.summary import summarize
 
     summary = summarize(measured)
-    if json_file is not None:
-        write_file(json_file, json_text(summary))
-        note(f"JSON written to {json_file}.")
     if as_json:
         write_json(summary)
     else:
         write(report.text(summary))
+    if json_file is not None:
+        write_file(json_file, json_text(summary))
+        note(f"JSON written to {json_file}.")
