@@ -1,0 +1,26 @@
+"""A small seeded run of changed session files, in this process; the long runs are ``benchmarks.fuzz_sessions``."""
+
+import pytest
+
+from benchmarks.fuzz_sessions import SAMPLE, mutated, tried
+from core.session.store import SessionStore
+
+
+@pytest.mark.parametrize("first", [0, 1000])
+def test_changed_session_files_are_shown_or_refused_with_a_sentence(tmp_path, first):
+    told = [tried(mutated(seed, tmp_path / f"{seed}.tickscope")) for seed in range(first, first + 10)]
+    assert [one for one in told if one.partition(":")[0] not in ("shown", "refused")] == []
+    assert "shown" in told
+    assert any(one.startswith("refused") for one in told)
+
+
+def test_the_sound_file_is_shown():
+    assert tried(SAMPLE) == "shown"
+
+
+def test_what_is_no_sentence_is_found(monkeypatch):
+    def bare(*_):
+        raise KeyError("inside")
+
+    monkeypatch.setattr(SessionStore, "runs", bare)
+    assert tried(SAMPLE).startswith("exception:")
