@@ -75,7 +75,7 @@ def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
         "--warmup",
         type=count_or_auto,
         metavar="N|auto",
-        help="requests that never count; auto: until three in a row agree within 5 %% (default)",
+        help="requests that never count; auto: until requests get no faster, 10 seconds at most (default)",
     )
     group.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
     workload_arguments.add(group)
