@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QUrl, Signal
+from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QIcon
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QToolButton, QWidget
 
 import resources
 from core import units
 from gui.bridge import ENDS, STARTS
+from gui.elided import Elided
 from gui.last_folder import short_path
-from gui.plain import Label, plain_tip
+from gui.plain import plain_tip
 
 if TYPE_CHECKING:
     from core.engine.notice import Notice
@@ -41,9 +42,8 @@ class Feedback(QFrame):
         self.path: Path | None = None
         self._began_ns: int | None = None
         self._sound = True  # nothing went wrong with keeping it since it began
-        self.text = Label()
+        self.text = Elided(where=Qt.TextElideMode.ElideMiddle)  # the end of a path says more than its beginning
         self.text.setObjectName("feedbackText")
-        self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.folder = QPushButton("Show in folder")
         self.folder.setObjectName("showInFolder")
         self.folder.clicked.connect(self._on_folder)

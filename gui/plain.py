@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QMessageBox, QWidget
@@ -20,6 +21,11 @@ class Label(QLabel):
 
     def setText(self, text: str) -> None:
         super().setText(visible(text, lines=True))
+
+
+def unbroken(text: str) -> str:
+    """``text`` whose numbers stay on one line with the words they count or the units they are in."""
+    return re.sub(r"(\d) (?=[A-Za-zµ%°/])", "\\1\N{NO-BREAK SPACE}", text)
 
 
 def plain_tip(text: str) -> str:

@@ -84,7 +84,8 @@ class StatusBar(QFrame):
         self.progress.setVisible(busy)
         self.left.setVisible(busy)
         self.skip.setVisible(status.state == "running" and status.warming)
-        self._set_text(status.text if busy else model_name or "no model is loaded", hold=busy)
+        doing = status.text if status.text.rstrip(". …") != TITLES.get(status.state) else ""
+        self._set_text(doing if busy else model_name or "no model is loaded", hold=busy)
         # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
         self.progress.setValue(round(1000 * min(1.0, max(0.0, status.fraction or 0.0))))
         self.left.setText(_left(status))

@@ -100,6 +100,7 @@ class Chart(Card):
         self.plots: list[Plot] = []
         self.painted: list[Painted] = []
         self._hint_text = hint
+        self._wait_text = ""
         self._paint_meter: PaintMeter | None = None
         self._readable: list[QWidget] = []
         self.body = QWidget(self)
@@ -185,10 +186,16 @@ class Chart(Card):
         """Put the run's data into the plot; returns a sentence instead where there is nothing to draw."""
         return None
 
+    def say_wait(self, text: str) -> None:
+        """What to show where a chart would be while nothing is there yet; "" for how to start."""
+        self._wait_text = text
+        if self.run is None:
+            self.explain("")
+
     def explain(self, text: str | None) -> None:
         """Show the chart (None), a sentence ("" for how to start)."""
         if text is not None:
-            wanted = text or self._hint_text
+            wanted = text or self._wait_text or self._hint_text
             if self.hint.text() != wanted:
                 self.hint.setText(wanted)
         page = 1 if text is None else 0

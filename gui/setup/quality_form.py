@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.config import QualityConfig
 from gui.plain import plain_tip
+from gui.setup.disclosure import Disclosure
 from gui.setup.field_box import FieldBox, spin_box
 from gui.setup.file_box import FileBox
 
@@ -25,14 +26,8 @@ class QualityForm(QWidget):
         self.check = QCheckBox("Measure the quality cost")
         self.check.setObjectName("qualityCheck")
         self.check.setChecked(True)
-        self.more = QToolButton()
-        self.more.setObjectName("qualityMore")
-        self.more.setText("Text")
-        self.more.setCheckable(True)
-        self.more.setProperty("disclosure", True)
-        self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.more.setArrowType(Qt.ArrowType.RightArrow)
-        self.more.setToolTip("The text, the labelled examples and how much of them")
+        self._options = QWidget()
+        self.more = Disclosure("qualityMore", "Text", "The text, the labelled examples and how much of them", self._options)
         self.text = FileBox(
             "Text",
             "qualityText",
@@ -56,19 +51,16 @@ class QualityForm(QWidget):
         head.addWidget(self.check)
         head.addStretch(1)
         head.addWidget(self.more)
-        self._options = QWidget()
         inside = QVBoxLayout(self._options)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(6)
         for box in (self.text, self.labels, self._tokens_box):
             inside.addWidget(box)
-        self._options.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
         column.addLayout(head)
         column.addWidget(self._options)
-        self.more.toggled.connect(self._on_more)
         self.check.toggled.connect(lambda _on: self.changed.emit())
         self.text.changed.connect(self.changed)
         self.labels.changed.connect(self.changed)
@@ -98,7 +90,3 @@ class QualityForm(QWidget):
         said = EXPLAINED if has_passes else NOTHING
         self.check.setToolTip(plain_tip(said))
         self.check.setAccessibleDescription(said)
-
-    def _on_more(self, is_open: bool) -> None:
-        self.more.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
-        self._options.setVisible(is_open)

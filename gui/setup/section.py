@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLayout, QToolButton, QVBoxLayout, QWidget
 
-from gui.plain import Label, plain_tip
+from gui.elided import Elided
+from gui.plain import plain_tip
 
 OPEN, CLOSED = "▾", "▸"  # behind the word: the button's own arrow would push it out of line
-
-
-class Elided(Label):
-    """One line that ends in dots where it does not fit; ``text`` stays whole."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
-        painter.setPen(self.palette().color(self.foregroundRole()))
-        painter.drawText(self.rect(), self.alignment(), shown)
 
 
 class Section(QWidget):
@@ -36,6 +21,7 @@ class Section(QWidget):
         self.name = name
         self._title = title
         self._note = self._summary = ""
+        self._corner: QWidget | None = None
         self.toggle = QToolButton(self)
         self.toggle.setObjectName(f"{name}Toggle")
         self.toggle.setAccessibleName(title)
@@ -43,9 +29,9 @@ class Section(QWidget):
         self.toggle.setToolTip(plain_tip(explanation))
         self.toggle.setCheckable(True)
         self.toggle.toggled.connect(self._on_toggled)
-        self.note = Elided(self)
+        self.note = Elided(self, side=Qt.AlignmentFlag.AlignRight)
         self.note.setProperty("role", "muted")
-        head = QHBoxLayout()
+        self._head = head = QHBoxLayout()
         head.setSpacing(8)
         head.setContentsMargins(-7, 0, 0, 0)  # what the button keeps free before its text
         head.addWidget(self.toggle)
@@ -73,6 +59,12 @@ class Section(QWidget):
         """One more widget, below the others."""
         self._inside.addWidget(widget)
 
+    def put_in_head(self, widget: QWidget) -> None:
+        """A widget at the right of the head line, while the section is unfolded."""
+        self._corner = widget
+        self._head.addWidget(widget)
+        widget.setVisible(self.is_open)
+
     def set_open(self, is_open: bool) -> None:
         """Fold or unfold."""
         self.toggle.setChecked(is_open)
@@ -87,5 +79,7 @@ class Section(QWidget):
     def _on_toggled(self, is_open: bool) -> None:
         self.toggle.setText(f"{self._title} {OPEN if is_open else CLOSED}")
         self.body.setVisible(is_open)
+        if self._corner is not None:
+            self._corner.setVisible(is_open)
         self.say(self._note, self._summary)
         self.folded.emit(not is_open)

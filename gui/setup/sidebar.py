@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLineEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.engine.notice import Status
@@ -26,6 +36,7 @@ from gui.setup.pass_options import PassOptions
 from gui.setup.quality_form import QualityForm
 from gui.setup.section import Section
 from gui.setup.switch_list import ID
+from gui.setup.tab_order import follow_layout
 from gui.setup.target_picker import TargetPicker
 from gui.setup.workload_form import WorkloadForm
 from gui.theme import Palette
@@ -34,7 +45,8 @@ from profilers.base import Instrument
 WIDTH, LEAST_WIDTH, MOST_WIDTH = 300, 272, 560
 MARGINS = (14, 10, 14, 8)
 SCROLL_BAR = 10
-ORDERS = ("By group", "By predicted gain")
+FOLDED_AT_FIRST = ("target", "quality")  # so that passes and workload are seen whole on a laptop's screen
+ORDERS = ("By group", "By gain")
 ORDER_HINT = (
     "Gains are predicted once the model is loaded and nothing runs: from bytes, operations and layers that are tried on this "
     "machine. They are no measurements."
@@ -107,7 +119,7 @@ class Sidebar(QFrame):
         for section, widgets in (
             (Section("model", "MODEL"), (self.model,)),
             (Section("target", "TARGET"), (self.target,)),
-            (Section("passes", "PASSES", tight=True), (*self._build_filter(), self.passes)),
+            (Section("passes", "PASSES", tight=True), (self._build_filter(), self._no_match, self.passes)),
             (Section("quality", "QUALITY"), (self.quality,)),
             (Section("workload", "WORKLOAD"), (self.workload,)),
             (self.instruments, ()),
@@ -118,7 +130,10 @@ class Sidebar(QFrame):
             column.addWidget(section, 1 if section.name == "passes" else 0)
             column.addSpacing(5)
         column.addStretch(0)
-        self.sections["quality"].set_open(False)
+        self.sections["model"].put_in_head(self.model.more)
+        self.sections["workload"].put_in_head(self.workload.more)
+        for name in FOLDED_AT_FIRST:
+            self.sections[name].set_open(False)
         self._scroll = scroll = QScrollArea()
         scroll.setWidget(body)
         scroll.setWidgetResizable(True)
@@ -131,15 +146,15 @@ class Sidebar(QFrame):
         outer.setSpacing(0)
         outer.addWidget(scroll, 1)
         outer.addWidget(self._build_actions())
+        follow_layout(self)
 
-    def _build_filter(self) -> tuple[QWidget, ...]:
-        """A field that leaves only passes with its text, where there are enough of them to look for one."""
+    def _build_filter(self) -> QWidget:
+        """A field that leaves only passes with its text, and their order, where there are enough to look for one."""
         self.pass_filter = QLineEdit()
         self.pass_filter.setObjectName("passFilter")
         self.pass_filter.setPlaceholderText(f"Filter {len(self._choices.passes)} passes")
         self.pass_filter.setAccessibleName("Filter passes")
         self.pass_filter.setClearButtonEnabled(True)
-        self.pass_filter.setVisible(len(self._choices.passes) > FEW)
         self._no_match = Label("No pass has this in its name or description.")
         self._no_match.setProperty("role", "muted")
         self._no_match.setWordWrap(True)
@@ -149,9 +164,17 @@ class Sidebar(QFrame):
         self.pass_order.setAccessibleName("Order of the passes")
         self.pass_order.addItems(ORDERS)
         self.pass_order.setToolTip(plain_tip(ORDER_HINT))
-        self.pass_order.setVisible(len(self._choices.passes) > FEW)
+        self.pass_order.setAccessibleDescription(ORDER_HINT)
         self.pass_order.currentIndexChanged.connect(lambda number: self.passes.sort_by_gain(number == 1))
-        return self.pass_filter, self.pass_order, self._no_match
+        line = QWidget()
+        across = QHBoxLayout(line)
+        across.setContentsMargins(0, 0, 0, 0)
+        across.setSpacing(6)
+        across.addWidget(self.pass_filter, 1)
+        across.addWidget(self.pass_order)
+        line.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        line.setVisible(len(self._choices.passes) > FEW)
+        return line
 
     def _build_actions(self) -> QWidget:
         self.problem = Label()
@@ -356,7 +379,7 @@ class Sidebar(QFrame):
         self.sections["model"].say("", f"{self.model.path.text()} · {self.model.dtype.currentText()}")
         self.sections["target"].say("", f"{device} · {threads} threads" if threads else device)
         self.sections["passes"].say(f"{passes_on} on" if passes_on else "", f"{passes_on or 'none'} on")
-        asked_for = "measured" if passes_on else "once a pass is on"
+        asked_for = "after the run" if passes_on else "once a pass is on"
         self.sections["quality"].say("", asked_for if self.quality.check.isChecked() else "not measured")
         asked = [f"{tokens.value()} new tokens"] if tokens.isEnabled() else []
         self.sections["workload"].say("", " · ".join([*asked, f"batch {number}"]))

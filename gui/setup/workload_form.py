@@ -11,10 +11,12 @@ from core.errors import Refusal
 from core.models.base import TASKS, generates
 from core.prompt_set import read_prompts
 from gui.plain import plain_tip
+from gui.setup.disclosure import Disclosure
 from gui.setup.field_box import FieldBox, FloatSpinBox, spin_box
 from gui.setup.file_box import FileBox
 
 ONE_PROMPT = "the prompt above"
+MORE = "More"
 MOST_TOKENS = 1_000_000
 AUTO_REPEATS, AUTO_WARMUP = 0, -1  # below what can be asked for: the spin boxes show them as "auto"
 REPEATS_HINT = "How many measured requests; auto stops once the latency is known well enough, and says why it stopped"
@@ -59,16 +61,23 @@ class WorkloadForm(QWidget):
         self._taken_over: tuple[str, ...] | None = None  # the prompts of a run, of which no file is known
         self._build_inputs()
         self._build_numbers()
-        self._grid = QGridLayout()
-        self._grid.setSpacing(6)
-        for place in range(6):
-            self._grid.setColumnStretch(place, 1)
+        self._grid, self._seldom_grid = _grid(), _grid()
+        self._seldom = QWidget()
+        beneath = QVBoxLayout(self._seldom)
+        beneath.setContentsMargins(0, 0, 0, 0)
+        beneath.setSpacing(6)
+        beneath.addLayout(self._seldom_grid)
+        beneath.addWidget(self.prompt_set)
+        self.more = Disclosure(
+            "workloadMore", MORE, "Warm-up, chat template, random input tokens and prompt sets", self._seldom
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
-        for box in (self.prompt_box, self.prompt_set, self.question_box, self.image, self.audio):
+        for box in (self.prompt_box, self.question_box, self.image, self.audio):
             column.addWidget(box)
         column.addLayout(self._grid)
+        column.addWidget(self._seldom)
         self.prompt.textChanged.connect(self._on_changed)
         self.question.textChanged.connect(self._on_changed)
         self.prompt_set.changed.connect(self._on_prompt_set)
@@ -146,12 +155,16 @@ class WorkloadForm(QWidget):
         self.audio.setVisible(self._modality == "speech")
         self.new_tokens.setEnabled(generates(task))
         wanted = ["new_tokens"] if generates(task) else []
-        wanted += ["batch", "repeats", "warmup"]
-        wanted += ["prompt_tokens"] if self.has_prompt else []
-        wanted += ["chat"] if self._continues else []
+        wanted += ["batch", "repeats"]
         wanted += ["image_size"] if self._modality in ("image", "image-text") else []
         wanted += ["audio_seconds"] if self._modality == "speech" else []
-        self._arrange(wanted)
+        seldom = ["warmup"]
+        seldom += ["chat"] if self._continues else []
+        seldom += ["prompt_tokens"] if self.has_prompt else []
+        for box in self._boxes.values():
+            box.hide()
+        self._arrange(self._grid, wanted)
+        self._arrange(self._seldom_grid, seldom)
         self._on_changed()
 
     def _build_inputs(self) -> None:
@@ -199,17 +212,17 @@ class WorkloadForm(QWidget):
         self._boxes = {name: FieldBox(label, spin, hint, self) for name, (label, spin, hint) in spins.items()}
         self._boxes["chat"] = FieldBox("Chat", self.chat, CHAT_HINT, self)
 
-    def _arrange(self, wanted: list[str]) -> None:
+    def _arrange(self, grid: QGridLayout, wanted: list[str]) -> None:
         """Rows of up to three boxes; what is left over shares the last row."""
-        for name, box in self._boxes.items():
-            self._grid.removeWidget(box)
-            box.setVisible(name in wanted)
+        while grid.count():
+            grid.takeAt(0)
         across = 2 if len(wanted) == 4 else 3
         rows = [wanted[at : at + across] for at in range(0, len(wanted), across)]
         for number, row in enumerate(rows):
             width = 6 // len(row)
             for place, name in enumerate(row):
-                self._grid.addWidget(self._boxes[name], number, place * width, 1, width)
+                grid.addWidget(self._boxes[name], number, place * width, 1, width)
+                self._boxes[name].show()
 
     def _on_prompt_set(self) -> None:
         """Another file than that of the run that was taken over; the batch makes room for all of its prompts."""
@@ -223,6 +236,13 @@ class WorkloadForm(QWidget):
             self.batch.setValue(max(self.batch.value(), len(prompts)))
         self._on_changed()
 
+    def _seldom_set(self) -> int:
+        """How many of the fields that are out of sight are not as they are by default."""
+        of_set = self._takes_sets and (self.prompt_set.filled or self._taken_over is not None)
+        warm = self.warmup.value() != AUTO_WARMUP
+        random = self.has_prompt and self.prompt_tokens.value() > 0
+        return sum((of_set, warm, random, self._continues and self.chat.currentData() is not None))
+
     def _on_changed(self) -> None:
         of_set = self._takes_sets and (self.prompt_set.filled or self._taken_over is not None)
         self.prompt.setEnabled(self.prompt_tokens.value() == 0 and not of_set)
@@ -230,6 +250,16 @@ class WorkloadForm(QWidget):
         self.chat.setEnabled(self.prompt_tokens.value() == 0)
         empty = self.prompt_tokens.value() == 0 and not self.prompt.toPlainText().strip()
         self.prompt_box.set_invalid(self.has_prompt and empty)
+        self.more.say(f"{MORE} · {self._seldom_set()} set" if self._seldom_set() else MORE)
         self.image_size.setEnabled(not self.image.filled)
         self.audio_seconds.setEnabled(not self.audio.filled)
         self.changed.emit()
+
+
+def _grid() -> QGridLayout:
+    """Six narrow columns, of which a row of two or three boxes takes equal parts."""
+    grid = QGridLayout()
+    grid.setSpacing(6)
+    for place in range(6):
+        grid.setColumnStretch(place, 1)
+    return grid

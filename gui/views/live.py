@@ -8,6 +8,7 @@ from typing import Any
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
+from core.engine.notice import Status
 from core.session.run import Run
 from gui.charts.card import Card, Chart
 from gui.charts.heat import LayerHeat
@@ -80,6 +81,12 @@ class LiveView(QScrollArea):
             self._live_text = None
         self.output.show_run(run, self._live_text)
         self.output.show_speculation(None if summary is None else summary.get("speculation"))
+
+    def show_status(self, status: Status) -> None:
+        """While a model is loaded nobody is told to load one."""
+        waiting = status.state in ("loading", "preparing")
+        self.latency.say_wait(f"{status.text or 'Loading'}…" if waiting else "")
+        self.output.say_wait(waiting)
 
     def show_text(self, text: str) -> None:
         """What is being generated now."""

@@ -51,6 +51,10 @@ class OutputCard(Card):
         """What the model said, as it is on show."""
         return self._generated
 
+    def say_wait(self, waiting: bool) -> None:
+        """Nobody is told to load a model while one is being loaded."""
+        self.text.setPlaceholderText("" if waiting else f"{START_HINT}{STARTS}")
+
     def show_run(self, run: Run | None, live_text: str | None = None) -> None:
         """The latest output of the run, or ``live_text`` while one is being generated."""
         if run is None:

@@ -62,6 +62,10 @@ def _final(summary: Json, *words: str) -> str:
     return "" if _running(summary) else _why(summary, *words)
 
 
+def _gaps(number: int) -> str:
+    return f"{number} gap" if number == 1 else f"{number} gaps"
+
+
 def _certainty(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str:
     """``± 0.4 · n 8``: half the width of the 95 % interval in the value's unit, and how many samples.
 
@@ -158,8 +162,8 @@ def _itl(summary: Json) -> Reading:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
         return missing(_final(summary, "itl") or why)
     if spread.get("p95") is not None:
-        return _marked(Reading(*units.split_duration(spread["p95"]), f"p95 · {spread['n']} gaps"), spread)
-    return _marked(Reading(*units.split_duration(spread["median"]), f"median · {spread['n']} gaps"), spread)
+        return _marked(Reading(*units.split_duration(spread["p95"]), f"p95 · {_gaps(spread['n'])}"), spread)
+    return _marked(Reading(*units.split_duration(spread["median"]), f"median · {_gaps(spread['n'])}"), spread)
 
 
 def _decode(summary: Json) -> Reading:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QSizePolicy, QVB
 
 from core import units
 from core.session.run import Run
-from gui.plain import Label, markup
+from gui.plain import Label, markup, unbroken
 from gui.theme import Palette, scaled
 from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
 
@@ -220,6 +220,7 @@ def wrapped(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> st
     """``text`` in lines that fit ``width``. Where there are too many it ends after a clause, or else in dots."""
     shown = _broken(text, metrics, width, most_lines)
     ends = [found.start() for found in CLAUSE.finditer(text)]
+    ends = [end for end in ends if text.count("(", 0, end) == text.count(")", 0, end)]  # none within brackets
     while shown.endswith("…") and ends:
         shorter = _broken(text[: ends.pop()].rstrip(), metrics, width, most_lines)
         shown = shown if shorter.endswith("…") else shorter
@@ -228,7 +229,7 @@ def wrapped(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> st
 
 def _broken(text: str, metrics: QFontMetrics, width: int, most_lines: int) -> str:
     lines: list[str] = []
-    words = text.replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
+    words = unbroken(text).split(" ")
     while words:
         if len(lines) == most_lines - 1:
             return "\n".join([*lines, metrics.elidedText(" ".join(words), Qt.TextElideMode.ElideRight, width)])
