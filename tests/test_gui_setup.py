@@ -18,6 +18,7 @@ from core.models.base import Listing
 from core.passes import plan
 from core.passes.base import PassReport, passes
 from core.targets.base import TargetFacts
+from gui.plain import unbroken
 from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.options_form import OptionsForm
 from gui.setup.pass_rows import GROUP
@@ -224,11 +225,11 @@ def test_a_full_spec_wins_over_the_source(sidebar, source, typed, spec, source_a
 
 def test_the_model_is_described_and_whether_it_fits(sidebar):
     sidebar.model.describe()
-    assert sidebar.model.info.text().startswith("134.5 M parameters · 30 layers · float32 · 513 MiB")
+    assert sidebar.model.info.text().startswith(unbroken("134.5 M parameters · 30 layers · float32 · 513 MiB"))
     assert sidebar.model.info.property("role") == "warn"
     sidebar.model.dtype.setCurrentIndex(1)
     sidebar.model.describe()
-    assert "fits (23 GiB free)" in sidebar.model.info.text()
+    assert unbroken("fits (23 GiB free)") in sidebar.model.info.text()
     assert sidebar.model.info.property("role") == "muted"
 
 

@@ -144,7 +144,7 @@ def test_sidebar_width_and_folds_survive_a_restart(qtbot, open_window):
     first.close()
     second = open_window()
     qtbot.waitUntil(lambda: second.sidebar.width() == 350, timeout=3000)
-    assert second.sidebar.folded() == ["model", "instrument"]
+    assert second.sidebar.folded() == ["model", "target", "instrument"]
     second.header.actions_by_name["toggleSidebar"].trigger()
     assert not second.sidebar.isVisible()
     second.close()

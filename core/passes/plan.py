@@ -197,6 +197,7 @@ def apply_all(
     looks = _looks(subject.model)
     ledger = Ledger(subject, prompt)
     for one, options in steps:
+        subject.progress.report(f"Applying {one.title}")  # some compile kernels or try layers, which may take a while
         ledger.before(one)
         start = perf_counter_ns()
         report = one.apply(subject, options)

@@ -204,9 +204,15 @@ class LatencyChart(Chart):
         shown = [f'<span style="color:{colours[key]}">{mark}</span>&nbsp;{name}' for mark, key, name in entries]
         out = [f"{self.profiled} profiled not drawn"] if self.profiled else []
         told = [*shown[:-1], f"{shown[-1]}, {self.folded} folded"] if self.folded else shown
-        most = len(LEGEND) + len(special)
-        choices = [[*told, *out], [*shown, *out], shown, shown[:most], shown[:3], shown[:2]]
+        drawn = [text for text, (_, key, _) in zip(shown, entries, strict=True) if self._is_drawn(key)]
+        choices = [[*told, *out], [*shown, *out], shown, drawn, *(drawn[:most] for most in range(len(drawn) - 1, 0, -1))]
         self.set_legend(*("&nbsp; ".join(choice) for choice in choices))
+
+    def _is_drawn(self, name: str) -> bool:
+        """Whether the chart has such a mark now: where there is no room for all, these need their meaning."""
+        of_kind = {"clean prefill": ("clean prefill", "traced prefill", "prefill above")}
+        names = of_kind.get(name, (name, name.replace("clean ", "traced ")))
+        return any(len(self.dots[one].data) for one in names)
 
     def _sort_into_groups(self, data: series.LatencySeries) -> None:
         """Each moment gets the number of its mark in ``MARKS``; later rules win."""

@@ -64,8 +64,11 @@ def _calls(value: float) -> str:
     return f"{value:.3g}" if value % 1 else f"{value:.0f}"
 
 
+LEAST_PER_S = 1e7  # less has more digits than its column, and says no more
+
+
 def _per_s(value: float) -> str:
-    return units.number(value / 1e9)
+    return units.number(value / 1e9) if value >= LEAST_PER_S else f"< {LEAST_PER_S / 1e9:g}"
 
 
 def _counted(title: str, meaning: str, width: int, text: Text, *, seldom: bool = False, roomy: bool = False) -> Column:

@@ -119,7 +119,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Quality", 84, _quality_text, _quality_key, _quality_tip, number=True),
     Column(
         "Noise",
-        58,
+        68,
         **_read("perturbed_share", units.percent, "no measured moment", "share of moments that something disturbed"),
         roomy=True,
     ),
