@@ -61,10 +61,12 @@ def test_what_is_seldom_set_is_behind_more_and_more_says_that_it_is_set(window):
     assert not form.prompt_set.isVisible()
     form.show_config(replace(form.config(), warmup=0, chat=False, prompt_tokens=12))
     assert "3 set" in form.more.text()
+    assert form.prompt_box.label.text() == "Prompt · 12 random tokens instead"
     form.more.click()
     assert all(widget.isVisible() for widget in (form.chat, form.warmup, form.prompt_tokens, form.prompt_set))
     form.show_config(replace(form.config(), warmup=None, chat=None, prompt_tokens=None))
     assert "set" not in form.more.text()
+    assert form.prompt_box.label.text() == "Prompt"
 
 
 def test_tab_goes_through_the_sidebar_as_it_is_read(window):

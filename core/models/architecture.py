@@ -248,7 +248,7 @@ class Architecture:
     """An architecture of transformers with random weights: speed and memory are real, the text is not."""
 
     id = "arch"
-    title = "Architecture with random weights"
+    title = "Random weights"
     hint = "TYPE or TYPE?key=value&key=value (task=… chooses the head)"
 
     def listed(self) -> list[Listing]:

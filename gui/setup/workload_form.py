@@ -59,6 +59,7 @@ class WorkloadForm(QWidget):
         super().__init__(parent)
         self.task: str | None = None
         self._taken_over: tuple[str, ...] | None = None  # the prompts of a run, of which no file is known
+        self._prompt_label = PROMPT[0]
         self._build_inputs()
         self._build_numbers()
         self._grid, self._seldom_grid = _grid(), _grid()
@@ -144,7 +145,7 @@ class WorkloadForm(QWidget):
         self._continues = task in (None, "text-generation")
         self._takes_sets = self._modality == "text" and not self._asks
         label, explanation = PROMPTS.get(task or "", PROMPT)
-        self.prompt_box.label.setText(label)
+        self._prompt_label = label
         self.prompt_box.setToolTip(plain_tip(explanation))
         self.prompt.setToolTip(plain_tip(explanation))
         self.prompt.setAccessibleName(label)
@@ -246,6 +247,10 @@ class WorkloadForm(QWidget):
     def _on_changed(self) -> None:
         of_set = self._takes_sets and (self.prompt_set.filled or self._taken_over is not None)
         self.prompt.setEnabled(self.prompt_tokens.value() == 0 and not of_set)
+        instead = f"{self.prompt_tokens.value():,} random tokens" if self.prompt_tokens.value() else "a prompt set"
+        self.prompt_box.label.setText(
+            self._prompt_label if self.prompt.isEnabled() else f"{self._prompt_label} · {instead} instead"
+        )
         self.prompt_set.setEnabled(self.prompt_tokens.value() == 0)
         self.chat.setEnabled(self.prompt_tokens.value() == 0)
         empty = self.prompt_tokens.value() == 0 and not self.prompt.toPlainText().strip()
