@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QWidget
 
 from core.session.run import Run
-from gui.plain import Label
+from gui.elided import Elided
 
 
 class SavedStrip(QFrame):
@@ -18,7 +18,7 @@ class SavedStrip(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("savedStrip")
-        self.text = Label()
+        self.text = Elided(where=Qt.TextElideMode.ElideMiddle)  # the end says whether it finished
         back = QPushButton("Back to live")
         back.setObjectName("backToLive")
         back.clicked.connect(lambda: self.back_asked.emit())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from PySide6.QtCore import QPoint, QSize, Qt
@@ -53,6 +54,19 @@ def test_model_passes_and_workload_are_seen_whole_on_a_laptop(window):
     assert sidebar.passes.height() >= 205
     assert sidebar.pass_filter.y() < sidebar.passes.y()
     assert sidebar.sections["target"].note.text()  # folded, it says the device
+
+
+def test_in_a_tall_window_nothing_grows_but_the_list(qtbot, window):
+    sidebar = window.sidebar
+    window.resize(1440, 1500)
+    qtbot.waitUntil(lambda: sidebar.passes.height() == sidebar.passes.maximumHeight(), timeout=5000)
+    QApplication.processEvents()
+    box = sidebar.workload.prompt_box
+    assert box.height() == box.sizeHint().height()
+    assert sidebar.workload.height() == sidebar.workload.sizeHint().height()
+    sections = list(sidebar.sections.values())
+    gaps = [after.y() - before.geometry().bottom() for before, after in pairwise(sections)]
+    assert max(gaps) < 25
 
 
 def test_what_is_seldom_set_is_behind_more_and_more_says_that_it_is_set(window):

@@ -29,6 +29,7 @@ from gui.views.layer_columns import SHARE, TITLES
 from gui.views.layer_model import BAR_ROLE, PATH_ROLE
 from gui.views.layers import LayersView
 from gui.views.live import LiveView
+from gui.views.output import OutputCard
 from gui.views.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STATUS, TPOT, TTFT
 from gui.views.session_columns import TITLES as SESSION_TITLES
 from gui.views.sessions import NO_RUNS, NO_STORE, NOT_FOUND, SessionsView
@@ -846,3 +847,21 @@ def test_views_are_widgets_without_windows_of_their_own(qtbot, state):
     for view in (LiveView(state, parent), LayersView(state, parent), CompareView(state, parent), SessionsView(state, parent)):
         assert view.parent() is parent
         assert not view.isWindow()
+
+
+def test_the_answer_stays_in_sight_where_the_output_gets_lower(qtbot):
+    card = OutputCard()
+    qtbot.addWidget(card)
+    card.set_palette(DARK)
+    card.resize(400, 300)
+    card.show()
+    card._write("line\n" * 60, "the answer", False)
+    bar = card.text.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0 and bar.value() == bar.maximum(), timeout=3000)
+    before = bar.maximum()
+    card.resize(400, 160)
+    qtbot.waitUntil(lambda: bar.maximum() > before, timeout=3000)
+    assert bar.value() == bar.maximum()
+    bar.setValue(0)  # someone reads the beginning
+    card._write("line\n" * 60, "the answer goes on\n" * 5, False)
+    assert bar.value() == 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QDoubleSpinBox, QFrame, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QDoubleSpinBox, QFrame, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
 from gui.plain import Label, plain_tip
 
@@ -28,6 +28,7 @@ class FieldBox(QFrame):
         editor.setToolTip(plain_tip(explanation))
         self.setToolTip(plain_tip(explanation))
         self.setFocusProxy(editor)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)  # no taller where there is room
         if isinstance(editor, QComboBox):
             narrow(editor)
         editor.installEventFilter(self)

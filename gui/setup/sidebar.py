@@ -127,9 +127,9 @@ class Sidebar(QFrame):
             for widget in widgets:
                 section.add(widget)
             self.sections[section.name] = section
-            column.addWidget(section, 1 if section.name == "passes" else 0)
+            column.addWidget(section, 100 if section.name == "passes" else 0)
             column.addSpacing(5)
-        column.addStretch(0)
+        column.addStretch(1)  # what is left once the list is whole
         self.sections["model"].put_in_head(self.model.more)
         self.sections["workload"].put_in_head(self.workload.more)
         for name in FOLDED_AT_FIRST:

@@ -18,8 +18,9 @@ def follow_layout(root: QWidget) -> None:
 def _stops(widget: QWidget) -> Iterator[QWidget]:
     if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.focusProxy() is None:
         yield widget
-    if isinstance(widget, QScrollArea):
-        yield from _stops(widget.widget())
+    inside = widget.widget() if isinstance(widget, QScrollArea) else None
+    if inside is not None:
+        yield from _stops(inside)
     layout = widget.layout()
     if layout is not None:
         yield from _inside(layout)
@@ -28,6 +29,7 @@ def _stops(widget: QWidget) -> Iterator[QWidget]:
 def _inside(layout: QLayout) -> Iterator[QWidget]:
     for place in range(layout.count()):
         item = layout.itemAt(place)
+        assert item is not None
         widget, nested = item.widget(), item.layout()
         if widget is not None:
             yield from _stops(widget)

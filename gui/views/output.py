@@ -18,6 +18,7 @@ from profilers.trace import Tag
 
 MOST_CHARACTERS = 200_000
 CARET = "▌"
+NEAR_END = 4  # pixels
 STARTS = ": the generated text appears here."
 IMPORTED = "An imported trace has times and operators, but no text."
 
@@ -37,6 +38,9 @@ class OutputCard(Card):
         self.text.document().setDocumentMargin(0)
         self.text.setTabChangesFocus(True)
         self.text.setPlaceholderText(f"{START_HINT}{STARTS}")
+        self._follows = True  # until someone scrolls up: the answer stays in sight, also where the card gets lower
+        self.text.verticalScrollBar().valueChanged.connect(self._on_scrolled)
+        self.text.verticalScrollBar().rangeChanged.connect(self._on_range)
         self.speculation = SpeculationStrip(self)
         self.box.addWidget(self.text, 1)
         self.box.addWidget(self.speculation)
@@ -88,8 +92,6 @@ class OutputCard(Card):
         if (prompt, generated, caret) == (self._prompt, self._generated, self._caret):
             return
         cursor = QTextCursor(self.text.document())
-        bar = self.text.verticalScrollBar()
-        at_end = bar.value() >= bar.maximum() - 4
         cursor.movePosition(QTextCursor.MoveOperation.End)
         if self._caret:
             cursor.deletePreviousChar()
@@ -103,8 +105,13 @@ class OutputCard(Card):
         if caret:
             cursor.insertText(CARET, self._loud)
         self._prompt, self._generated, self._caret = prompt, generated, caret
-        if at_end:
-            bar.setValue(bar.maximum())
+
+    def _on_scrolled(self, value: int) -> None:
+        self._follows = value >= self.text.verticalScrollBar().maximum() - NEAR_END
+
+    def _on_range(self, _least: int, most: int) -> None:
+        if self._follows:
+            self.text.verticalScrollBar().setValue(most)
 
 
 def progress_text(run: Run) -> str:
