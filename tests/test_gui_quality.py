@@ -525,6 +525,7 @@ def test_only_fields_that_fit_the_kind_of_model_are_shown(qtbot, task, names):
     form = WorkloadForm()
     qtbot.addWidget(form)
     form.set_task(task)
+    form.more.setChecked(True)
     assert visible(form) == names | {"batch", "repeats", "warmup"}
 
 

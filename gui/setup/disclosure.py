@@ -9,10 +9,11 @@ from gui.setup.section import CLOSED, OPEN
 
 
 class Disclosure(QToolButton):
-    """``hidden`` shows while the button is down."""
+    """``hidden`` shows while the button is down. Whoever owns ``parent`` puts it in its place, and shows it there."""
 
-    def __init__(self, object_name: str, word: str, explanation: str, hidden: QWidget) -> None:
-        super().__init__()
+    def __init__(self, object_name: str, word: str, explanation: str, hidden: QWidget, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.hide()
         self._word, self._hidden = word, hidden
         self.setObjectName(object_name)
         self.setToolTip(plain_tip(explanation))

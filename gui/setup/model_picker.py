@@ -157,7 +157,7 @@ class ModelPicker(QWidget):
         for box in (self.trust, self.pickle):
             inside.addWidget(box)
             box.toggled.connect(self._on_changed)
-        self.more = Disclosure("modelMore", "Advanced", "Whether code from elsewhere may run", self._advanced)
+        self.more = Disclosure("modelMore", "Advanced", "Whether code from elsewhere may run", self._advanced, self)
 
     def spec(self) -> str:
         """The full spec; "" while nothing is typed. A full spec or a path typed by hand wins over the source."""

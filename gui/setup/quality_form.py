@@ -27,7 +27,9 @@ class QualityForm(QWidget):
         self.check.setObjectName("qualityCheck")
         self.check.setChecked(True)
         self._options = QWidget()
-        self.more = Disclosure("qualityMore", "Text", "The text, the labelled examples and how much of them", self._options)
+        self.more = Disclosure(
+            "qualityMore", "Text", "The text, the labelled examples and how much of them", self._options, self
+        )
         self.text = FileBox(
             "Text",
             "qualityText",
@@ -51,6 +53,7 @@ class QualityForm(QWidget):
         head.addWidget(self.check)
         head.addStretch(1)
         head.addWidget(self.more)
+        self.more.show()
         inside = QVBoxLayout(self._options)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(6)

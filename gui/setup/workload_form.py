@@ -70,7 +70,7 @@ class WorkloadForm(QWidget):
         beneath.addLayout(self._seldom_grid)
         beneath.addWidget(self.prompt_set)
         self.more = Disclosure(
-            "workloadMore", MORE, "Warm-up, chat template, random input tokens and prompt sets", self._seldom
+            "workloadMore", MORE, "Warm-up, chat template, random input tokens and prompt sets", self._seldom, self
         )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
