@@ -627,3 +627,11 @@ def test_the_first_prefill_does_not_set_the_scale_of_the_rest(qtbot, run):
     chart.show_run(first_moments(run, 40, "running"))
     chart.show_run(first_moments(run, 45, "running"))
     assert chart.limit_ms <= 20
+
+
+def test_a_legend_without_room_for_all_keeps_what_is_drawn(qtbot, run):
+    tags = run.trace.moments["tags"]
+    chart = shown(qtbot, LatencyChart, changed_moments(run, tags=tags | int(Tag.PERTURBED)), (430, 300))
+    legend = chart.note.text()
+    assert "perturbed" in legend
+    assert "clean" not in legend  # there is none to tell from others

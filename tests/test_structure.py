@@ -758,3 +758,10 @@ def test_the_starter_model_cut_twice() -> None:
         for one in (True, False)
     )
     assert torch.equal(cached, plain)
+
+
+def test_the_pass_that_is_being_applied_is_named():
+    progress = StopAt("Applying Layer drop")
+    with pytest.raises(Cancelled):
+        apply(make("llama"), PassConfig("layer_drop"), HEALING, original=lambda: make("llama"), progress=progress)
+    assert progress.texts == ["Applying Layer drop"]
