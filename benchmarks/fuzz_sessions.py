@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import json
 import multiprocessing
 import random
@@ -217,7 +218,7 @@ def _change(chance: random.Random, tree: list[Any]) -> None:
     if chance.random() < 0.15 and holder is not tree:
         del holder[key]
     else:
-        holder[key] = chance.choice(TREES)
+        holder[key] = copy.deepcopy(chance.choice(TREES))  # it may be changed in its turn
 
 
 if __name__ == "__main__":

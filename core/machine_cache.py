@@ -139,6 +139,8 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
 def read_document(path: Path) -> dict[str, Any]:
     """What was kept in a document; empty where there is none. One that is not as it was written is set aside."""
     try:
+        if not path.is_file() and path.exists():
+            raise ValueError("no file")
         if path.stat().st_size > MOST_RECORD_BYTES:
             raise ValueError("too large")
         whole = json.loads(path.read_text(encoding="utf-8"))

@@ -70,9 +70,14 @@ def read_text(path: Path, most_bytes: int = 256 << 20) -> str:
         OSError: it cannot be read, is no ordinary file (a pipe or a device has no end), or is larger than ``most_bytes``.
         UnicodeDecodeError: it is not UTF-8.
     """
+    return read_bytes(path, most_bytes).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_bytes(path: Path, most_bytes: int = 256 << 20) -> bytes:
+    """The content of a file, with its size looked at first; ``OSError`` as ``read_text``."""
     facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode):
+    if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):  # of a folder the system says it better
         raise OSError(errno.EINVAL, "it is no ordinary file")
     if facts.st_size > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 20} MiB")
-    return path.read_text(encoding="utf-8-sig")
+    return path.read_bytes()

@@ -23,7 +23,7 @@ def read_prompts(path: str | Path) -> tuple[str, ...]:
     try:
         if file.stat().st_size > MOST_BYTES:
             raise Refusal(f"{file} is too large for a set of prompts; give a file of at most {MOST_BYTES >> 20} MB.")
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = paths.read_text(file).splitlines()
     except FileNotFoundError as error:
         raise Refusal(f"There is no file {file} with prompts; check the path.") from error
     except UnicodeDecodeError as error:

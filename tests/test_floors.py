@@ -97,7 +97,12 @@ def test_a_book_that_is_not_text_is_no_error(book: FloorBook, run: Run) -> None:
 def test_edited_values_that_make_no_sense_are_left_out(book: FloorBook, run: Run) -> None:
     whole = json.loads(book.path.read_text(encoding="utf-8"))
     (entry,) = whole["floors"].values()
-    entry["tests"] = [7, {"tpot_ns": -3}, {"tpot_ns": 0.01, "ttft_ns": "much", "e2e_ns": -1, "x": True, "y": float("inf")}]
+    entry["tests"] = [
+        7,
+        {"tpot_ns": -3},
+        {"tpot_ns": 0.01, "ttft_ns": "much", "e2e_ns": -1, "x": True, "y": float("inf")},
+        {"z": 10**400},
+    ]
     whole["floors"]["no entry"] = 7
     book.path.write_text(json.dumps(whole), encoding="utf-8")
     assert book.find(run) == {"tpot_ns": 0.01}

@@ -12,7 +12,12 @@ from core import paths
 from core.commands.switches import path_argument
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.machine_cache import read_document
 from core.models import catalog
+from core.models.files import read_safetensors
+from core.models.json_file import read_json
+from core.prompt_set import read_prompts
+from core.session.store import SessionStore
 from gui.setup.file_box import FileBox
 
 NO_PATHS = ("a" * 5000, "/" + "a" * 300, "x\0y", "\ud800", "~nobody-of-that-name/model", "a/" * 5000)
@@ -62,6 +67,18 @@ def test_text_is_read_from_ordinary_files_of_some_size_only(tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(OSError, match="no ordinary file"):
             paths.read_text(tmp_path / "pipe")
+
+
+def test_no_reader_waits_at_a_pipe(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        return
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for read in (read_json, read_prompts, read_safetensors, SessionStore.open):
+        with pytest.raises(Refusal, match="pipe"):
+            read(pipe)
+    assert read_document(pipe) == {}
+    assert not pipe.exists()
 
 
 @pytest.mark.parametrize("text", NO_PATHS)

@@ -275,11 +275,11 @@ def test_a_file_that_unpacks_to_more_than_a_run_may_take_is_a_sentence(
     path = changed(
         [
             "INSERT INTO counter_samples SELECT 1, 0, 0, 0 FROM range(1000000)",
-            "UPDATE layers SET path = repeat('x', 100000) WHERE run = 2",
+            "UPDATE layers SET path = repeat('x', 300000) WHERE id = 1 AND run = 2",
         ]
     )
     monkeypatch.setattr(limits, "MOST_ROW_BYTES", 1 << 24)
-    monkeypatch.setattr(limits, "MOST_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "MOST_TEXT_BYTES", 1 << 20)  # a text is there several times
     store = SessionStore.open(path)
     with pytest.raises(Refusal, match="its rows would take"):
         store.read(1)

@@ -155,6 +155,8 @@ def read_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
     """
     size = path.stat().st_size
     broken = f"{path} is not a safetensors file or is damaged; download or save it again."
+    if not path.is_file():  # a pipe would be waited at for ever
+        raise Refusal(broken)
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
-from core.paths import why
+from core.paths import read_bytes, why
 
 MOST_BYTES = 64 << 20
 """Of a JSON file: an index of the largest models has 10 MB, a tokenizer of a quarter of a million tokens 35."""
@@ -34,7 +34,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise Refusal(f"{path} is larger than any JSON file of a model ({MOST_BYTES >> 20} MiB); {remedy}.")
-        value = decoded(path.read_bytes())
+        value = decoded(read_bytes(path, MOST_BYTES))
     except Refusal:
         raise
     except (OSError, ValueError) as error:

@@ -35,12 +35,14 @@ def connect(path: Path, *, create: bool) -> tuple[Any, bool]:
     """Open (or create) the database at ``path``; returns the connection and whether it can only be read.
 
     Raises:
-        Refusal: there is no such file (or no such folder), it is a folder, it is not DuckDB's, it is damaged, it is made by
-            a newer DuckDB, another process has it open, or a new file cannot be made there.
+        Refusal: there is no such file (or no such folder), it is a folder or a device, it is not DuckDB's, it is damaged, it is
+            made by a newer DuckDB, another process has it open, or a new file cannot be made there.
     """
     if path.is_dir():
         raise Refusal(f"{path} is a folder; choose a .tickscope file in it, or another name.")
     exists = path.exists()
+    if exists and not path.is_file():  # DuckDB waits at a pipe for ever, and writes to a device
+        raise Refusal(f"{path} is no file but a pipe, a socket or a device; choose a .tickscope file.")
     if not exists:
         if not create:
             raise Refusal(f"There is no session file {path}; check the name, or make a new session.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 
 import platformdirs
 
+from core import paths
 from core.config import RunConfig
 from core.session.run import Run, RunFacts
 
@@ -21,6 +21,8 @@ ENOUGH_TESTS = 5
 """A floor below the assumed one counts after so many A/A trials: one may be quiet by chance."""
 
 MOST_TESTS = 10
+MOST = 1e6
+"""Of a relative difference that was found; JSON can hold numbers that no float can."""
 ASSUMED_FLOOR = 0.01
 """Where no A/A trial was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores),
 probably by where they lie in memory and not by chance; more rounds would only make that plainer.
@@ -91,14 +93,14 @@ class FloorBook:
     def _read(self, *, set_aside: bool = False) -> dict[str, dict[str, Any]]:
         """The entries that make sense, by fingerprint."""
         try:
-            whole = json.loads(self.path.read_text(encoding="utf-8"))
+            whole = json.loads(paths.read_text(self.path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError):  # not to be read, not UTF-8, not JSON
             whole = None
         entries = whole.get("floors") if isinstance(whole, dict) and whole.get("schema") == SCHEMA else None
         if not isinstance(entries, dict):
-            if set_aside and self.path.is_file():
+            if set_aside and self.path.exists():
                 self.path.replace(self.path.with_name(self.path.name + DAMAGED))
             return {}
         return {
@@ -138,5 +140,5 @@ def _usable(floors: Mapping[str, Any]) -> dict[str, float]:
     return {
         str(metric): float(value)
         for metric, value in floors.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST
     }
