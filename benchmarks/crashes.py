@@ -207,6 +207,8 @@ def untrue(way: str, status: int, told: str) -> list[str]:
         except Refusal as refusal:
             wrong.append(f"claimed and not there: {refusal}")
     allowed = {"kill": (-9,), "terminate": (130, 143, -15, 0), "nothing": (0,)}.get(way, (0, 1))
+    if way == "full" and not claims and "The disk is full" in told:
+        allowed = (1, 2)  # full before anything was measured: the session was refused
     if status not in allowed:
         wrong.append(f"exit {status}")
     if status == 0 and not claims:

@@ -129,7 +129,8 @@ _SENTENCES = (
     ),
     (
         r"No space left|not enough space|File too large|disk (is )?full|quota",
-        "The disk is full, so {name} cannot grow; free some space in {folder}, and what is waiting will be written.",
+        "The disk is full, so {name} cannot grow; free some space in {folder}, and what is waiting of a run under way will be "
+        "written.",
     ),
     (
         r"Out of Memory Error|memory_limit|failed to (allocate|pin)",
