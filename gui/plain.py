@@ -6,9 +6,11 @@ import html
 import re
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QLabel, QMessageBox, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QMessageBox, QWidget
 
 from core.plain_text import visible
+
+SHEET = "styleSheetInUse"  # the application's property of the theme's style sheet, which each panel has for itself
 
 
 class Label(QLabel):
@@ -44,6 +46,8 @@ def markup(template: str, *texts: str) -> str:
 def ask(parent: QWidget, title: str, question: str) -> bool:
     """A yes-or-no question. Tests replace it where it is used: a modal dialog would hang them."""
     box = QMessageBox(QMessageBox.Icon.Question, title, "", parent=parent)
+    app = QApplication.instance()
+    box.setStyleSheet(str((app.property(SHEET) if app is not None else None) or ""))
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(visible(question, lines=True))
     box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)

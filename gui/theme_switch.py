@@ -13,6 +13,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
 
 from gui import theme
+from gui.plain import SHEET
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
@@ -57,6 +58,7 @@ class ThemeSwitch(QObject):
         app = _application()
         self.colours = theme.apply(app, self._window.state.theme)
         self.sheet = theme.stylesheet(self.colours, theme.base_pixels(app))
+        app.setProperty(SHEET, self.sheet)  # for questions, which no panel is the parent of
 
     def _on_chosen(self, name: str) -> None:
         self._window.settings.theme = name

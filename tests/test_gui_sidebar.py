@@ -6,12 +6,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from PySide6.QtCore import QPoint, QSize, Qt
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QPoint, QSize, Qt, QTimer
+from PySide6.QtWidgets import QApplication, QMessageBox
 
 from core.engine.notice import Status
 from gui.elided import Elided
-from gui.plain import unbroken
+from gui.plain import ask, unbroken
 from gui.status_bar import StatusBar
 from gui.views.tiles import wrapped
 from tests.gui_window import child, close_window, make_window
@@ -140,3 +140,16 @@ def test_a_reason_is_not_cut_within_brackets(qtbot):
     reason = "no energy counter (no RAPL, no NVIDIA driver)."
     width = metrics.horizontalAdvance("no energy counter (no RAPL,") + 2
     assert wrapped(reason, metrics, width, 1) == "no energy counter"
+
+
+def test_a_question_wears_the_theme(window):
+    seen = []
+
+    def look():
+        (box,) = [one for one in QApplication.topLevelWidgets() if isinstance(one, QMessageBox) and one.isVisible()]
+        seen.append(box.styleSheet())
+        box.button(QMessageBox.StandardButton.No).click()
+
+    QTimer.singleShot(0, window, look)
+    assert not ask(window, "Title", "Question?")
+    assert seen == [window.theme_switch.sheet]
