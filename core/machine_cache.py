@@ -39,7 +39,7 @@ log = logging.getLogger("tickscope.cache")
 def draft_of(folder: Path) -> Path:
     """Where this process writes what shall become that entry; made, empty, and removed at a later start if it is left."""
     draft = folder.with_name(f".{folder.name}.{process_mark()}")
-    make_private(folder.parent)
+    _make_part(folder.parent)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     return draft
@@ -132,7 +132,7 @@ def sweep_once() -> None:
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
     """Keep a small JSON object with its digest; ``OSError`` where that cannot be done."""
-    make_private(path.parent)
+    _make_part(path.parent)
     _write_whole(path, {"sha256": _digest_of(content), "kept": content})
 
 
@@ -193,7 +193,8 @@ def _trouble(folder: Path, code: bool) -> str | None:
     found = {one.relative_to(folder).as_posix() for one in there if one.is_file()} - {RECORD}
     if lost := sorted(set(files) - found):
         return f"lacks {lost[0]}"
-    if code and (added := sorted(found - set(files))):
+    drafts = f".{RECORD}."  # another process may be renewing the record
+    if added := sorted(name for name in found - set(files) if not name.startswith(drafts)):
         return f"has {added[0]}, which was not written by Tickscope"
     return _changes(folder, files, code)
 
@@ -247,6 +248,13 @@ def _settle(path: Path) -> None:
             raise
     finally:
         os.close(number)
+
+
+def _make_part(part: Path) -> None:
+    """Make the folder that holds entries; what is in its place, a file or a link to nowhere, is set aside."""
+    if not part.is_dir() and os.path.lexists(part) and part != cache_folder():
+        set_aside(part, "is no folder")
+    make_private(part)
 
 
 def _remove(path: Path) -> None:

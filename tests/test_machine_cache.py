@@ -150,6 +150,30 @@ def test_a_draft_that_cannot_be_kept_leaves_the_old_entry_or_none(root: Path, mo
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("how", ["file", "link to nowhere"])
+def test_what_is_in_the_place_of_a_part_is_set_aside(root: Path, how: str) -> None:
+    part = root / "machine"
+    root.mkdir(exist_ok=True)
+    if how == "file":
+        part.write_text("in the way")
+    else:
+        part.symlink_to(root / "nowhere")
+    write_document(part / "x.json", {"a": 1})
+    assert read_document(part / "x.json") == {"a": 1}
+    assert os.path.lexists(root / "machine.damaged")
+
+
+def test_a_file_that_was_added_to_data_is_not_taken_up(root: Path) -> None:
+    folder = root / "gguf" / "x"
+    draft = machine_cache.draft_of(folder)
+    (draft / "model.safetensors").write_bytes(b"weights")
+    machine_cache.keep(draft, folder)
+    (folder / ".record.json.1-2").write_text("a draft of another process")
+    assert machine_cache.usable(folder, code=False)
+    (folder / "adapter_config.json").write_text("{}")
+    assert not machine_cache.usable(folder, code=False)
+
+
 # -- documents ---------------------------------------------------------------------------------------------------------------
 
 
