@@ -43,7 +43,18 @@ def remembered(name: str, find: Callable[[], Any]) -> Any:
     found = known[name] = json.loads(json.dumps(find()))  # the same the next time
     if others_s() - others <= BUSY * (time.perf_counter() - start) + TICK_S:
         _write(path, name, found)
+    else:
+        _doubtful.add((str(path), name))
     return found
+
+
+_doubtful: set[tuple[str, str]] = set()
+"""What this process found out while others computed: file and name."""
+
+
+def is_doubtful(name: str) -> bool:
+    """Whether what ``remembered`` returns for it was found out while others computed, and so is not kept."""
+    return (str(_file()), name) in _doubtful
 
 
 def is_remembered(name: str) -> bool:
@@ -54,6 +65,7 @@ def is_remembered(name: str) -> bool:
 def forget() -> None:
     """Find everything out again (in this process: for tests, and after another folder was named)."""
     _read.cache_clear()
+    _doubtful.clear()
 
 
 def others_s() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -342,6 +343,20 @@ def test_a_matrix_unit_that_is_slower_than_float32_is_unlikely(
 def test_a_cache_that_is_slower_than_memory_is_unlikely() -> None:
     assert limits._unlikely_reads({1: 5.0, 2: 9.0, 4: 3.0})
     assert not limits._unlikely_reads({1: 9.0, 2: 9.5, 4: 3.0})
+
+
+def test_a_prediction_made_while_others_computed_says_so(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (calm,) = plan.apply_all(subject(tiny_llama()), [PassConfig("bfloat16")], prompt=4)
+    assert calm.predicted
+    assert ledger.ROUGH not in calm.prediction
+    remembered.forget()
+    (new_machine / "kept").mkdir()
+    monkeypatch.setenv("TICKSCOPE_CACHE", str(new_machine / "kept"))
+    seconds = itertools.count(0.0, 100.0)
+    monkeypatch.setattr(remembered, "others_s", lambda: next(seconds))
+    (busy,) = plan.apply_all(subject(tiny_llama()), [PassConfig("bfloat16")], prompt=4)
+    assert busy.predicted
+    assert busy.prediction.endswith(ledger.ROUGH)
 
 
 # -- remembering ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from core.remembered import is_remembered, remembered
 
 Key = TypeVar("Key", int, str)
 
+CEILINGS = "ceilings"
+"""Under which they are remembered."""
+
 MIB = 1 << 20
 READ_BYTES = (MIB // 2, 2 * MIB, 8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * MIB)
 """From what fits a core's own cache to what fits no shared one (on most machines): 2 to 10 ms for the largest."""
@@ -32,14 +35,14 @@ def ceilings() -> Ceilings:
     """Those of this machine with the threads that torch has now; measured once and remembered."""
     import torch
 
-    found = remembered("ceilings", _measured)
+    found = remembered(CEILINGS, _measured)
     reads = tuple((int(size), float(speed)) for size, speed in found["reads"])
     return Ceilings(torch.get_num_threads(), reads, found["operations_per_s"], found["operator_ns"])
 
 
 def known_ceilings() -> Ceilings | None:
     """As ``ceilings``, but None where nobody has asked for them yet: measuring takes a second that a run should not wait."""
-    return ceilings() if is_remembered("ceilings") else None
+    return ceilings() if is_remembered(CEILINGS) else None
 
 
 def _measured() -> dict[str, Any]:

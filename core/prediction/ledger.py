@@ -20,9 +20,9 @@ from core.models.base import generates
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
 from core.passes.base import Pass, PassReport, Phase, Subject
 from core.passes.linears import is_linear
-from core.prediction.ceilings import ceilings, operators_of
+from core.prediction.ceilings import CEILINGS, ceilings, operators_of
 from core.prediction.work import once_paths, work_of
-from core.remembered import remembered
+from core.remembered import is_doubtful, remembered
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,7 @@ ROUNDS = 3
 COUNTED_BYTES = 4 << 30
 """Larger models are not called for counting their operators, which takes as long as a token; these are little beside it."""
 
+ROUGH = "Others computed while the layers were tried, so this is rough."
 NOT_HERE = "None: ceilings are measured for the CPU only."
 
 
@@ -59,6 +60,7 @@ class Ledger:
         self._plain = Work((), None)
         self._able = on_cpu(subject.model)
         self._operator_ns = 0.0 if state is None else state.ceilings.operator_ns
+        self._rough = False  # others computed while layers were tried
 
     @property
     def model(self) -> torch.nn.Module:
@@ -108,7 +110,8 @@ class Ledger:
         if one.id == "autocast":
             self._casts_to = str(report.options["dtype"])
         self._state = self._look(before)
-        return _filled(report, *roofline.predict(before, self._state, self._steps))
+        gains, why = roofline.predict(before, self._state, self._steps)
+        return _filled(report, gains, f"{why} {ROUGH}" if gains and self._rough else why)
 
     def _look(self, before: State | None) -> State:
         """Count, and try layers; what a pass left as it was is not looked at again."""
@@ -138,10 +141,12 @@ class Ledger:
         products = _to_try(work, step)
         dtype = next(self._subject.model.parameters()).dtype
         looks = repr((products, step, dtype, self._casts_to, [ROUNDS, TRIED_ROWS]))
+        name = f"layers {_digest(looks)}"
         try:
-            found = remembered(f"layers {_digest(looks)}", lambda: self._try(products, step))
+            found = remembered(name, lambda: self._try(products, step))
         except MODEL_ERRORS:
             return ()
+        self._rough |= is_doubtful(name) or is_doubtful(CEILINGS)
         limits = ceilings()
         tried = list(itertools.chain.from_iterable(products.values()))
         speed = limits.read_per_s(sum(one.read_bytes(_rows(one, step)) for one in tried))
