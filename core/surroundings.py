@@ -78,6 +78,7 @@ def _states(*, threads: bool) -> list[tuple[_Told, Callable[[], Any], Callable[[
         (lambda *_: "the garbage collector (off)", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
         (lambda *_: "the garbage collector (frozen)", lambda: gc.get_freeze_count() > 0, lambda _: gc.unfreeze()),
         (lambda _, now: f"the interpreter's switch interval (to {now:g} s)", sys.getswitchinterval, sys.setswitchinterval),
+        (lambda _, now: f"the mode of new files (umask {now:03o})", _umask, os.umask),
         (lambda _, now: f"the recursion limit (to {now:,})", sys.getrecursionlimit, sys.setrecursionlimit),
     ]
     torch = sys.modules.get("torch")
@@ -85,10 +86,35 @@ def _states(*, threads: bool) -> list[tuple[_Told, Callable[[], Any], Callable[[
         found += [
             (lambda _, now: f"torch's default dtype (to {now})", torch.get_default_dtype, torch.set_default_dtype),
             (lambda _, now: f"gradients ({'on' if now else 'off'})", torch.is_grad_enabled, torch.set_grad_enabled),
+            (
+                lambda _, now: f"the precision of torch's products (to {now})",
+                torch.get_float32_matmul_precision,
+                torch.set_float32_matmul_precision,
+            ),
+            (
+                lambda _, now: f"torch's deterministic algorithms ({'on' if now else 'off'})",
+                torch.are_deterministic_algorithms_enabled,
+                torch.use_deterministic_algorithms,
+            ),
+            (lambda _, now: f"torch's default device (to {now})", torch.get_default_device, _default_device),
         ]
     if torch is not None and threads:
         found.append((lambda was, now: f"torch's threads (from {was} to {now})", torch.get_num_threads, torch.set_num_threads))
     return found
+
+
+def _umask() -> int:
+    """Reading it is setting it; nobody else may write what is made in between."""
+    before = os.umask(0o077)
+    os.umask(before)
+    return before
+
+
+def _default_device(before: Any) -> None:
+    """The processor is what torch has where none was set; setting it would slow every call that makes a tensor."""
+    import torch
+
+    torch.set_default_device(None if before.type == "cpu" else before)
 
 
 def _folder() -> str | None:

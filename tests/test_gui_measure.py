@@ -30,7 +30,7 @@ from gui.views.live import LiveView
 from gui.views.operator_model import MOMENT, SELF, TITLES, OperatorModel
 from gui.views.operators import LATER, NOT_RECORDED
 from gui.views.output import progress_text
-from gui.views.tile_readings import IMPORTED
+from gui.views.tile_readings import IMPORTED, SPECS
 from gui.views.tiles import Tile, in_parts, wrapped
 from profilers.trace import NOT_MEASURED, Tag
 from tests.synthetic import synthetic_run
@@ -585,3 +585,12 @@ def test_what_is_not_measured_is_never_zero(counted, run):
     assert (run.trace.moments["cycles"] == NOT_MEASURED).all()
     assert (counted.trace.moments["cycles"] > 0).all()
     assert not (counted.trace.moments["tags"] & int(Tag.PROFILED)).any()
+
+
+def test_a_tile_says_that_nothing_calm_was_left(qtbot, state, run):
+    moments = dict(run.trace.moments)
+    moments["tags"] = moments["tags"] | int(Tag.PERTURBED)
+    disturbed = replace(run, trace=replace(run.trace, moments=moments))
+    reading = next(spec for spec in SPECS if spec.name == "statTPOT").read(summarize(disturbed))
+    assert reading.tone == "warn"
+    assert reading.sub.startswith("disturbed · ")

@@ -555,3 +555,17 @@ def test_the_report_tells_equal_tokens_and_why_quality_was_not_measured(run: Run
     said = report.text(summarize(replace(run, facts=replace(run.facts, unavailable=missing))))
     assert "not measured: there is no memory for a second model" in said
     assert "Quality cost" not in report.text(summarize(replace(run, facts=replace(run.facts, passes=()))))
+
+
+def test_a_number_made_of_disturbed_moments_alone_says_so(run: Run) -> None:
+    assert not any(one.get("disturbed") for one in summarize(run)["metrics"].values())
+    moments = dict(run.trace.moments)
+    moments["tags"] = moments["tags"] | int(Tag.PERTURBED)
+    found = summarize(replace(run, trace=replace(run.trace, moments=moments)))["metrics"]
+    assert found["tpot_ns"]["disturbed"]
+    assert found["ttft_ns"]["disturbed"]
+    first = moments["kind"] == KINDS.index("prefill")
+    moments["tags"] = np.where(first, run.trace.moments["tags"], moments["tags"])
+    found = summarize(replace(run, trace=replace(run.trace, moments=moments)))["metrics"]
+    assert found["tpot_ns"]["disturbed"]
+    assert "disturbed" not in found["ttft_ns"]

@@ -50,6 +50,7 @@ def state() -> tuple[object, ...]:
     return (
         *(os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled(), threads, gc.isenabled(), gc.get_freeze_count() > 0),
         *(sys.getswitchinterval(), sys.getrecursionlimit(), sys.stdout),
+        *(torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(), torch.get_default_device()),
     )
 
 
@@ -58,6 +59,10 @@ def state() -> tuple[object, ...]:
     [
         ("os.chdir('/')", "changed the working folder (to /)"),
         ("torch.set_default_dtype(torch.float64)", "changed torch's default dtype (to torch.float64)"),
+        ("torch.set_float32_matmul_precision('medium')", "changed the precision of torch's products (to medium)"),
+        ("torch.use_deterministic_algorithms(True)", "changed torch's deterministic algorithms (on)"),
+        ("torch.set_default_device('cpu:0')", "changed torch's default device (to cpu:0)"),
+        ("os.umask(0o077)", "changed the mode of new files (umask 077)"),
         ("gc.freeze(); gc.disable()", "changed the garbage collector (off), the garbage collector (frozen)"),
         ("sys.setswitchinterval(1)", "changed the interpreter's switch interval (to 1 s)"),
         ("torch.set_num_threads(7)", "changed torch's threads"),

@@ -44,6 +44,12 @@ def counted(moments: Mapping[str, Array], where: Array | None = None, wanted: Ta
     return chosen
 
 
+def all_disturbed(moments: Mapping[str, Array], where: Array) -> bool:
+    """Whether a statistic of these has nothing but perturbed moments: nothing calm was there to be counted instead."""
+    found = counted(moments, where)
+    return bool(found.any()) and bool(tagged(moments, Tag.PERTURBED)[found].all())
+
+
 def warming_up(run: Run) -> Run | None:
     """A run that has nothing but warm-up yet, as if that counted: its first numbers, which nobody should wait for.
 

@@ -26,7 +26,7 @@ from core.analysis.longest import longest_json
 from core.analysis.observer import effects
 from core.analysis.operators import slowdown
 from core.analysis.samples import METRICS, Samples, samples
-from core.analysis.select import kinds_present, of_kind, tagged, warming_up
+from core.analysis.select import all_disturbed, first_tokens, kinds_present, main_kind, of_kind, tagged, warming_up
 from core.analysis.series import layer_rows, stages
 from core.analysis.speculation import speculation
 from core.analysis.statistics import Spread, spread
@@ -37,6 +37,9 @@ SCHEMA = 1
 BUSY_CORE_SHARE = 0.25
 """Others may take this much of one core before the machine counts as too busy to measure."""
 
+OF_FIRST = ("ttft_ns", "prefill_tokens_per_s", "prefill_only_tokens_per_s")
+"""Metrics of a request's first token alone."""
+
 _NOT_MEASURED = Tag.WARMUP | Tag.PROFILED
 Json = dict[str, Any]
 
@@ -46,7 +49,8 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
 
     ``newest`` makes stages and layers of that many traced moments of each kind only: what a run that goes on has time for.
 
-    ``provisional``: the run is still warming up, and its metrics are those of warm-up.
+    ``provisional``: the run is still warming up, and its metrics are those of warm-up. ``disturbed`` of a metric: something
+    disturbed every moment that it is made of, and there were none else.
 
     Times are ns, sizes bytes, rates tokens per second of the whole batch. Headline numbers come from clean moments
     (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``). Cycles and
@@ -57,6 +61,8 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
     metrics = {**metrics_json(samples(early or run), intervals), **counts_json(early or run, intervals)}
     if early is not None:
         metrics = {name: {**one, "provisional": True} for name, one in metrics.items()}
+    for name in disturbed_metrics(early or run):
+        metrics[name] = {**metrics[name], "disturbed": True}
     joules = energy_json(run)
     stage_rows = stages_json(run, newest)
     layers = layers_json(run, newest)
@@ -102,6 +108,15 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "outputs": outputs_json(run),
         "unavailable": unavailable_json(run, metrics, layers, joules),
     }
+
+
+def disturbed_metrics(run: Run) -> list[str]:
+    """Metrics for which every moment there is was disturbed."""
+    moments = run.trace.moments
+    first = first_tokens(moments)
+    of_first = all_disturbed(moments, first)
+    of_rest = all_disturbed(moments, ~first & of_kind(moments, main_kind(moments)))
+    return [name for name in METRICS if (of_first if name in OF_FIRST else of_rest or (of_first and name == "e2e_ns"))]
 
 
 def metrics_json(found: Samples, intervals: bool = True) -> Json:

@@ -15,6 +15,7 @@ NO_RUN = "no run yet"
 IMPORTED = "imported trace"
 SHORT = 28  # letters of a reason that shares its tile with another line
 NOTICEABLE = 0.02  # an observer effect below this is no reason to warn, however surely it is known
+DISTURBED = "Other processes or the hypervisor disturbed every moment there was; on a quiet machine the number may be another"
 NOISY = 0.10  # share of perturbed moments from which a run is not to be trusted
 
 
@@ -94,7 +95,9 @@ def _range(spread: Json, show: Callable[[float | None], tuple[str, str]]) -> str
 
 
 def _marked(reading: Reading, spread: Json) -> Reading:
-    """The reading, dimmed where its number is of warm-up because there is nothing else yet."""
+    """The reading, dimmed where it is of warm-up because there is nothing else yet, and a warning where nothing was calm."""
+    if spread.get("disturbed") and not spread.get("provisional"):
+        return reading._replace(tone="warn", sub=f"disturbed · {reading.sub}", detail=DISTURBED)
     return reading._replace(provisional=bool(spread.get("provisional")))
 
 
