@@ -323,3 +323,24 @@ def test_disk_full_is_a_sentence_and_the_rows_land_when_there_is_room_again(tmp_
     store = SessionStore.open(path, create=False)
     assert len(store.read(1).trace.moments["kind"]) == 41 * 16
     store.close()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, None])
+def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
+    path = tmp_path / "open.tickscope"
+    code = (
+        "import os, sys; from pathlib import Path; from core.session.store import SessionStore; "
+        "from tests.synthetic import synthetic_run; store = SessionStore.open(Path(sys.argv[1])); "
+        "store.begin(synthetic_run(repeats=1, new_tokens=2, blocks=1)); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parent.parent)
+    log = path.with_name("open.tickscope.wal")
+    whole = log.read_bytes()
+    assert SessionStore.open(shutil.copytree(tmp_path, tmp_path / "whole") / "open.tickscope").runs()
+    damage = bytes(len(whole)) if share is None else whole[: int(share * len(whole))]
+    log.write_bytes(damage)
+    before = path.read_bytes()
+    with pytest.raises(Refusal, match=r"open\.tickscope\.wal in .* holds all runs"):
+        SessionStore.open(path, create=False)
+    assert (path.read_bytes(), log.read_bytes()) == (before, damage)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["open.tickscope", "open.tickscope.wal", "whole"]

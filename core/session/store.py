@@ -39,6 +39,7 @@ from core.session.rows import Written, append_rows, missing_rows, read_rows
 from core.session.run import STATUSES, UNREADABLE, Run, RunFacts
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
 from core.session.soundness import fault
+from core.session.unread_log import damaged, log_kept
 from profilers.trace import Trace
 
 SUFFIX = ".tickscope"
@@ -90,6 +91,11 @@ class SessionStore:
             Refusal: see ``database.connect``; also if it is another program's database or of a newer schema version.
         """
         path = typed(path).absolute()
+        with log_kept(path) as all_in_log:
+            return cls._opened(path, create, all_in_log)
+
+    @classmethod
+    def _opened(cls, path: Path, create: bool, all_in_log: bool) -> SessionStore:
         new = not path.exists()
         alone = not new and not log_of(path).exists()
         connection, read_only = connect(path, create=create)
@@ -100,6 +106,8 @@ class SessionStore:
                     raise Refusal(
                         f"{path.name} was made by a newer Tickscope (file version {found}); update Tickscope to open it."
                     )
+                if found == 0 and all_in_log:
+                    raise damaged(path)
                 if found == 0 and alone and not create:
                     raise Refusal(without_log(path))
                 if found < SCHEMA_VERSION:
