@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from core.engine.forms.base import Inputs, Maker
+from core.engine.forms.labels import likeliest, probabilities
 from core.engine.forms.windows import call_in_windows
 from core.engine.moments import Frame, Moments
 from core.passes.base import Subject
@@ -70,3 +71,15 @@ class Once:
 
     def text(self, sequences: torch.Tensor) -> str | None:
         return None
+
+
+def labelled(maker: Maker, config: Any) -> Once:
+    """A classifier of something: the probabilities of its labels, [batch, labels], told by name."""
+
+    def read(output: Any, inputs: Inputs) -> torch.Tensor:
+        return probabilities(output.logits, config)
+
+    def tell(values: torch.Tensor, inputs: Inputs) -> str:
+        return likeliest(values, config)
+
+    return Once(maker, read, tell)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs, form_kinds
 from core.engine.forms.generating import Generating
-from core.engine.forms.labels import likeliest, probabilities
-from core.engine.forms.once import Once
+from core.engine.forms.once import Once, labelled
 from core.engine.forms.seq2seq import start_token
 from core.engine.forms.sounds import Sounds
 from core.engine.moments import Frame
@@ -61,15 +60,7 @@ class SoundClassification:
 
     def make(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> Once:
         """The result are the probabilities of the labels, [batch, labels]."""
-        config = loaded.model.config
-
-        def read(output: Any, inputs: Inputs) -> torch.Tensor:
-            return probabilities(output.logits, config)
-
-        def tell(values: torch.Tensor, inputs: Inputs) -> str:
-            return likeliest(values, config)
-
-        return Once(Sounds(loaded, workload, device), read, tell)
+        return labelled(Sounds(loaded, workload, device), loaded.model.config)
 
 
 class Listening(Generating):

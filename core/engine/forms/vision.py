@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from core.config import WorkloadConfig
 from core.engine.forms.base import Inputs, form_kinds
-from core.engine.forms.labels import likeliest, probabilities
-from core.engine.forms.once import Once
+from core.engine.forms.once import Once, labelled
 from core.engine.forms.pictures import made_up, read_image, side_of, sides
 from core.engine.forms.placing import placed
 from core.engine.workload import refuse_size
 from core.errors import Refusal
 from core.models.base import LoadedModel
-
-if TYPE_CHECKING:
-    import torch
 
 STRIDE = 32
 """Pixels a side that become one position at the end of the usual convolutional network."""
@@ -31,15 +27,7 @@ class ImageClassification:
     tasks: ClassVar[tuple[str, ...]] = ("image-classification",)
 
     def make(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> Once:
-        config = loaded.model.config
-
-        def read(output: Any, inputs: Inputs) -> torch.Tensor:
-            return probabilities(output.logits, config)
-
-        def tell(values: torch.Tensor, inputs: Inputs) -> str:
-            return likeliest(values, config)
-
-        return Once(Images(loaded, workload, device), read, tell)
+        return labelled(Images(loaded, workload, device), loaded.model.config)
 
 
 class Images:
