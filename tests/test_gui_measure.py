@@ -449,8 +449,8 @@ def test_operators_of_all_layers_and_of_the_selected_one(qtbot, state, profiled)
 
 def test_operator_cells(qtbot, state, profiled):
     panel = show(shown(qtbot, LayersView(state)), profiled).operators
-    row = next(number for number, one in enumerate(panel.model.shown) if one.name == "aten::addmm")
-    one = panel.model.shown[row]
+    row = next(number for number, one in enumerate(panel.model.shown) if one.whole.name == "aten::addmm")
+    one = panel.model.shown[row].whole
     texts = {title: panel.model.index(row, column).data() for column, title in enumerate(TITLES)}
     assert texts["Where"] == "cpu"
     assert texts["Calls"] == f"{one.calls}"
@@ -461,18 +461,35 @@ def test_operator_cells(qtbot, state, profiled):
 
 def test_operators_are_sorted_and_filtered(qtbot, state, profiled):
     panel = show(shown(qtbot, LayersView(state)), profiled).operators
-    times = [row.self_ns for row in panel.model.shown]
+    times = [group.whole.self_ns for group in panel.model.shown]
     assert times == sorted(times, reverse=True)
     panel.table.sortByColumn(TITLES.index("FLOPs"), Qt.SortOrder.AscendingOrder)
-    known = [row.flops for row in panel.model.shown if row.flops is not None]
+    known = [group.whole.flops for group in panel.model.shown if group.whole.flops is not None]
     assert known == sorted(known)
-    assert panel.model.shown[-1].flops is None
+    assert panel.model.shown[-1].whole.flops is None
     panel.filter.setText("LINEAR")
     assert set(names(panel)) == {"aten::linear"}
     panel.copy()
     lines = QGuiApplication.clipboard().text().splitlines()
     assert lines[0].startswith("name\tplace\tlayer")
-    assert len(lines) == 1 + panel.model.rowCount()
+    assert len(lines) == 1 + len([row for row in panel.model.rows if row.name == "aten::linear"])
+
+
+def test_shapes_of_an_operator_are_below_it_and_add_up(qtbot):
+    def row(name, shapes, calls, flops):
+        return OperatorRow(name, "cpu", None, None, None, calls, 10 * calls, 7 * calls, 0.1, flops, None, None, shapes)
+
+    model = OperatorModel()
+    model.set_rows([row("mm", "[1, 8]", 1, 4), row("add", "[8]", 9, None), row("mm", "[5, 8]", 3, 20)])
+    assert [group.whole.name for group in model.shown] == ["add", "mm"]
+    mm = model.index(1, 0)
+    texts = [mm.siblingAtColumn(TITLES.index(title)).data() for title in ("Operator", "Calls", "FLOPs", "Shapes")]
+    assert texts == ["mm", "4", "24", "2 shapes"]
+    assert model.rowCount(model.index(0, 0)) == 0
+    parts = [model.index(number, 0, mm) for number in range(model.rowCount(mm))]
+    assert [part.data() for part in parts] == ["[5, 8]", "[1, 8]"], "in the order of the column chosen too"
+    assert all(part.parent() == mm for part in parts)
+    assert model.table()["calls"] == [9, 3, 1]
 
 
 def test_operators_that_were_not_recorded(qtbot, state, run):
@@ -531,11 +548,11 @@ def test_many_thousands_of_operators_stay_quick(qtbot):
     model.set_rows(rows)
     model.modelReset.connect(lambda: asked.append("reset"))
     model.sort(SELF, Qt.SortOrder.AscendingOrder)
-    assert model.shown[0].self_ns == 0
+    assert model.shown[0].whole.self_ns == 0
     model.set_filter("op8999")
     model.set_filter("OP8999")
     assert asked == ["reset"]
-    assert {row.name for row in model.shown} == {"op8999"}
+    assert {group.whole.name for group in model.shown} == {"op8999"}
     assert model.index(0, MOMENT).data() == "in none"
 
 

@@ -1,12 +1,12 @@
-"""The operator table for Qt: thousands of rows, sorted and filtered in one list so that the view stays quick."""
+"""The operator table for Qt: one row for each operator, its shapes below; sorted and filtered in lists, to stay quick."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QAbstractItemModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from core import units
 from core.analysis.operators import OperatorRow
@@ -79,13 +79,20 @@ TITLES = tuple(column.title for column in COLUMNS)
 LAYER, MOMENT, SELF = TITLES.index("Layer"), TITLES.index("Moment"), TITLES.index("Self")
 
 
-class OperatorModel(QAbstractTableModel):
-    """All rows stay in ``rows``; ``shown`` are those that the filter lets through, in the order of the chosen column."""
+class Group(NamedTuple):
+    """An operator with all its calls, and a row for each shape of its inputs; () where there is one shape."""
+
+    whole: OperatorRow
+    parts: tuple[OperatorRow, ...]
+
+
+class OperatorModel(QAbstractItemModel):
+    """All rows stay in ``rows``; ``shown`` are those that the filter lets through, grouped, in the chosen order."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.rows: Sequence[OperatorRow] = ()
-        self.shown: list[OperatorRow] = []
+        self.shown: list[Group] = []
         self._words = ""
         self._column, self._order = SELF, Qt.SortOrder.DescendingOrder
 
@@ -101,36 +108,62 @@ class OperatorModel(QAbstractTableModel):
             self._refresh()
 
     def table(self) -> dict[str, list[Any]]:
-        """What is shown as columns, with units in their names."""
-        return {field.name: [getattr(row, field.name) for row in self.shown] for field in fields(OperatorRow)}
+        """What is shown, a row for each shape, as columns with units in their names."""
+        rows = [row for group in self.shown for row in group.parts or (group.whole,)]
+        return {field.name: [getattr(row, field.name) for row in rows] for field in fields(OperatorRow)}
 
     def _refresh(self) -> None:
         self.beginResetModel()
-        self.shown = [row for row in self.rows if self._words in row.name.lower()] if self._words else list(self.rows)
+        found = [row for row in self.rows if self._words in row.name.lower()] if self._words else self.rows
+        self.shown = grouped(found)
         self._arrange()
         self.endResetModel()
 
     def _arrange(self) -> None:
-        """Sort what is shown; what is not known comes last either way."""
+        """Sort the operators, and the shapes of each."""
+        inside = [Group(one.whole, tuple(self._sorted(list(one.parts), lambda row: row))) for one in self.shown]
+        self.shown = self._sorted(inside, lambda group: group.whole)
+
+    def _sorted(self, things: list[Any], row_of: Callable[[Any], OperatorRow]) -> list[Any]:
+        """What is not known comes last either way."""
         value = COLUMNS[self._column].value
-        known = [row for row in self.shown if value(row) is not None]
-        unknown = [row for row in self.shown if value(row) is None]
-        known.sort(key=value, reverse=self._order == Qt.SortOrder.DescendingOrder)  # type: ignore[arg-type]  # one type a column
-        self.shown = known + unknown
+        known = [one for one in things if value(row_of(one)) is not None]
+        unknown = [one for one in things if value(row_of(one)) is None]
+        known.sort(key=lambda one: value(row_of(one)), reverse=self._order == Qt.SortOrder.DescendingOrder)  # type: ignore[arg-type, return-value]  # one type a column
+        return known + unknown
+
+    def _row(self, index: Index) -> OperatorRow:
+        above = index.internalId()
+        return self.shown[above - 1].parts[index.row()] if above else self.shown[index.row()].whole
 
     # Qt overrides
 
+    def index(self, row: int, column: int, parent: Index | None = None) -> QModelIndex:
+        """Top rows have the id 0, shapes that of their operator's row plus one."""
+        above = parent.row() + 1 if parent is not None and parent.isValid() else 0
+        if not 0 <= row < self.rowCount(parent) or not 0 <= column < len(COLUMNS):
+            return QModelIndex()
+        return self.createIndex(row, column, above)
+
+    def parent(self, child: Index | None = None) -> QModelIndex:  # type: ignore[override]  # Qt overloads it with QObject.parent
+        above = child.internalId() if child is not None and child.isValid() else 0
+        return self.createIndex(above - 1, 0, 0) if above else QModelIndex()
+
     def rowCount(self, parent: Index | None = None) -> int:
-        return 0 if parent is not None and parent.isValid() else len(self.shown)
+        if parent is None or not parent.isValid():
+            return len(self.shown)
+        return 0 if parent.internalId() or parent.column() else len(self.shown[parent.row()].parts)
 
     def columnCount(self, parent: Index | None = None) -> int:
-        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
+        return len(COLUMNS)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if not index.isValid():
             return None
-        row, column = self.shown[index.row()], COLUMNS[index.column()]
+        row, column = self._row(index), COLUMNS[index.column()]
         if role == Qt.ItemDataRole.DisplayRole:
+            if index.internalId() and index.column() == 0:
+                return row.shapes or "shapes not recorded"
             return column.text(row)
         if role == Qt.ItemDataRole.TextAlignmentRole and column.number:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -153,6 +186,25 @@ class OperatorModel(QAbstractTableModel):
         self._column, self._order = column, order
         self._arrange()
         self.layoutChanged.emit()
+
+
+def grouped(rows: Sequence[OperatorRow]) -> list[Group]:
+    """Rows of one operator in one place, layer and kind of moment together, in the order in which they first come."""
+    found: dict[tuple[str | None, ...], list[OperatorRow]] = {}
+    for row in rows:
+        found.setdefault((row.name, row.place, row.layer, row.kind), []).append(row)
+    return [Group(alike[0], ()) if len(alike) == 1 else Group(_whole(alike), tuple(alike)) for alike in found.values()]
+
+
+def _whole(alike: Sequence[OperatorRow]) -> OperatorRow:
+    """All calls of an operator together; what one shape does not know is not known of all."""
+
+    def added(name: str) -> Any:
+        values = [getattr(row, name) for row in alike]
+        return None if None in values else sum(values)
+
+    names = ("calls", "total_ns", "self_ns", "share", "flops", "bytes", "allocated_bytes")
+    return replace(alike[0], shapes=f"{len(alike)} shapes", **{name: added(name) for name in names})
 
 
 def _tip(row: OperatorRow) -> str:

@@ -93,7 +93,6 @@ class OperatorsPanel(Card):
         table.setObjectName("operatorTable")
         table.setAccessibleName("Operators")
         table.setModel(self.model)
-        table.setRootIsDecorated(False)
         table.setUniformRowHeights(True)
         table.setAlternatingRowColors(True)
         table.setSortingEnabled(True)
@@ -139,6 +138,7 @@ class OperatorsPanel(Card):
         rows, slower = future.result()
         layer, kind = key[3], key[4]
         self.model.set_rows(rows)
+        self.table.setRootIsDecorated(any(group.parts for group in self.model.shown))
         self.table.setColumnHidden(LAYER, not self.by_layer.isChecked())
         self.table.setColumnHidden(MOMENT, kind is not None)
         self.title.setText(f"Operators of {layer}" if layer else "Operators")
