@@ -548,7 +548,7 @@ def test_many_thousands_of_operators_stay_quick(qtbot):
     model.set_rows(rows)
     model.modelReset.connect(lambda: asked.append("reset"))
     model.sort(SELF, Qt.SortOrder.AscendingOrder)
-    assert model.shown[0].whole.self_ns == 0
+    assert model.shown[0].whole.self_ns == min(group.whole.self_ns for group in model.shown)
     model.set_filter("op8999")
     model.set_filter("OP8999")
     assert asked == ["reset"]
