@@ -21,6 +21,7 @@ from core.imports.nesting import in_reading_order, nearest, parents, self_times,
 from core.session.rows import Written
 from core.session.store import SessionStore
 from profilers.trace import KINDS, PLACES, Track
+from tests import real_traces
 from tests.strict_trace import read
 from tests.synthetic import synthetic_run
 from tests.synthetic_operators import with_operators
@@ -141,24 +142,13 @@ def test_every_container_gives_the_same(packed, bare, indent, tmp_path):
 
 
 def test_a_real_trace_of_torch(tmp_path):
-    import torch
-    from torch.profiler import ProfilerActivity, profile, schedule
-
-    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU())
-    path = tmp_path / "real.json.gz"
-    plan = schedule(wait=0, warmup=1, active=2, repeat=1)
-    with profile(
-        activities=[ProfilerActivity.CPU], record_shapes=True, profile_memory=True, with_stack=True, schedule=plan,
-        on_trace_ready=lambda done: done.export_chrome_trace(str(path)),
-    ) as running:  # fmt: skip
-        for _ in range(3):
-            model(torch.ones(2, 8))
-            running.step()
+    path = real_traces.make(tmp_path) / "stack.json"
     run = read_trace(path)
     assert len(run.trace.moments["kind"]) == 2
-    assert {"Sequential_0", "Sequential_0.Linear_0", "Sequential_0.ReLU_0"} <= {layer.path for layer in run.trace.layers}
+    layers = {layer.path for layer in run.trace.layers}
+    assert {"forward.Sequential_0", "forward.Sequential_0.Linear_0", "forward.Sequential_0.ReLU_0"} <= layers
     found = by_name(run)
-    assert run.trace.layers[found["aten::addmm"]["layer"]].path == "Sequential_0.Linear_0"
+    assert run.trace.layers[found["aten::addmm"]["layer"]].path.startswith("forward.Sequential_0.Linear_")
     assert found["aten::addmm"]["allocated_bytes"] == 64
     assert run.trace.names[found["aten::linear"]["shapes"]].startswith("[[2")
     assert (run.trace.operators["self_ns"] >= 0).all()

@@ -12,6 +12,7 @@ import pytest
 from core.imports.kineto import read_trace
 from core.session.run import Run
 from profilers.trace import PLACES
+from tests import real_traces
 from tests.trace_counter import counted
 from tests.traces import track_values
 
@@ -144,31 +145,7 @@ def test_every_version_counts_as_its_file_does(version, packed, tmp_path):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Traces of one small model: as torch exports them, with and without stacks, and as its list of events exports them."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile, record_function, schedule
-
-    folder = tmp_path_factory.mktemp("traces")
-    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8))
-    for name, stack in (("plain", False), ("stack", True)):
-
-        def ready(done, name=name):
-            done.events().export_chrome_trace(str(folder / f"{name}-list.json"))
-            done.export_chrome_trace(str(folder / f"{name}.json"))
-
-        plan = schedule(wait=0, warmup=1, active=2, repeat=1)
-        with (
-            torch.no_grad(),
-            profile(
-                activities=[ProfilerActivity.CPU], schedule=plan, on_trace_ready=ready, with_stack=stack, record_shapes=True,
-                profile_memory=True, with_flops=True,
-            ) as running,
-        ):  # fmt: skip
-            for _ in range(3):
-                for _ in range(2):
-                    with record_function("forward"):
-                        model(torch.ones(2, 8))
-                running.step()
-    return folder
+    return real_traces.make(tmp_path_factory.mktemp("traces"))
 
 
 @pytest.mark.parametrize("name", ["plain.json", "stack.json"])
