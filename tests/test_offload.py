@@ -214,7 +214,7 @@ def test_cancelling_leaves_no_files(folder: Path) -> None:
     with pytest.raises(Cancelled):
         plan.apply_all(made, [choice(folder)])
     undo(made)
-    assert list(folder.iterdir()) == []
+    assert not folder.exists() or not list(folder.iterdir())
 
 
 def test_folders_of_killed_processes_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

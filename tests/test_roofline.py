@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -408,7 +409,7 @@ def test_a_file_that_was_cut_short_is_written_anew(new_machine: Path, text: str)
     assert again("a", 3) == 2
 
 
-def test_where_nothing_can_be_kept_it_is_found_each_time(new_machine: Path) -> None:
-    new_machine.write_text("in the way")
+def test_where_nothing_can_be_kept_it_is_found_each_time(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKSCOPE_CACHE", f"{os.devnull}/nothing")  # no folder can be made there, by root neither
     assert remembered.remembered("a", lambda: 1) == 1
     assert again("a", 2) == 2

@@ -18,7 +18,7 @@ from core.session.run import Run
 from tests.synthetic import synthetic_run
 
 HOW_OFTEN = {"repeats": 7, "warmup": 9}
-OTHER: dict[str, Any] = {"audio_seconds": 2.5, "image": "other.png", "audio": "other.wav"}
+OTHER: dict[str, Any] = {"prompts": ("One?", "Two?"), "audio_seconds": 2.5, "image": "other.png", "audio": "other.wav"}
 
 
 @pytest.fixture(scope="module")

