@@ -111,7 +111,9 @@ def test_the_first_blocks_tell_what_the_whole_would(
 def test_no_pass_touches_the_model_that_it_is_predicted_for() -> None:
     model = tiny_llama(layers=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    settings, threads = model.config.to_dict(), torch.get_num_threads()
+    was = torch.get_num_threads()
+    torch.set_num_threads(threads := ASKED.threads + 1)
+    settings = model.config.to_dict()
     parts = [(path, type(part), part.__dict__.get("forward")) for path, part in model.named_modules()]
     choices = [plan.typed(PassConfig(one.id)) for one in passes if one.phase in APPLIED]
     found = list(predictions(loaded(model), choices, ASKED, {}, Progress()))
@@ -124,7 +126,9 @@ def test_no_pass_touches_the_model_that_it_is_predicted_for() -> None:
         assert torch.equal(after[name], value), name
     assert model.config.to_dict() == settings
     assert [(path, type(part), part.__dict__.get("forward")) for path, part in model.named_modules()] == parts
-    assert torch.get_num_threads() == threads
+    left_with = torch.get_num_threads()
+    torch.set_num_threads(was)
+    assert left_with == threads
 
 
 def test_what_cannot_be_told_beforehand_says_why_and_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -120,8 +121,8 @@ def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path, p
     end(second)
 
 
-def test_where_a_graph_cannot_be_kept_the_sentence_says_what_to_do(own_cache: Path) -> None:
-    own_cache.write_text("in the way")
+def test_where_a_graph_cannot_be_kept_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKSCOPE_CACHE", f"{os.devnull}/nothing")  # no folder can be made there, by root neither
     made = compiled(tiny_llama(1))
     with as_run(made), pytest.raises(Refusal, match=r"cannot be kept in .*free some space"):
         tokens(made.model, **made.generation)

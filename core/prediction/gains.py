@@ -90,12 +90,16 @@ def predictions(
     """
     import torch
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(asked.threads)
-    predictor = GainPredictor(loaded, asked, progress)
-    for choice in choices:
-        progress.check()
-        reason = refused.get(choice.id)
-        yield Prediction(choice.id, why=f"Not available: {reason}") if reason else predictor.predict(choice)
+    try:
+        predictor = GainPredictor(loaded, asked, progress)
+        for choice in choices:
+            progress.check()
+            reason = refused.get(choice.id)
+            yield Prediction(choice.id, why=f"Not available: {reason}") if reason else predictor.predict(choice)
+    finally:
+        torch.set_num_threads(threads)
 
 
 class GainPredictor:
