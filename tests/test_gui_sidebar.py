@@ -153,3 +153,12 @@ def test_a_question_wears_the_theme(window):
     QTimer.singleShot(0, window, look)
     assert not ask(window, "Title", "Question?")
     assert seen == [window.theme_switch.sheet]
+
+
+def test_cancelling_gives_the_focus_to_no_field(qtbot, window):
+    sidebar = window.sidebar
+    sidebar.run.setFocus()
+    for state in ("running", "cancelling", "ready"):
+        sidebar.show_status(Status(state), None)
+        QApplication.processEvents()
+        assert window.focusWidget() in (sidebar.run, sidebar.cancel), state

@@ -286,7 +286,7 @@ class Sidebar(QFrame):
         self.unload.setEnabled(not busy and loaded is not None)
         self.run.setVisible(not busy)
         self.cancel.setVisible(busy)
-        self.cancel.setEnabled(busy and status.state != "cancelling")
+        self.cancel.setEnabled(busy)  # while cancelling too: a greyed button gives its focus away, to a field that takes keys
         self.cancel.setText("Cancelling" if status.state == "cancelling" else "Cancel  Esc")
         if focused:
             (self.cancel if busy else self.run).setFocus()
