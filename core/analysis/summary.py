@@ -40,6 +40,9 @@ BUSY_CORE_SHARE = 0.25
 OF_FIRST = ("ttft_ns", "prefill_tokens_per_s", "prefill_only_tokens_per_s")
 """Metrics of a request's first token alone."""
 
+_COURSE = ("status", "error", "load_ns", "apply_ns", "compile_ns", "cold_start_ns", "warmup_done")
+"""Facts about how the run went that stand in its JSON under their own names."""
+
 _NOT_MEASURED = Tag.WARMUP | Tag.PROFILED
 Json = dict[str, Any]
 
@@ -79,13 +82,7 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "requests": requests_json(run),
         "profilers": list(run.config.profilers),
         "environment": dict(facts.environment),
-        "status": facts.status,
-        "error": facts.error,
-        "load_ns": facts.load_ns,
-        "apply_ns": facts.apply_ns,
-        "compile_ns": facts.compile_ns,
-        "cold_start_ns": facts.cold_start_ns,
-        "warmup_done": facts.warmup_done,
+        **{name: getattr(facts, name) for name in _COURSE},
         "provisional": early is not None,
         "stopped": facts.stopped,
         "trial": trial_json(run),
