@@ -82,7 +82,7 @@ def carry_out(program: Program, config: TrialConfig) -> tuple[TrialState, set[tu
     while not over:
         over = program.join(LOOK_S)
         state = program.trial
-        for side in state.verdicts if state is not None else ():
+        for side in state.verdicts if state is not None and state.config is config else ():  # not what the trial before said
             said |= {(metric, verdict.word) for metric, verdict in side.metrics.items()}
     state = program.trial
     if state is None or state.runs[0].facts.status != "finished":
