@@ -283,17 +283,17 @@ def spec_of(architecture: Architecture) -> str:
 
 def run(architecture: Architecture) -> str:
     """Load it and run it once: what ran, in a sentence. ``Refusal`` as the app says it."""
+    from core.clock.gate import Gate
     from core.config import ModelConfig, RunConfig, WorkloadConfig
-    from core.engine.gate import Gate
-    from core.engine.holder import Holder
-    from core.engine.preparation import prepare, recording
+    from core.execution.model_slot import ModelSlot
+    from core.execution.preparation import prepare, recording
     from core.progress import Progress
     from profilers.trace import KINDS
 
     asked = {"prompt_tokens": 8, "new_tokens": 3, "repeats": 2, "warmup": 0, "image_size": 32, "audio_seconds": 0.2}
     workload = WorkloadConfig(**(asked | dict(architecture.workload or {})))
     config = RunConfig(ModelConfig(spec_of(architecture)), workload=workload, profilers=("layer_clock",))
-    holder = Holder()
+    holder = ModelSlot()
     holder.load(config.model, "cpu", Progress())
     prepared = prepare(config, holder, Progress())
     made = recording(config, prepared, Gate(), Progress())

@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.arguments import work_arguments
 from core.config import ModelConfig, PassConfig
 from core.models import catalog
-from core.passes import plan
-from core.passes.base import Subject
+from core.pass_api.base import Subject
+from core.planning import plan
 from core.progress import Progress
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from core.analysis.intervals import Side, median_interval, pooled_median_interval, ratio_interval
 from core.analysis.observer import effect
-from core.engine.turns import Turns
+from core.execution.trace_schedule import TraceSchedule
 from profilers.trace import KINDS, Array, Tag
 
 REQUESTS = (3, 4, 5, 6, 8, 10, 15, 30)
@@ -83,7 +83,7 @@ def observer_coverage(
     The machine gets slower meanwhile by the share ``drift``. One token: first tokens, one a request.
     """
     rng = np.random.default_rng(seed)
-    turns = Turns()
+    turns = TraceSchedule()
     turns.start_over()
     traced = np.array([turns.of_gap(None, first=tokens == 1)[0] for _ in range(requests * tokens)])
     ramp = np.linspace(1, 1 + drift, requests * tokens)

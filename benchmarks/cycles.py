@@ -18,7 +18,7 @@ from core.analysis.counts import per_moment
 from core.analysis.select import tagged
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.program import Program
-from core.session.run import Run
+from core.records.run import Run
 from profilers import cycle_counter
 from profilers.cycle_counter import CycleCounter
 from profilers.perf_events import EVENTS, Kernel

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from core.export.chrome_trace import write_trace
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, Recorder, Tag
 from tests.synthetic import llama_layers, synthetic_run
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 
 if TYPE_CHECKING:
     from core.program import Program
@@ -75,7 +75,7 @@ def run_times(program: Program, config: RunConfig, tile: Any, step: Callable[[],
     return first, headline
 
 
-def verdict_time(program: Program, trial: TrialConfig, step: Callable[[], None]) -> tuple[float, str]:
+def verdict_time(program: Program, trial: ABTestConfig, step: Callable[[], None]) -> tuple[float, str]:
     """Seconds until the trial says faster or slower, or that no difference can be told; and the word."""
     begun = time.perf_counter()
     program.start_trial(trial)
@@ -126,7 +126,7 @@ def main() -> None:
             waited(time.perf_counter(), lambda: not program.busy, step)  # now it is warm
             for _ in range(asked.tries):
                 first, headline = run_times(program, plain, tile, step)
-                verdict, word = verdict_time(program, TrialConfig(sides), step)
+                verdict, word = verdict_time(program, ABTestConfig(sides), step)
                 for what, seconds in zip(LIMITS_S, (first, headline, verdict), strict=True):
                     took[what].append(seconds)
                 print(f"first number {first:.1f} s, headline {headline:.1f} s, verdict {verdict:.1f} s ({word})", flush=True)

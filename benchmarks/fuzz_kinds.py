@@ -229,26 +229,26 @@ def _describe(path: Path) -> object:
 
 def _load(path: Path) -> object:
     from core.config import WorkloadConfig
-    from core.engine.forms.base import form_of
+    from core.execution.tasks.base import form_of
 
     loaded = catalog.load(ModelConfig(str(path.parent)), "cpu", Progress())
     return form_of(loaded, WorkloadConfig(prompt="w1 w2"), "cpu").length()
 
 
 def _labels(path: Path) -> object:
-    from core.engine.material import read_material
+    from core.execution.eval_data import read_material
 
     return read_material(QualityConfig(labels=str(path)))
 
 
 def _read_sound(path: Path) -> object:
-    from core.engine.forms.sounds import read_wav
+    from core.execution.tasks.sounds import read_wav
 
     return read_wav(str(path), 16_000)
 
 
 def _read_picture(path: Path) -> object:
-    from core.engine.forms.pictures import read_image
+    from core.execution.tasks.pictures import read_image
 
     return read_image(str(path))
 

@@ -97,7 +97,7 @@ def _try_all(seeds: list[int], folder: Path, answers: Any) -> None:
 def tried(path: Path) -> str:
     """``shown``, ``refused: sentence`` or ``exception: what``: what a person would meet who opens that file."""
     from core.errors import Refusal
-    from core.session.run import UNREADABLE
+    from core.records.run import UNREADABLE
     from core.session.store import SessionStore
 
     said = ""

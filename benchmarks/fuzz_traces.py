@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.session.run import Run
+    from core.records.run import Run
     from core.session.store import SessionStore
 
 SECONDS = 20

@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.arguments import work_arguments
 from core.analysis.statistics import spread
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
-from core.engine import trial
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.execution import ab_test
 from core.program import Program
-from core.session.run import Run
+from core.records.run import Run
 from profilers.base import instruments
 from profilers.trace import Array, Tag
 
@@ -39,8 +39,8 @@ def main() -> None:
     # Another seed, which nothing here draws from, keeps it from being an A/A trial, which has a length of its own.
     watched = replace(bare, profilers=everything, model=replace(bare.model, seed=1))
     # every round of one sort, where a trial has one traced round in four
-    trial.turns = lambda number, sides: (tuple(range(sides))[:: 1 if number % 2 == 0 else -1], asked.traced)
-    runs = taken_turns(TrialConfig((bare, watched), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
+    ab_test.turns = lambda number, sides: (tuple(range(sides))[:: 1 if number % 2 == 0 else -1], asked.traced)
+    runs = taken_turns(ABTestConfig((bare, watched), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
     medians = [decode_medians(run) for run in runs]
     found = spread(medians[1] / medians[0])
     print(f"instruments: {', '.join(everything)}")
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"median moment without instruments: {np.median(medians[0]) / 1e6:.1f} ms")
 
 
-def taken_turns(config: TrialConfig) -> tuple[Run, ...]:
+def taken_turns(config: ABTestConfig) -> tuple[Run, ...]:
     """The runs of a trial carried out to its end."""
     program = Program(keep_session=False)
     try:

@@ -17,11 +17,11 @@ from benchmarks.arguments import work_arguments
 from benchmarks.observer import taken_turns, told
 from core.analysis.statistics import spread
 from core.commands.configure import parse_pass
-from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
 from core.models.base import generates
-from core.passes.base import PassReport
-from core.session.run import Run
+from core.pass_api.base import PassReport
+from core.records.run import Run
 from profilers.trace import Array, Tag
 
 PASSES = (
@@ -71,11 +71,11 @@ def main() -> None:
     print(f"{far} figures farther than {NEAR} from their prediction")
 
 
-def _trial(asked: argparse.Namespace, text: str) -> TrialConfig:
+def _trial(asked: argparse.Namespace, text: str) -> ABTestConfig:
     workload = WorkloadConfig(asked.prompt, asked.prompt_tokens, chat=False, new_tokens=asked.new_tokens, warmup=asked.warmup)
     plain = RunConfig(ModelConfig(asked.model), (), TargetConfig("cpu", asked.threads), workload, ("noise",))
     changed = RunConfig(plain.model, (parse_pass(text),), plain.target, workload, ("noise",))
-    return TrialConfig((plain, changed), most_rounds=asked.rounds, most_seconds=3600.0, early=False)
+    return ABTestConfig((plain, changed), most_rounds=asked.rounds, most_seconds=3600.0, early=False)
 
 
 def _print(text: str, runs: tuple[Run, ...]) -> int:

@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from core.clock.gate import Gate
 from core.config import ModelConfig, PassConfig, WorkloadConfig
-from core.engine.forms.base import form_of
-from core.engine.gate import Gate
-from core.engine.moments import Moments
-from core.engine.requests import Requests
-from core.engine.watch import Watch
 from core.errors import Cancelled
+from core.execution.instrumentation import Instrumentation
+from core.execution.moments import Moments
+from core.execution.requests import Requests
+from core.execution.tasks.base import form_of
 from core.models import catalog
 from core.models.stages import layers_of
-from core.passes import plan
-from core.passes.base import Subject
+from core.pass_api.base import Subject
+from core.planning import plan
 from core.progress import Progress
+from profilers.cancel_patch import CancelPatch
 from profilers.layer_clock import LayerClock
 from profilers.trace import KINDS, Recorder, Tag
-from profilers.tripwire import Tripwire
 
 
 def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[float, float]:
@@ -37,9 +37,9 @@ def traced_and_clean(subject: Subject, loaded: Any, new_tokens: int) -> tuple[fl
     workload = WorkloadConfig("The capital of France is", chat=False, new_tokens=new_tokens)
     recorder = Recorder()
     recorder.set_layers(layers_of(subject.model))
-    wire = Tripwire(subject.model, Cancelled)
+    wire = CancelPatch(subject.model, Cancelled)
     requests = Requests(form_of(loaded, workload, "cpu"), subject, new_tokens, recorder)
-    watch = Watch(clock=LayerClock(subject.model))
+    watch = Instrumentation(clock=LayerClock(subject.model))
     with Moments(subject, recorder, Gate(), Progress(), wire, watch, lambda: 0, requests.read_text) as moments:
         requests.make(moments, Tag(0))
     wire.clear()

@@ -18,7 +18,7 @@ import numpy as np
 
 from core.analysis import series
 from core.analysis.summary import summarize
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Recorder, Tag
 from tests.synthetic import llama_layers, record_moment, synthetic_run
 

@@ -16,7 +16,7 @@ from benchmarks.observer import decode_medians, taken_turns, told
 from core.analysis.samples import request_times
 from core.analysis.statistics import spread
 from core.commands.configure import parse_pass
-from core.config import ModelConfig, QualityConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.config import ABTestConfig, ModelConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         ("noise",),
         quality=QualityConfig(),
     )
-    runs = taken_turns(TrialConfig((plain, stack), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
+    runs = taken_turns(ABTestConfig((plain, stack), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
     medians = [decode_medians(run) for run in runs]
     print(f"decode moments, plain over stack: {told(spread(medians[0] / medians[1]))}, n {asked.rounds}")
     tpot = [np.array(request_times(run).tpot_ns) for run in runs]

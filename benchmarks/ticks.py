@@ -13,12 +13,12 @@ import numpy as np
 
 from benchmarks.arguments import work_arguments
 from core.analysis.observer import effects
-from core.analysis.outline import outline
 from core.analysis.select import counted, of_kind
 from core.analysis.statistics import spread
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.models.outline import outline
 from core.program import Program
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Tag
 
 

@@ -20,13 +20,13 @@ from typing import Any
 import psutil
 
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.engine.forms.base import form_of
-from core.engine.holder import Holder, Prepared, give_memory_back
-from core.engine.preparation import prepare
 from core.errors import Refusal
+from core.execution.model_slot import ModelSlot, PreparedModel, give_memory_back
+from core.execution.preparation import prepare
+from core.execution.tasks.base import form_of
 from core.models.base import generates
-from core.passes.base import Pass, passes
-from core.passes.kernels import as_run
+from core.pass_api.base import Pass, passes
+from core.planning.kernels import as_run
 from core.progress import Progress
 
 ARCHITECTURES = {
@@ -48,13 +48,13 @@ class Toggling:
     """One small model, whose first outputs are kept."""
 
     spec: str
-    holder: Holder = field(default_factory=Holder)
+    holder: ModelSlot = field(default_factory=ModelSlot)
     refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.first = self.outputs(())
 
-    def prepared(self, choices: Sequence[PassConfig]) -> tuple[RunConfig, Prepared]:
+    def prepared(self, choices: Sequence[PassConfig]) -> tuple[RunConfig, PreparedModel]:
         """The model with these passes; ``Refusal`` where they cannot be had."""
         model = ModelConfig(f"arch:{self.spec}")
         workload = WorkloadConfig(prompt_tokens=12, new_tokens=6, batch=2 if _batches(choices) else 1)

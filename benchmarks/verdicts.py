@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.analysis.intervals import share_interval
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 
 if TYPE_CHECKING:
-    from core.engine.trial import TrialState
+    from core.execution.ab_test import ABTestState
     from core.program import Program
 
 MOST_S = 60.0
@@ -74,7 +74,7 @@ class PlantedDelay:
         return PassReport(self.id, self.title, {"percent": options.percent}, 1, f"{options.percent} % slower")
 
 
-def carry_out(program: Program, config: TrialConfig) -> tuple[TrialState, set[tuple[str, str]]]:
+def carry_out(program: Program, config: ABTestConfig) -> tuple[ABTestState, set[tuple[str, str]]]:
     """The trial, and every (metric, word) that was ever said in it."""
     said: set[tuple[str, str]] = set()
     program.start_trial(config)
@@ -92,7 +92,7 @@ def carry_out(program: Program, config: TrialConfig) -> tuple[TrialState, set[tu
     return state, said
 
 
-def measured_s(state: TrialState) -> float:
+def measured_s(state: ABTestState) -> float:
     """The latencies of all measured requests of all sides, without each other's turns."""
     from core.analysis.select import tagged
     from profilers.trace import Tag
@@ -105,7 +105,7 @@ def measured_s(state: TrialState) -> float:
     return total / 1e9
 
 
-def told(state: TrialState) -> str:
+def told(state: ABTestState) -> str:
     """Every metric with its interval."""
     parts = []
     for side in state.verdicts:
@@ -126,7 +126,7 @@ def equals(program: Program, side: RunConfig, tries: int) -> None:
     """Trials of equals."""
     false, false_main, which = 0, 0, []
     for number in range(1, tries + 1):
-        state, said = carry_out(program, TrialConfig((side, side)))
+        state, said = carry_out(program, ABTestConfig((side, side)))
         wrong = {metric for metric, word in said if word != "can't tell"}
         false += bool(wrong)
         which += [str(number)] if wrong else []
@@ -148,7 +148,7 @@ def planted(program: Program, side: RunConfig, percent: float, tries: int) -> No
     slowed = RunConfig(side.model, (PassConfig("planted_delay", {"percent": percent}),), side.target, side.workload)
     found, took = 0, []
     for number in range(1, tries + 1):
-        state, _ = carry_out(program, TrialConfig((side, slowed), most_seconds=MOST_S))
+        state, _ = carry_out(program, ABTestConfig((side, slowed), most_seconds=MOST_S))
         seconds = measured_s(state)
         right = state.verdicts[0].metrics["tpot_ns"].word == "slower"
         found += right

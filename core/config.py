@@ -145,7 +145,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class TrialConfig:
+class ABTestConfig:
     """Several runs that take turns, request by request (A B B A …), so that they can be judged against each other.
 
     The first side is what the others are compared with. An A/A trial has the same configuration twice and finds the floor below

@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import paths
-from core.config import ModelConfig, RunConfig, TargetConfig, TrialConfig
+from core.clock.gate import Gate
+from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig
 from core.ending import LIMIT_S, hanging, within
-from core.engine import outcome
-from core.engine.foresight import Foresight
-from core.engine.gate import Gate
-from core.engine.holder import Holder
-from core.engine.libraries import import_libraries
-from core.engine.notice import Notice, Status, Warnings
-from core.engine.preparation import prepare, probed, recording
-from core.engine.recording import Recording
-from core.engine.standing import run_status, trial_status
-from core.engine.trial import Trial, TrialState
-from core.engine.worker import Worker
+from core.execution import outcome
+from core.execution.ab_test import ABTest, ABTestState
+from core.execution.foresight import Foresight
+from core.execution.job_status import run_status, trial_status
+from core.execution.libraries import import_libraries
+from core.execution.model_slot import ModelSlot
+from core.execution.preparation import prepare, probed, recording
+from core.execution.recording import Recording
+from core.execution.worker import Worker
 from core.machine_cache import sweep_once
 from core.models.base import ModelFacts
-from core.passes import plan
+from core.notices import Notice, Status, Warnings
+from core.planning import plan
 from core.private_folders import keep_compiler_private
 from core.progress import Progress
+from core.records.noise_floors import NoiseFloors
+from core.records.run import Run
 from core.session.current import CurrentSession
-from core.session.floors import FloorBook
-from core.session.run import Run
 from core.surroundings import kept
 from core.targets.base import TargetFacts, targets
 from core.units import duration, size
@@ -55,14 +55,14 @@ class Program:
         self._session = CurrentSession(session_path, keep_session, self.gate, self.notices.put)
         self.loaded: ModelFacts | None = None
         self.load_ns: int | None = None
-        self._holder = Holder()
+        self._holder = ModelSlot()
         self._progress = Progress()
         self._pending: list[Progress] = []
         self._state = "idle"
         self._recording: Recording | None = None
         self._last: Run | None = None
-        self._trial: Trial | None = None
-        self._last_trial: TrialState | None = None
+        self._trial: ABTest | None = None
+        self._last_trial: ABTestState | None = None
         self.abandoned = False
         self._told: set[str] = set()  # about models, which need not be said again with every run
         self._worker = Worker(self._failed)
@@ -107,7 +107,7 @@ class Program:
         return recording.recorder.live_text if recording is not None else ""
 
     @property
-    def trial(self) -> TrialState | None:
+    def trial(self) -> ABTestState | None:
         """The trial under way with fresh snapshots, or the last one."""
         trial = self._trial
         return trial.state() if trial is not None else self._last_trial
@@ -140,7 +140,7 @@ class Program:
         """Carry out a run, loading its model first where needed."""
         self._submit(lambda: self._run(config))
 
-    def start_trial(self, config: TrialConfig) -> None:
+    def start_trial(self, config: ABTestConfig) -> None:
         """Carry out a trial; its sides become runs of the session."""
         self._submit(lambda: self._carry_out_trial(config))
 
@@ -271,11 +271,11 @@ class Program:
         finally:
             self._end(under_way)
 
-    def _carry_out_trial(self, config: TrialConfig) -> None:
+    def _carry_out_trial(self, config: ABTestConfig) -> None:
         config = replace(config, sides=tuple(plan.typed_run(side) for side in config.sides))
         self._state = "loading"
         self._warn_if_busy(config.sides[0])
-        trial = Trial(config, self._holder, self.gate, self._progress, self._session.follow, FloorBook())
+        trial = ABTest(config, self._holder, self.gate, self._progress, self._session.follow, NoiseFloors())
         try:
             trial.load()
             self._trial = trial
@@ -292,7 +292,7 @@ class Program:
         finally:
             trial.unload()
 
-    def _end_trial(self, trial: Trial) -> None:
+    def _end_trial(self, trial: ABTest) -> None:
         if trial.trouble:
             self.notices.put(Notice("warning", trial.trouble))
         state = trial.state()

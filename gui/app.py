@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 import resources
 from core.commands.following import GIVEN_UP, Stop, interrupts
 from core.ending import LIMIT_S, hanging
-from core.engine.notice import Notice
+from core.notices import Notice
 from gui import theme
 from gui.main_window import MainWindow
 from gui.settings import Settings
@@ -144,8 +144,8 @@ def _application() -> QApplication:
 
 def _choices(program: Program, knowledge: ModelKnowledge | None) -> Any:
     from core.models.base import sources
-    from core.passes import plan
-    from core.passes.base import passes
+    from core.pass_api.base import passes
+    from core.planning import plan
     from gui.setup.model_picker import CatalogKnowledge
     from gui.setup.sidebar import Choices
 

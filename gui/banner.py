@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 )
 
 import resources
-from core.engine.notice import Notice
+from core.notices import Notice
 from gui.bridge import ENDS, STARTS
 from gui.plain import Label
 

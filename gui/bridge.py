@@ -21,12 +21,12 @@ from PySide6.QtWidgets import QWidget
 from core.analysis.series import NEWEST
 from core.analysis.summary import summarize
 from core.ending import hanging, within
-from core.engine.notice import Notice, Status
+from core.notices import Notice, Status
 
 if TYPE_CHECKING:
-    from core.engine.trial import TrialState
+    from core.execution.ab_test import ABTestState
     from core.program import Program
-    from core.session.run import Run
+    from core.records.run import Run
     from gui.view_state import ViewState
 
 # While a run is going every tick takes the interpreter's lock from the worker, so there is one for each picture and no more.
@@ -45,7 +45,7 @@ MANY_SPANS = 200_000
 
 FastView = Callable[["Run"], None]
 SlowView = Callable[["Run", dict[str, Any]], None]
-TrialView = Callable[["TrialState | None"], None]
+ABTestView = Callable[["ABTestState | None"], None]
 STARTS = ("run_started", "trial_started")
 ENDS = ("run_finished", "run_cancelled", "run_failed", "trial_finished", "trial_cancelled", "trial_failed")
 
@@ -67,7 +67,7 @@ class Bridge(QObject):
         self.pauses = 0
         self._fast: list[FastView] = []
         self._slow: list[SlowView] = []
-        self._trial: list[TrialView] = []
+        self._trial: list[ABTestView] = []
         self._in_trial = False
         self._polls: list[Callable[[], None]] = []
         self._last = Status()
@@ -100,7 +100,7 @@ class Bridge(QObject):
         """Call ``view(run, summary)`` at most twice a second while a run is going, and once with intervals at its end."""
         self._slow.append(view)
 
-    def add_trial(self, view: TrialView) -> None:
+    def add_trial(self, view: ABTestView) -> None:
         """Call ``view(state)`` with the trial, at most twice a second while one is going (in pauses), and once at its end."""
         self._trial.append(view)
 

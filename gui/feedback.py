@@ -19,7 +19,7 @@ from gui.last_folder import short_path
 from gui.plain import plain_tip
 
 if TYPE_CHECKING:
-    from core.engine.notice import Notice
+    from core.notices import Notice
 
 DONE = ("run_finished", "run_cancelled", "trial_finished", "trial_cancelled")
 TROUBLE = ("warning", "failed", "run_failed", "trial_failed")

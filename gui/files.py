@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtWidgets import QFileDialog, QWidget
 
-from core.engine.notice import Notice
+from core.notices import Notice
 from gui.last_folder import last_folder, short_path, use_folder, within
 
 if TYPE_CHECKING:
     from core.program import Program
-    from core.session.run import Run
+    from core.records.run import Run
     from gui.bridge import Bridge
     from gui.view_state import ViewState
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject, QTimer
 
 from core.config import PassConfig, RunConfig
-from core.engine.notice import Notice
+from core.notices import Notice
 
 if TYPE_CHECKING:
     from core.program import Program

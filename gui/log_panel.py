@@ -7,7 +7,7 @@ from datetime import datetime
 from PySide6.QtGui import QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
-from core.engine.notice import Notice
+from core.notices import Notice
 from gui.plain import Label
 
 MOST_LINES = 5000

@@ -11,12 +11,11 @@ from PySide6.QtCore import QEvent
 from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import QMainWindow, QWidget
 
-from core.engine.notice import Notice
-from core.session.run import Run
+from core.notices import Notice
+from core.records.run import Run
 from gui import theme
 from gui.banner import Banner
 from gui.bridge import Bridge
-from gui.commands import commands
 from gui.dropping import FileDrop
 from gui.feedback import Feedback
 from gui.files import Files
@@ -24,10 +23,12 @@ from gui.foresight import ForesightInWindow
 from gui.frame import Frame
 from gui.header import Header
 from gui.log_panel import LogPanel
+from gui.menus import commands
 from gui.notices import NoticeRouter
 from gui.plain import ask
 from gui.recent import RecentSessions
 from gui.restoring import remember, restore
+from gui.run_controller import RunController
 from gui.saved_strip import SavedStrip
 from gui.settings import Settings
 from gui.setup.model_picker import STARTER
@@ -37,7 +38,6 @@ from gui.status_bar import StatusBar
 from gui.theme_switch import ThemeSwitch
 from gui.view_state import ViewState
 from gui.wiring import wire
-from gui.work import Work
 
 if TYPE_CHECKING:
     from core.program import Program
@@ -81,7 +81,7 @@ class MainWindow(QMainWindow):
         self.setMinimumSize(*LEAST)
         self.resize(*SIZE)
         self.sidebar = Sidebar(choices, self.bridge.in_background)
-        self.work = Work(program, self.bridge, self.sidebar)
+        self.work = RunController(program, self.bridge, self.sidebar)
         self.header = Header(VIEWS, commands(self, VIEWS), self)
         self.banner = Banner()
         self.saved = SavedStrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core import units
-from core.engine.notice import Notice, Status
+from core.notices import Notice, Status
 from gui.bridge import ENDS, STARTS
 from gui.setup.sidebar import BUSY
 

@@ -8,7 +8,7 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QToolButton, QWidget
 
 from core import units
-from core.engine.notice import Status
+from core.notices import Status
 from gui.plain import Label, plain_tip
 
 LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"

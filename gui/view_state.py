@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QObject, Signal
 
-from core.session.run import Run
+from core.records.run import Run
 
 
 class ViewState(QObject):

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from profilers.shallow_clone import shallow_clone
 from profilers.trace import NOT_MEASURED, SPAN_COLUMNS, Array, Recorder
-from profilers.twin import twin_of
 
 if TYPE_CHECKING:
     import torch
@@ -225,7 +225,7 @@ def _plan_problem(pieces: Iterable[_Piece], plan: Sequence[int]) -> str | None:
 
 def _ticking_twin(model: torch.nn.Module, pieces: Iterable[_Piece]) -> torch.nn.Module:
     """A twin of the model whose pieces tick."""
-    twin = twin_of(model)
+    twin = shallow_clone(model)
     for piece in pieces:
         module = twin.get_submodule(piece.path)
         module.__dict__["forward"] = _ticking(module.forward, piece)

@@ -7,11 +7,11 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from core.clock.gate import Gate
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig
-from core.engine.gate import Gate
-from core.engine.notice import Notice, Status
 from core.models.base import ModelFacts
-from core.session.run import Run
+from core.notices import Notice, Status
+from core.records.run import Run
 from core.targets.base import TargetFacts
 from profilers.trace import Trace
 from tests.synthetic import synthetic_run
@@ -42,7 +42,7 @@ def first_moments(run: Run, count: int, status: str) -> Run:
 
 
 class FakeForesight:
-    """The interface of ``core.engine.foresight.Foresight``; a test says what is seen."""
+    """The interface of ``core.execution.foresight.Foresight``; a test says what is seen."""
 
     def __init__(self) -> None:
         self.seen: object = None  # a Foreseen
@@ -65,7 +65,7 @@ class FakeProgram:
         self.loaded: ModelFacts | None = None
         self.load_ns: int | None = None
         self.store = None
-        self.trial: object = None  # a TrialState
+        self.trial: object = None  # an ABTestState
         self.foresight = FakeForesight()
         self.live_text = ""
         self.session_path = session_path

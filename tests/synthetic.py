@@ -6,8 +6,8 @@ import numpy as np
 
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
 from core.models.base import ModelFacts
-from core.passes.base import PassReport
-from core.session.run import Run, RunFacts, Unavailable
+from core.pass_api.base import PassReport
+from core.records.run import Run, RunFacts, Unavailable
 from core.targets.base import TargetFacts
 from profilers.trace import KINDS, Layer, Output, Recorder, Tag
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.analysis.outline import counted_rows
-from core.session.run import Run
+from core.models.outline import counted_rows
+from core.records.run import Run
 
 GIGAHERTZ = 3
 """Cycles per nanosecond of a thread; both threads of the run are always at work."""

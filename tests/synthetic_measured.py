@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import COUNTER_COLUMNS, Columns, Layer, Tag, Track
 
 CLOCK_HZ = 3.4e9

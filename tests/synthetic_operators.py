@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import (
     KINDS,
     MOMENT_COLUMNS,

@@ -10,8 +10,8 @@ import numpy as np
 
 from core.config import PassConfig, QualityConfig
 from core.errors import Refusal
-from core.passes.base import PassReport, Phase
-from core.session.run import Figure, Quality, Run
+from core.pass_api.base import PassReport, Phase
+from core.records.run import Estimate, Quality, Run
 from tests.synthetic import synthetic_run
 
 BASELINE = "float32 as loaded from GGUF Q4_1"
@@ -21,9 +21,9 @@ TITLES = {"int8_weight_only": "int8 weight-only", "compile_decode": "Compiled de
 def language_quality(kld: float = 0.012, *, lossless: bool | None = None, layers: Mapping[str, float | None] | None = None):
     """What a language model's passes cost."""
     figures = {
-        "kld_mean": Figure(kld, kld / 12),
-        "kld_p99": Figure(9 * kld, None),
-        "same_top": Figure(1 - min(0.5, 3.3 * kld), 0.006),
+        "kld_mean": Estimate(kld, kld / 12),
+        "kld_p99": Estimate(9 * kld, None),
+        "same_top": Estimate(1 - min(0.5, 3.3 * kld), 0.006),
     }
     return Quality(figures, "shipped text", 1024, BASELINE, layers or {}, lossless)
 

@@ -18,14 +18,14 @@ import pytest
 from core import program as program_module
 from core.analysis.verdict import floors_of, judge
 from core.commands import ab
+from core.commands.ab_report import standing, text, trial_json
 from core.commands.arguments import Parser
 from core.commands.configure import parse_passes, trial_config
-from core.commands.trial_report import standing, text, trial_json
-from core.config import ModelConfig, RunConfig, TrialConfig, WorkloadConfig
-from core.engine.notice import Notice, Status
-from core.engine.trial import TrialState
+from core.config import ABTestConfig, ModelConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
-from core.passes.base import PassReport
+from core.execution.ab_test import ABTestState
+from core.notices import Notice, Status
+from core.pass_api.base import PassReport
 from core.session.store import SessionStore
 from tests.shape import check_run_json
 from tests.test_cli_run import ROOT, TINY, WITHOUT_QT
@@ -34,20 +34,20 @@ from tests.trials import synthetic_trial
 Capture = pytest.CaptureFixture[str]
 
 
-def asked(*argv: str, model: str = TINY) -> TrialConfig:
+def asked(*argv: str, model: str = TINY) -> ABTestConfig:
     """The trial that a command line asks for."""
     parser = Parser(prog="tickscope ab", allow_abbrev=False)
     ab.arguments(parser)
     return trial_config(parser.parse_args(["--model", model, *argv]))
 
 
-def state(*ratios: float, rounds: int = 20, floors: dict[str, float] | None = None, same: bool = False) -> TrialState:
+def state(*ratios: float, rounds: int = 20, floors: dict[str, float] | None = None, same: bool = False) -> ABTestState:
     """A trial that is over."""
     runs = synthetic_trial(ratios, rounds=rounds, layer_ratios=(1, 1, 0.5, 1), floors=floors)
     configs = tuple(run.config if not same else runs[0].config for run in runs)
     part = runs[0].facts.trial
     assert part is not None
-    return TrialState(TrialConfig(configs), runs, part.order, judge(runs, floors or {}), floors or {}, "decided")
+    return ABTestState(ABTestConfig(configs), runs, part.order, judge(runs, floors or {}), floors or {}, "decided")
 
 
 # -- switches -------------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_the_running_line_tells_round_ratio_and_word() -> None:
 
 
 @pytest.mark.parametrize(("status", "trial"), [("loading", state(1.0, 0.8, rounds=2)), ("running", None)])
-def test_before_the_first_verdict_the_program_speaks(status: str, trial: TrialState | None) -> None:
+def test_before_the_first_verdict_the_program_speaks(status: str, trial: ABTestState | None) -> None:
     assert standing(Status(status, "warm-up of A"), trial).text == "warm-up of A"
 
 
@@ -195,7 +195,7 @@ def test_a_trial_cut_short_before_anything_was_measured_says_what_there_is() -> 
 
 
 def test_kernels_are_told_apart_only_where_all_sides_were_named() -> None:
-    def with_kernels(trial: TrialState, *kernels: tuple[str, ...]) -> list[dict[str, Any]]:
+    def with_kernels(trial: ABTestState, *kernels: tuple[str, ...]) -> list[dict[str, Any]]:
         reports = [(PassReport("x", "x", {}, 1, "", names),) if names else () for names in kernels]
         runs = [replace(run, facts=replace(run.facts, passes=one)) for run, one in zip(trial.runs, reports, strict=True)]
         return list(trial_json(replace(trial, runs=tuple(runs)))["kernels"])
@@ -215,20 +215,20 @@ class FakeProgram:
 
     made: list[FakeProgram]
     ending = Notice("trial_finished", "The trial is over: decided.")
-    result: TrialState | None = None
+    result: ABTestState | None = None
 
     def __init__(self, session: Path | None = None, *, keep_session: bool = True) -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.status = Status("running", "round 1 of at most 60 · A")
-        self.trial: TrialState | None = None
-        self.asked: TrialConfig | None = None
+        self.trial: ABTestState | None = None
+        self.asked: ABTestConfig | None = None
         self.kept = keep_session
         self.closed = False
         self.store = None
         self.looks = 0
         self.made.append(self)
 
-    def start_trial(self, config: TrialConfig) -> None:
+    def start_trial(self, config: ABTestConfig) -> None:
         self.asked = config
 
     def join(self, timeout_s: float | None = None) -> bool:
@@ -261,7 +261,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeProgram]:
 )
 def test_notices_of_a_trial_decide_the_exit_status(fake: type[FakeProgram], kind: str, status: int, capsys: Capture) -> None:
     fake.ending, fake.result = Notice(kind, f"About {kind}."), state(1.0, 0.8)
-    config = TrialConfig((RunConfig(ModelConfig(TINY)),) * 2)
+    config = ABTestConfig((RunConfig(ModelConfig(TINY)),) * 2)
     assert ab.carry_out(config, None, threading.Event()) == (status, fake.result, "")
     (program,) = fake.made
     assert (program.asked, program.kept, program.closed) == (config, False, True)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from core.config import ModelConfig
-from core.engine.forms.accepted import accepted, check_tokens, embeddings
 from core.errors import Refusal
+from core.execution.tasks.accepted import accepted, check_tokens, embeddings
 from core.progress import Progress
-from core.session.run import Run
+from core.records.run import Run
 from tests.small_runs import carried_out
 from tests.tiny_models import save_model, save_tokenizer
 

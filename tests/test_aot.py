@@ -13,8 +13,8 @@ from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config
 
 from core.config import PassConfig
 from core.errors import Refusal
-from core.passes import plan
-from core.passes.base import PassReport, Subject
+from core.pass_api.base import PassReport, Subject
+from core.planning import plan
 from tests.test_passes import CPU, CUDA, facts
 
 IDS = torch.arange(12).reshape(2, 6) + 3

@@ -8,8 +8,8 @@ import transformers
 
 from benchmarks.architectures import ARCHITECTURES, Architecture, run, spec_of
 from core.config import ModelConfig, WorkloadConfig
-from core.engine.forms.base import form_of
 from core.errors import Refusal
+from core.execution.tasks.base import form_of
 from core.models import catalog, known
 from core.models.made_up import Amount, made_up_inputs
 from core.models.sample_inputs import sample_inputs

@@ -10,15 +10,15 @@ import torch
 import transformers
 
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.engine.forms.windows import call_in_windows
-from core.engine.holder import Holder
-from core.engine.preparation import prepare
-from core.engine.workload import check_length
 from core.errors import Refusal
-from core.passes import plan
-from core.passes.base import PassReport, Subject, Windows
+from core.execution.model_slot import ModelSlot
+from core.execution.preparation import prepare
+from core.execution.tasks.windows import call_in_windows
+from core.execution.workload import check_length
+from core.pass_api.base import PassReport, Subject, Windows
 from core.passes.kv_cache import bytes_per_token
 from core.passes.long_text import longest_input
+from core.planning import plan
 from core.progress import Progress
 from profilers.trace import KINDS
 from tests.test_kernel_passes import IDS, apply, build, tokens, undo
@@ -298,7 +298,7 @@ def test_a_run_of_a_text_beyond_the_context_is_prepared_with_windows() -> None:
         workload=WorkloadConfig(prompt_tokens=200),
         passes=(PassConfig("long_text", {"overlap": 32}),),
     )
-    holder = Holder()
+    holder = ModelSlot()
     holder.load(asked.model, "cpu", Progress())
     prepared = prepare(asked, holder, Progress())
     assert prepared.subject.windows == Windows(64, 32, "centre")

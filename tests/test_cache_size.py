@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, cache_utils
 
+from core.clock.gate import Gate
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.engine.cache_size import cache_bytes, cache_in
-from core.engine.gate import Gate
-from core.engine.holder import Holder
-from core.engine.preparation import prepare, recording
+from core.execution.cache_size import cache_bytes, cache_in
+from core.execution.model_slot import ModelSlot
+from core.execution.preparation import prepare, recording
 from core.progress import Progress
-from core.session.run import Run
+from core.records.run import Run
 from tests import tiny_kinds as kinds
 from tests.tiny import TINY_BERT, TINY_LLAMA
 
@@ -176,7 +176,7 @@ def test_where_a_model_leaves_its_cache():
 def run(spec: str, *passes: PassConfig, **workload) -> Run:
     asked = {"repeats": 1, "warmup": 0, "new_tokens": 4, "prompt_tokens": 6} | workload
     config = RunConfig(ModelConfig(spec), passes, workload=WorkloadConfig(**asked), profilers=())
-    holder = Holder()
+    holder = ModelSlot()
     holder.load(config.model, "cpu", Progress())
     prepared = prepare(config, holder, Progress())
     made = recording(config, prepared, Gate(), Progress())

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.toggles import ARCHITECTURES, SLOW, Toggling, random_options
 from core.config import PassConfig
-from core.passes import plan
-from core.passes.base import passes
+from core.pass_api.base import passes
+from core.planning import plan
 
 SUBSETS = 12
 

@@ -12,10 +12,10 @@ from core.cli import parser
 from core.commands import report
 from core.commands.configure import run_config
 from core.config import ModelConfig, RunConfig, WorkloadConfig
-from core.engine.forms.base import form_of
-from core.engine.forms.chat import is_instruct
-from core.engine.forms.generating import greedily
 from core.errors import Refusal
+from core.execution.tasks.base import form_of
+from core.execution.tasks.chat import is_instruct
+from core.execution.tasks.generating import greedily
 from core.models import catalog
 from core.progress import Progress
 from core.prompt_set import read_prompts

@@ -22,8 +22,8 @@ from core.commands.arguments import parser
 from core.commands.configure import parse_pass, run_config
 from core.commands.following import Progress, Stop, follow, interrupts, line
 from core.commands.output import table
-from core.engine.notice import Notice, Status
 from core.errors import Refusal
+from core.notices import Notice, Status
 from core.session.rows import Written
 from core.session.store import SessionStore
 from tests.shape import check_run_json

@@ -10,7 +10,7 @@ import pytest
 
 from core.analysis.compare import NOT_INTERLEAVED, compare
 from core.analysis.verdict import judge
-from core.session.run import Run
+from core.records.run import Run
 from core.targets.base import TargetFacts
 from profilers.trace import Trace
 from tests.synthetic import synthetic_run

@@ -11,7 +11,7 @@ from core.analysis.drift import drift, sentence, trend
 from core.analysis.series import layer_rows, stages
 from core.analysis.summary import summarize
 from core.commands import report
-from core.session.run import Run
+from core.records.run import Run
 from tests.synthetic import synthetic_run
 
 

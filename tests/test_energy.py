@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.analysis.tracks import energy, machine
-from core.session.run import Run
+from core.records.run import Run
 from profilers.energy import NOTHING, ROOT_ONLY, Energy, Zone, zone_folders
 from profilers.sampler import PartLostError, Sampler
 from profilers.trace import Recorder, Tag, Trace

@@ -14,16 +14,16 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig, T5Config
 
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.engine.holder import Holder, Prepared
-from core.engines import exporting, nodes, onnx_session
-from core.engines.nodes import Node, Ran, completed, span_columns
-from core.engines.replacing import replaced
 from core.errors import Refusal
-from core.passes import plan
-from core.passes.base import PassReport, Subject, passes
+from core.execution.model_slot import ModelSlot, PreparedModel
+from core.model_parts.weights import weight_bytes
+from core.pass_api.base import PassReport, Subject, passes
 from core.passes.onnxruntime import OnnxRuntimeOptions
-from core.passes.weights import weight_bytes
+from core.planning import plan
 from core.progress import Progress
+from core.runtimes import exporting, nodes, onnx_session
+from core.runtimes.nodes import Node, Ran, completed, span_columns
+from core.runtimes.runtime_pass import replaced
 from core.targets.base import targets
 from profilers.trace import Recorder
 from tests.test_passes import CPU, CUDA, facts
@@ -140,7 +140,7 @@ def test_generate_gives_the_same_tokens(language: Pair) -> None:
 
 @torch.no_grad()
 def test_the_cache_says_how_long_it_is_and_how_many_bytes(language: Pair) -> None:
-    from core.engine.cache_size import cache_bytes
+    from core.execution.cache_size import cache_bytes
 
     ours, theirs = (model(IDS, use_cache=True).past_key_values for model in (language.model, language.plain))
     assert ours.get_seq_length() == theirs.get_seq_length() == 6
@@ -239,11 +239,11 @@ def test_a_census_names_kernels_of_an_encoder_by_layer(encoder: Pair) -> None:
 def test_int8_takes_fewer_bytes_and_off_again_the_original_is_back(choice: PassConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = exporting.Sample({"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}, {})
     monkeypatch.setattr(f"core.passes.{choice.id}.sample_of", lambda model, task: sample)  # of one size: exports much faster
-    holder, model, target = Holder(), ModelConfig(TINY), targets.get("cpu").probe()
+    holder, model, target = ModelSlot(), ModelConfig(TINY), targets.get("cpu").probe()
     config = RunConfig(model=model, workload=WorkloadConfig(prompt_tokens=6, new_tokens=1))
     holder.load(model, "cpu", Progress())
 
-    def prepared(*choices: PassConfig) -> Prepared:
+    def prepared(*choices: PassConfig) -> PreparedModel:
         return holder.prepare(replace(config, passes=choices), target, 6, Progress())
 
     plain = prepared().subject.model(IDS).last_hidden_state
@@ -295,7 +295,7 @@ def test_undo_removes_the_files() -> None:
 @pytest.mark.parametrize(("one", "package"), [("onnxruntime", "onnxscript"), ("openvino", "openvino")])
 def test_a_missing_package_is_named_with_the_command(one: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.reasons(facts(), CPU, ())[one] is None
-    monkeypatch.setattr("core.passes.extras.find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr("core.pass_api.extras.find_spec", lambda name: None if name == package else object())
     extra = "onnx" if one == "onnxruntime" else "openvino"
     assert plan.reasons(facts(), CPU, ())[one] == f"needs {package}: pip install 'tickscope[{extra}]'"
     with pytest.raises(Refusal, match=f"needs {package}: pip install"):

@@ -17,10 +17,10 @@ from core.analysis import series
 from core.analysis.summary import summarize
 from core.errors import Refusal
 from core.export.base import exporters
+from core.export.chart_elements import few_rows, nice, spread_out
+from core.export.chart_style import LOOKS, font, subtitle
 from core.export.figures import CHARTS, chart_table, figure, write_chart_csv, write_figure
 from core.export.latency import robust_top
-from core.export.look import LOOKS, font, subtitle
-from core.export.parts import few_rows, nice, spread_out
 from profilers.trace import KINDS, Recorder
 from tests.synthetic import synthetic_run
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core.config import ModelConfig
-from core.engine.finite import choosable
-from core.engine.recording import NOT_FINITE
+from core.execution.finite import choosable
+from core.execution.recording import NOT_FINITE
 from tests.small_runs import carried_out
 from tests.tiny_models import save_model, save_tokenizer
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from core.config import PassConfig, TargetConfig, WorkloadConfig
-from core.session.floors import DAMAGED, ENOUGH_TESTS, MOST_TESTS, FloorBook
-from core.session.run import Run
+from core.records.noise_floors import DAMAGED, ENOUGH_TESTS, MOST_TESTS, NoiseFloors
+from core.records.run import Run
 from tests.synthetic import synthetic_run
 
 FLOORS = {"tpot_ns": 0.018, "ttft_ns": 0.02}
@@ -23,20 +23,20 @@ def run() -> Run:
 
 
 @pytest.fixture
-def book(tmp_path: Path, run: Run) -> FloorBook:
-    book = FloorBook(tmp_path / "new" / "floors.json")
+def book(tmp_path: Path, run: Run) -> NoiseFloors:
+    book = NoiseFloors(tmp_path / "new" / "floors.json")
     assert book.find(run) is None
     assert book.record(run, FLOORS) is None
     return book
 
 
-def test_a_floor_is_found_again_by_another_book_with_other_passes(book: FloorBook, run: Run) -> None:
+def test_a_floor_is_found_again_by_another_book_with_other_passes(book: NoiseFloors, run: Run) -> None:
     other = replace(run, id=9, name="x", config=replace(run.config, passes=(PassConfig("int8_dynamic"),)))
-    assert FloorBook(book.path).find(other) == FLOORS
+    assert NoiseFloors(book.path).find(other) == FLOORS
     assert book.find(run.config, run.facts) == FLOORS
 
 
-def test_how_often_it_was_repeated_does_not_matter(book: FloorBook, run: Run) -> None:
+def test_how_often_it_was_repeated_does_not_matter(book: NoiseFloors, run: Run) -> None:
     other = replace(run, config=replace(run.config, workload=replace(run.config.workload, repeats=77, warmup=None)))
     assert book.find(other) == FLOORS
 
@@ -63,11 +63,11 @@ def changed(run: Run, what: str) -> Run:
     "what",
     ["workload", "model", "dtype", "target", "threads", "torch", "cpu_model", "cpu_affinity", "cpu_governor", "variables"],
 )
-def test_other_conditions_have_no_floor_yet(book: FloorBook, run: Run, what: str) -> None:
+def test_other_conditions_have_no_floor_yet(book: NoiseFloors, run: Run, what: str) -> None:
     assert book.find(changed(run, what)) is None
 
 
-def test_the_largest_floor_of_the_latest_tests_counts_and_others_are_left_alone(book: FloorBook, run: Run) -> None:
+def test_the_largest_floor_of_the_latest_tests_counts_and_others_are_left_alone(book: NoiseFloors, run: Run) -> None:
     book.record(changed(run, "threads"), {"tpot_ns": 0.5})
     book.record(run, {"tpot_ns": 0.011})
     assert book.find(run) == FLOORS
@@ -81,7 +81,7 @@ def test_the_largest_floor_of_the_latest_tests_counts_and_others_are_left_alone(
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"schema": 2, "floors": {}}', '{"schema": 1, "floors": 3}', "\x00\x01", "[" * 100_000]
 )
-def test_a_damaged_book_is_set_aside_and_begun_anew(book: FloorBook, run: Run, text: str) -> None:
+def test_a_damaged_book_is_set_aside_and_begun_anew(book: NoiseFloors, run: Run, text: str) -> None:
     book.path.write_text(text, encoding="utf-8")
     assert book.find(run) is None
     assert book.record(run, FLOORS) is None
@@ -89,12 +89,12 @@ def test_a_damaged_book_is_set_aside_and_begun_anew(book: FloorBook, run: Run, t
     assert book.path.with_name(book.path.name + DAMAGED).read_text(encoding="utf-8") == text
 
 
-def test_a_book_that_is_not_text_is_no_error(book: FloorBook, run: Run) -> None:
+def test_a_book_that_is_not_text_is_no_error(book: NoiseFloors, run: Run) -> None:
     book.path.write_bytes(b"\xff\xfe\x00\xff")
     assert book.find(run) is None
 
 
-def test_edited_values_that_make_no_sense_are_left_out(book: FloorBook, run: Run) -> None:
+def test_edited_values_that_make_no_sense_are_left_out(book: NoiseFloors, run: Run) -> None:
     whole = json.loads(book.path.read_text(encoding="utf-8"))
     (entry,) = whole["floors"].values()
     entry["tests"] = [
@@ -110,26 +110,26 @@ def test_edited_values_that_make_no_sense_are_left_out(book: FloorBook, run: Run
 
 def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path, run: Run) -> None:
     (tmp_path / "file").write_text("in the way")
-    said = FloorBook(tmp_path / "file" / "floors.json").record(run, FLOORS)
+    said = NoiseFloors(tmp_path / "file" / "floors.json").record(run, FLOORS)
     assert said is not None
     assert said.startswith("The noise floor could not be kept in ")
 
 
 def test_nothing_found_is_nothing_kept(tmp_path: Path, run: Run) -> None:
-    book = FloorBook(tmp_path / "floors.json")
+    book = NoiseFloors(tmp_path / "floors.json")
     assert book.record(run, {}) is None
     assert not book.path.exists()
 
 
 def test_a_floor_below_the_assumed_one_counts_after_enough_tests_only(tmp_path: Path, run: Run) -> None:
-    book = FloorBook(tmp_path / "floors.json")
+    book = NoiseFloors(tmp_path / "floors.json")
     for number in range(1, ENOUGH_TESTS + 1):
         book.record(run, {"tpot_ns": 0.001 * number, "ttft_ns": 0.03})
         assert book.find(run) == ({"tpot_ns": 0.005, "ttft_ns": 0.03} if number == ENOUGH_TESTS else {"ttft_ns": 0.03})
 
 
 def test_a_floor_that_an_earlier_version_kept_is_one_test(tmp_path: Path, run: Run) -> None:
-    book = FloorBook(tmp_path / "floors.json")
+    book = NoiseFloors(tmp_path / "floors.json")
     book.record(run, {"tpot_ns": 0.02})
     kept = json.loads(book.path.read_text())
     for entry in kept["floors"].values():

@@ -75,8 +75,8 @@ def test_a_small_sound_file_takes_little_memory(tmp_path):
     """2.4 kB with one sample a second would become 20 minutes at the model's rate."""
     import wave
 
-    from core.engine.forms.sounds import read_wav
     from core.errors import Refusal
+    from core.execution.tasks.sounds import read_wav
 
     with wave.open(str(tmp_path / "slow.wav"), "wb") as file:
         file.setparams((1, 2, 1, 0, "NONE", "not compressed"))
@@ -91,8 +91,8 @@ def test_a_small_sound_file_takes_little_memory(tmp_path):
 
 
 def test_a_file_with_another_formats_content_is_not_given_to_another_program(tmp_path):
-    from core.engine.forms.pictures import read_image
     from core.errors import Refusal
+    from core.execution.tasks.pictures import read_image
 
     (tmp_path / "cat.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     with pytest.raises(Refusal, match=r"cat\.png is not an image that can be read; give one of PNG, JPEG"):

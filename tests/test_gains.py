@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from core.analysis.roofline import Ceilings
 from core.cli import main
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.engine.foresight import Foreseen, foresee
-from core.engine.holder import Holder
 from core.errors import Cancelled
-from core.passes import plan
-from core.passes.base import passes
-from core.prediction import gains, ledger
-from core.prediction.gains import APPLIED, IN_USE, Asked, GainPredictor, Prediction, predictions
+from core.execution.foresight import Foreseen, foresee
+from core.execution.model_slot import ModelSlot
+from core.pass_api.base import passes
+from core.planning import gains, plan
+from core.planning.gains import APPLIED, IN_USE, Asked, GainPredictor, Prediction, predictions
+from core.prediction import layer_costs
 from core.program import Program
 from core.progress import Progress
+from core.records.roofline import Ceilings
 from core.targets.base import targets
 from gui.setup.switch_list import LINE
 from tests.gui_window import make_window
@@ -37,10 +37,10 @@ OPERATORS, OPERATOR_NS = 10, 50.0
 def by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that reads a byte in a nanosecond, multiplies at once, and whose layers are as fast as that."""
     made_up = Ceilings(1, ((1, 1e9), (1 << 40, 1e9)), dict.fromkeys(("float32", "bfloat16", "int8"), 1e30), OPERATOR_NS)
-    for module in (gains, ledger):
+    for module in (gains, layer_costs):
         monkeypatch.setattr(module, "ceilings", lambda: made_up)
-    monkeypatch.setattr(ledger.Ledger, "_timed", lambda *_: ())
-    monkeypatch.setattr(ledger, "_operators", lambda *_: (OPERATORS, 0))
+    monkeypatch.setattr(layer_costs.LayerCosts, "_timed", lambda *_: ())
+    monkeypatch.setattr(layer_costs, "_operators", lambda *_: (OPERATORS, 0))
     monkeypatch.setattr(gains, "remembered", lambda _name, find: find())
 
 
@@ -224,7 +224,7 @@ def test_a_job_stops_the_predicting_and_is_not_waited_for(program: Program, monk
 
 
 def test_a_model_that_carries_passes_is_not_predicted_for() -> None:
-    holder = Holder()
+    holder = ModelSlot()
     holder.load(config().model, "cpu", Progress())
     assert holder.untouched is holder.loaded
     holder.prepare(config("bfloat16"), targets.get("cpu").probe(), 8, Progress())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from core.engine.gate import Gate, Guest
+from core.clock.gate import Gate, PauseClient
 
 
-def painter_of(gate: Gate, limit_s: float = 5.0) -> tuple[Guest, threading.Event]:
+def painter_of(gate: Gate, limit_s: float = 5.0) -> tuple[PauseClient, threading.Event]:
     woken = threading.Event()
     return gate.guest(woken.set, limit_s), woken
 

@@ -12,11 +12,11 @@ import torch
 import transformers
 
 from core.config import ModelConfig
-from core.engine.forms.generating import ended, greedily
+from core.execution.tasks.generating import ended, greedily
 from core.models import catalog, generation
-from core.passes.base import PassContext, passes
+from core.pass_api.base import PassContext, passes
 from core.progress import Progress
-from core.session.run import Run
+from core.records.run import Run
 from core.targets.base import targets
 from tests.small_runs import carried_out
 from tests.tiny import tiny_llama

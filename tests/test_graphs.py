@@ -17,8 +17,8 @@ from core.compiled.key import graph_key
 from core.compiled.step_library import LIBRARY
 from core.config import PassConfig
 from core.errors import Refusal
-from core.passes import plan
-from core.passes.kernels import as_run
+from core.planning import plan
+from core.planning.kernels import as_run
 from tests.tiny import subject, tiny_llama
 
 IDS = torch.tensor([[5, 9, 2, 7]])

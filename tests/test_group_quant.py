@@ -11,8 +11,8 @@ import torch
 from core import native
 from core.config import PassConfig
 from core.errors import Refusal
-from core.passes import plan
-from core.passes.weights import weight_bytes
+from core.model_parts.weights import weight_bytes
+from core.planning import plan
 from core.quantization import grouped
 from tests.tiny import subject, tiny_llama
 

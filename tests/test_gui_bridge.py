@@ -9,7 +9,7 @@ import threading
 import pytest
 from PySide6.QtWidgets import QWidget
 
-from core.engine.notice import Notice, Status
+from core.notices import Notice, Status
 from gui.bridge import Bridge
 from gui.view_state import ViewState
 from tests.fakes import FakeProgram

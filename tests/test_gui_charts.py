@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from core.analysis import series
 from core.config import PassConfig
-from core.session.run import Unavailable
+from core.records.run import Unavailable
 from gui.charts.axis import Axis, nice_limit, nice_spacing, plain_number
 from gui.charts.card import START_HINT
 from gui.charts.heat import LayerHeat

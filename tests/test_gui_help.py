@@ -11,8 +11,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QTextBrowser
 
-from core.engine.notice import Notice
 from core.glossary import GLOSSARY, find
+from core.notices import Notice
 from gui.last_folder import last_folder, use_folder, within
 from gui.matching import ranked, score
 from gui.views.tile_readings import SPECS

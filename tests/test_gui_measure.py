@@ -15,7 +15,7 @@ from core.analysis import series
 from core.analysis.drawn import without_profiled
 from core.analysis.operators import OperatorRow, operator_rows, slowdown
 from core.analysis.summary import summarize
-from core.session.run import Unavailable
+from core.records.run import Unavailable
 from gui.charts.heat import LayerHeat
 from gui.charts.latency import LatencyChart
 from gui.charts.machine import MachineChart

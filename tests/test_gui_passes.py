@@ -10,12 +10,12 @@ from PySide6.QtGui import QContextMenuEvent, QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QComboBox, QLineEdit
 
-from core.passes.base import PassReport
+from core.pass_api.base import PassReport
 from gui.setup.baselines import Baselines
 from gui.setup.options_form import OptionsForm
 from gui.setup.pass_list import COPIED, COPY, LEAST_HEIGHT
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP
-from gui.setup.pass_words import details, gain_text, install_command, short_reason
+from gui.setup.pass_text import details, gain_text, install_command, short_reason
 from gui.setup.sidebar import Choices, Sidebar
 from gui.setup.switch_list import ID, LINE, SwitchDelegate
 from gui.theme import DARK, apply, load_fonts

@@ -13,12 +13,12 @@ from PySide6.QtWidgets import QLabel, QWidget
 from core.analysis.speed_quality import Point, placed, point, points
 from core.analysis.summary import summarize
 from core.config import QualityConfig, WorkloadConfig
-from core.engine.notice import Status
 from core.errors import Refusal
 from core.export.base import exporters
 from core.export.figures import CHARTS, SPEED_QUALITY, write_speed_quality
 from core.export.speed_quality import cost_axis, cost_place, cost_text, draw_speed_quality, stairs
-from core.session.run import Figure, Quality, Unavailable
+from core.notices import Status
+from core.records.run import Estimate, Quality, Unavailable
 from gui.charts.latency import LatencyChart
 from gui.charts.speed_quality import SpeedQualityChart
 from gui.last_folder import short_path
@@ -27,7 +27,7 @@ from gui.setup.workload_form import WorkloadForm
 from gui.status_bar import StatusBar
 from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
-from gui.views import quality_words
+from gui.views import quality_text
 from gui.views.compare import CompareView
 from gui.views.layer_columns import SQNR, TITLES
 from gui.views.layer_errors import worst_layers
@@ -83,7 +83,7 @@ def shown(qtbot, widget, size=(1130, 790)):
 
 
 def judged(run, **figures):
-    quality = Quality({name: Figure(*value) for name, value in figures.items()}, "shipped text", 64, "float32")
+    quality = Quality({name: Estimate(*value) for name, value in figures.items()}, "shipped text", 64, "float32")
     return replace(run, facts=replace(run.facts, quality=quality))
 
 
@@ -373,17 +373,17 @@ def test_each_kind_of_model_has_the_figure_that_fits(qtbot, run, make, value, be
 
 def test_a_cost_that_was_not_measured_is_a_dash_with_the_reason(qtbot, run):
     plain = with_passes(run)
-    assert quality_words.told(plain).why == "unoptimized: nothing changed"
+    assert quality_text.told(plain).why == "unoptimized: nothing changed"
     tile = quality_tile(qtbot, plain)
     assert (tile.reading.value, tile.reading.sub) == ("—", "unoptimized: nothing changed")
     optimized = with_passes(run, "x")
-    assert quality_words.told(optimized).why.startswith("not asked for")
+    assert quality_text.told(optimized).why.startswith("not asked for")
     asked = replace(optimized, config=replace(optimized.config, quality=QualityConfig()))
-    assert quality_words.told(asked).why == "not measured (the run is finished)"
+    assert quality_text.told(asked).why == "not measured (the run is finished)"
     failed = replace(asked.facts, unavailable=(Unavailable("quality", "the model has no tokenizer."),))
-    assert quality_words.told(replace(asked, facts=failed)).why == "the model has no tokenizer"
+    assert quality_text.told(replace(asked, facts=failed)).why == "the model has no tokenizer"
     going = replace(asked, facts=replace(asked.facts, status="running"))
-    assert quality_words.told(going).why == "measured at the end"
+    assert quality_text.told(going).why == "measured at the end"
 
 
 @pytest.mark.parametrize("width", [1116, 656, 2200])
@@ -472,7 +472,7 @@ def test_guessed_tokens_are_told_below_the_output(qtbot, state, run):
 
 @pytest.mark.parametrize("palette", [DARK, LIGHT], ids=["dark", "light"])
 def test_every_kind_and_stage_has_a_colour(palette):
-    from core.export.look import LOOKS
+    from core.export.chart_style import LOOKS
 
     look = LOOKS[palette.name]
     assert set(palette.kinds) == set(look.kinds) == set(KINDS)

@@ -15,8 +15,8 @@ from core.commands.arguments import parser
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
 from core.models.base import Listing
-from core.passes import plan
-from core.passes.base import PassReport, passes
+from core.pass_api.base import PassReport, passes
+from core.planning import plan
 from core.targets.base import TargetFacts
 from gui.plain import unbroken
 from gui.setup.instrument_list import InstrumentSection, known_instruments

@@ -16,7 +16,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
 from core.commands.following import Stop
-from core.engine.notice import Notice, Status
+from core.notices import Notice, Status
 from gui import __main__ as entry
 from gui import app, theme
 from gui.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import QPoint, QSize, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QMessageBox
 
-from core.engine.notice import Status
+from core.notices import Status
 from gui.elided import Elided
 from gui.plain import ask, unbroken
 from gui.status_bar import StatusBar

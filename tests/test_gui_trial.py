@@ -13,16 +13,16 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel, QTableView, QWidget
 
 from core.analysis.verdict import judge
-from core.config import ModelConfig, PassConfig, RunConfig, TrialConfig, WorkloadConfig
-from core.engine.notice import Notice, Status
-from core.engine.trial import TrialState
-from core.session.run import TrialPart
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, WorkloadConfig
+from core.execution.ab_test import ABTestState
+from core.notices import Notice, Status
+from core.records.run import ABTestPart
 from gui import app, theme
 from gui.settings import Settings
 from gui.status_bar import StatusBar
 from gui.view_state import ViewState
+from gui.views.ab_test_text import headlines, progress, times
 from gui.views.compare import CompareView
-from gui.views.trial_words import headlines, progress, times
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
 from tests.synthetic_quality import language_quality
@@ -51,7 +51,7 @@ def trial(rounds=18, scales=(1.0, 0.746), *, stopped=None, floors=FLOORS, sides=
     ]
     order = tuple(range(len(scales))) * rounds
     verdicts = judge(runs, floors, 60, ended=stopped is not None) if rounds else ()
-    return TrialState(TrialConfig(sides), tuple(runs), order, verdicts, floors, stopped)
+    return ABTestState(ABTestConfig(sides), tuple(runs), order, verdicts, floors, stopped)
 
 
 class Facts:
@@ -103,7 +103,7 @@ def test_a_trial_is_no_passes_against_the_sidebar_at_first(qtbot, view):
         child(view, "startTrial").click()
     config = asked.args[0]
     assert [side.passes for side in config.sides] == [(), FASTER.passes]
-    assert config.most_rounds == TrialConfig.most_rounds
+    assert config.most_rounds == ABTestConfig.most_rounds
     assert not config.same
 
 
@@ -224,7 +224,7 @@ def test_after_a_trial_its_reason_and_its_layers_stay(view):
 
 def test_layers_are_judged_once_while_nothing_changes(view, monkeypatch):
     asked = []
-    monkeypatch.setattr("gui.views.trial._layer_verdicts", lambda state: asked.append(state) or [])
+    monkeypatch.setattr("gui.views.ab_test._layer_verdicts", lambda state: asked.append(state) or [])
     state = trial(rounds=8)
     view.show_trial(state)
     view.show_trial(replace(state, order=(*state.order, 0)))
@@ -310,7 +310,7 @@ def test_hovering_reads_a_round(view):
 def test_sides_of_one_trial_get_a_verdict_and_others_a_reason(view):
     state = trial(rounds=18, stopped="decided")
     pair = [
-        replace(run, facts=replace(run.facts, trial=TrialPart("t", side, 2, state.order, FLOORS)))
+        replace(run, facts=replace(run.facts, trial=ABTestPart("t", side, 2, state.order, FLOORS)))
         for side, run in enumerate(state.runs)
     ]
     view.show_pair(tuple(pair))

@@ -13,11 +13,11 @@ from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QTextEdit, QTreeView,
 
 from core import units
 from core.analysis.compare import TileDifference
-from core.analysis.roofline import LayerProduct
 from core.analysis.summary import summarize
 from core.config import PassConfig, WorkloadConfig
 from core.errors import Refusal
-from core.session.run import TrialPart, Unavailable
+from core.records.roofline import LayerProduct
+from core.records.run import ABTestPart, Unavailable
 from core.session.store import RunHead
 from gui.charts.card import START_HINT
 from gui.last_folder import short_path
@@ -691,7 +691,7 @@ def test_a_run_s_speed_memory_quality_and_noise_are_listed(sessions, run):
 
 def test_sides_of_a_trial_hang_together_below_their_verdict(qtbot, state, run):
     sides = [
-        replace(one, facts=replace(one.facts, trial=TrialPart("t", side, 2)))
+        replace(one, facts=replace(one.facts, trial=ABTestPart("t", side, 2)))
         for side, one in enumerate((run, synthetic_run(blocks=2, seed=1, scale=0.5, run_id=2)))
     ]
     view = shown(qtbot, SessionsView(state))

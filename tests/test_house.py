@@ -11,7 +11,7 @@ import pytest
 
 from core.export.base import exporters
 from core.models.base import sources
-from core.passes.base import passes
+from core.pass_api.base import passes
 from core.registry import Registry
 from core.targets.base import targets
 from profilers.base import instruments

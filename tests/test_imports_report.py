@@ -14,9 +14,9 @@ from core.analysis.summary import summarize
 from core.commands import report
 from core.commands.import_trace import imported_text
 from core.export.base import exporters
+from core.export.chart_style import subtitle
 from core.export.chrome_trace import write_trace
 from core.export.figures import write_figure
-from core.export.look import subtitle
 from gui.charts.memory import MemoryChart
 from gui.theme import DARK
 from tests.synthetic import synthetic_run

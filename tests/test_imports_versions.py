@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.imports.kineto import read_trace
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import PLACES
 from tests import real_traces
 from tests.trace_counter import counted

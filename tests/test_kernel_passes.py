@@ -15,8 +15,9 @@ from core.config import PassConfig
 from core.errors import Refusal
 from core.models.sample_inputs import first_result, sample_inputs, small_call
 from core.models.stages import layers_of
-from core.passes import allocator, attention, plan
-from core.passes.base import PassContext, PassReport, Subject, passes
+from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.passes import allocator, attention
+from core.planning import plan
 from core.targets.base import TargetFacts
 from profilers.layer_clock import LayerClock
 from profilers.trace import Recorder

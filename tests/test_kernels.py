@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.analysis.operators import layer_allocations, layer_work, operator_columns, operator_rows, slowdown
-from core.session.run import Run
+from core.records.run import Run
 from profilers import kineto
 from profilers.attribution import LAYER, MARK, aligned, columns_of
 from profilers.kernels import INSTRUMENT, KernelProfiler

@@ -9,16 +9,16 @@ import pytest
 
 from core import units
 from core.analysis.summary import summarize
+from core.clock.gate import Gate
 from core.commands import report
 from core.config import ModelConfig, RunConfig, WorkloadConfig
-from core.engine.forms.base import form_of
-from core.engine.gate import Gate
-from core.engine.holder import Holder
-from core.engine.preparation import prepare, recording
+from core.execution.model_slot import ModelSlot
+from core.execution.preparation import prepare, recording
+from core.execution.tasks.base import form_of
 from core.models import catalog
 from core.models.base import parameters_in_words
 from core.progress import Progress
-from core.session.run import Run
+from core.records.run import Run
 from gui.setup.model_picker import facts_line
 from profilers.trace import KINDS
 from tests import tiny_kinds as kinds
@@ -28,12 +28,12 @@ NEW_TOKENS = 4
 GENERATED = ["prefill", *["decode"] * (NEW_TOKENS - 1)]
 
 
-def run(spec: str, *, trust: bool = False, holder: Holder | None = None, **workload: Any) -> Run:
+def run(spec: str, *, trust: bool = False, holder: ModelSlot | None = None, **workload: Any) -> Run:
     """Two requests of a model, the first clean and the second traced."""
     asked = {"repeats": 2, "warmup": 0, "new_tokens": NEW_TOKENS} | workload
     model = ModelConfig(spec, trust_remote_code=trust)
     config = RunConfig(model, workload=WorkloadConfig(**asked), profilers=("layer_clock",))
-    holder = holder or Holder()
+    holder = holder or ModelSlot()
     holder.load(config.model, "cpu", Progress())
     prepared = prepare(config, holder, Progress())
     made = recording(config, prepared, Gate(), Progress())
@@ -117,7 +117,7 @@ def test_text_to_text_is_encoded_once_and_then_decoded(spec, batch):
 
 
 def test_the_tokens_of_a_translator_are_those_of_plain_generate():
-    holder = Holder()
+    holder = ModelSlot()
     done = run(kinds.BART, prompt_tokens=6, holder=holder)
     form = form_of(holder.loaded, done.config.workload, "cpu")
     tensors = form.inputs().tensors

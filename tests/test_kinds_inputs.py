@@ -13,13 +13,13 @@ import torch
 import transformers
 
 from core.config import ModelConfig, WorkloadConfig
-from core.engine.forms.base import form_of
-from core.engine.forms.pictures import read_image
-from core.engine.forms.question_answering import answer
-from core.engine.forms.sounds import read_wav
 from core.errors import Refusal
+from core.execution.tasks.base import form_of
+from core.execution.tasks.pictures import read_image
+from core.execution.tasks.question_answering import answer
+from core.execution.tasks.sounds import read_wav
 from core.models import architecture, catalog
-from core.passes.base import Subject
+from core.pass_api.base import Subject
 from core.progress import Progress
 from tests import tiny_kinds as kinds
 from tests.test_kinds import GENERATED, moment_kinds, run
@@ -129,7 +129,7 @@ def test_images_that_cannot_be_read(vit, tmp_path, monkeypatch):
     assert "is not an image file; give a PNG or JPEG" in refusal(vit, image=str(tmp_path))
     assert "words.png is not an image that can be read" in refusal(vit, image=str(tmp_path / "words.png"))
     assert "cut.png is cut off or damaged" in refusal(vit, image=str(tmp_path / "cut.png"))
-    monkeypatch.setattr("core.engine.forms.pictures.MOST_PIXELS", 1000)
+    monkeypatch.setattr("core.execution.tasks.pictures.MOST_PIXELS", 1000)
     assert "good.png has 40 × 40 pixels, too many" in refusal(vit, image=str(tmp_path / "good.png"))
     assert "it has no image processor" in refusal(kinds.VIT, image=str(tmp_path / "good.png"))
 

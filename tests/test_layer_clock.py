@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from core.errors import Cancelled
+from profilers.cancel_patch import CancelPatch
 from profilers.cycle_counter import CycleCounter, Raw
 from profilers.layer_clock import LayerClock, parents_of
 from profilers.trace import NOT_MEASURED, Recorder
-from profilers.tripwire import Tripwire
 from tests.made_up_kernel import WORKER, MadeUpKernel
 from tests.tiny import tiny_llama
 
@@ -173,7 +173,7 @@ def test_after_removal_the_model_is_what_it_was() -> None:
 
 def test_the_tripwire_stops_a_forward_and_is_gone_afterwards() -> None:
     model = tiny_llama(1)
-    wire = Tripwire(model, Cancelled)
+    wire = CancelPatch(model, Cancelled)
     expected = model(torch.arange(4)[None]).logits
     wire.pull()
     with pytest.raises(Cancelled):
@@ -185,7 +185,7 @@ def test_the_tripwire_stops_a_forward_and_is_gone_afterwards() -> None:
 
 def test_a_disarmed_tripwire_leaves_the_layers_alone() -> None:
     model = tiny_llama(1)
-    wire = Tripwire(model, Cancelled)
+    wire = CancelPatch(model, Cancelled)
     wire.armed = False
     wire.pull()
     assert model(torch.arange(4)[None]).logits.isfinite().all()

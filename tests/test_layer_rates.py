@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from core.analysis.layer_roles import role, roles_of, together
-from core.analysis.roofline import Ceilings, LayerProduct
 from core.analysis.summary import layers_json
 from core.config import WorkloadConfig
+from core.records.roofline import Ceilings, LayerProduct
 from tests.synthetic import synthetic_run
 
 READS, OPERATIONS = 20e9, 100e9

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from core.config import ModelConfig, PassConfig
-from core.engine.cache_size import cache_bytes
 from core.errors import Refusal
-from core.passes import plan
-from core.passes.base import PassReport, Subject
-from core.passes.weights import weight_bytes
+from core.execution.cache_size import cache_bytes
+from core.model_parts.weights import weight_bytes
+from core.pass_api.base import PassReport, Subject
+from core.planning import plan
 from tests.fake_llama import FILE_BYTES, FakeLlama, install_cyllama, install_llama_cpp_python
 from tests.test_passes import CPU, CUDA, facts
 from tests.tiny import tiny_llama
@@ -171,9 +171,9 @@ def test_where_it_cannot_be_used(fake: FakeLlama, file: Path, monkeypatch: pytes
 
 
 def test_a_converted_model_knows_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from core.engines.llama_engine import file_of
     from core.models import catalog
     from core.progress import Progress
+    from core.runtimes.llama_engine import file_of
     from tests.tiny_models import save_gguf
 
     monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path / "cache"))

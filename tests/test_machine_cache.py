@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core import machine_cache, private_folders, remembered
+from core import machine_cache, machine_facts, private_folders
 from core.errors import Refusal
 from core.machine_cache import DAMAGED, MOST_DAMAGED, RECORD, draft_of, keep, read_document, usable, write_document
 
@@ -200,14 +200,14 @@ def test_a_changed_number_is_not_believed(root: Path) -> None:
 
 
 def test_what_an_older_version_remembered_is_found_out_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "others_s", lambda: 0.0)
-    remembered.forget()
-    path = remembered._file()
+    monkeypatch.setattr(machine_facts, "others_s", lambda: 0.0)
+    machine_facts.forget()
+    path = machine_facts._file()
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"a": "odd"}))
-    assert remembered.remembered("a", lambda: 1) == 1
+    assert machine_facts.remembered("a", lambda: 1) == 1
     assert read_document(path) == {"a": 1}
-    remembered.forget()
+    machine_facts.forget()
 
 
 # -- what killed processes leave -----------------------------------------------------------------------------------------------

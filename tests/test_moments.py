@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from core.clock.gate import Gate
 from core.config import WorkloadConfig
-from core.engine import calls
-from core.engine.forms.base import form_of
-from core.engine.gate import Gate
-from core.engine.moments import Moments
-from core.engine.requests import Requests
-from core.engine.watch import Watch
 from core.errors import Cancelled
+from core.execution import calls
+from core.execution.instrumentation import Instrumentation
+from core.execution.moments import Moments
+from core.execution.requests import Requests
+from core.execution.tasks.base import form_of
 from core.progress import Progress
+from profilers.cancel_patch import CancelPatch
 from profilers.layer_clock import LayerClock
 from profilers.trace import KINDS, Recorder, Tag, Trace
-from profilers.tripwire import Tripwire
 from tests.tiny import loaded, subject, tiny_llama
 
 
@@ -41,8 +41,8 @@ class Bench:
         self.model = model
         self.recorder, self.gate, self.progress = Recorder(), Gate(), Progress()
         self.subject = subject(model, task)
-        self.tripwire = Tripwire(model, Cancelled)
-        self.watch = Watch(clock=LayerClock(model) if traced else None)
+        self.tripwire = CancelPatch(model, Cancelled)
+        self.watch = Instrumentation(clock=LayerClock(model) if traced else None)
         self.workload = workload
         self.latencies: list[int | None] = []
         self.turns: tuple[bool, ...] | None = None
@@ -50,7 +50,7 @@ class Bench:
         self.requests = Requests(self.form, self.subject, workload.new_tokens, self.recorder)
         self.compiles = 0
         self.pause_steps: range | None = None
-        self.pass_on: Callable[[], None] | None = None
+        self.yield_turn: Callable[[], None] | None = None
 
     def run(self) -> Trace:
         try:
@@ -64,7 +64,7 @@ class Bench:
                 lambda: self.compiles,
                 self.requests.read_text,
                 frames=self.form.frames(self.subject),
-                pass_on=self.pass_on,
+                yield_turn=self.yield_turn,
                 pause_steps=self.pause_steps,
             ) as moments:
                 for number in range(self.workload.warmup + self.workload.repeats):
@@ -209,8 +209,8 @@ def test_cancel_inside_a_forward_keeps_what_was_measured(stop_at: int) -> None:
         return plain(*args)
 
     norm.forward = cancelling
-    bench.tripwire = Tripwire(model, Cancelled)
-    bench.watch = Watch(clock=LayerClock(model))
+    bench.tripwire = CancelPatch(model, Cancelled)
+    bench.watch = Instrumentation(clock=LayerClock(model))
     with pytest.raises(Cancelled):
         bench.run()
     trace = bench.recorder.snapshot()
@@ -229,7 +229,7 @@ def test_an_exception_in_a_layer_leaves_the_model_usable() -> None:
         raise RuntimeError("a bug in the model")
 
     model.model.layers[1].mlp.forward = broken
-    bench.tripwire, bench.watch = Tripwire(model, Cancelled), Watch(clock=LayerClock(model))
+    bench.tripwire, bench.watch = CancelPatch(model, Cancelled), Instrumentation(clock=LayerClock(model))
     with pytest.raises(RuntimeError, match="a bug in the model"):
         bench.run()
     del model.model.layers[1].mlp.forward
@@ -363,7 +363,14 @@ def test_a_module_that_knows_no_tokens_has_moments_too() -> None:
     model, recorder = Plain(), Recorder()
     asked = subject(model, "module")
     moments = Moments(
-        asked, recorder, Gate(), Progress(), Tripwire(model, Cancelled), Watch(clock=LayerClock(model)), lambda: 0, lambda: None
+        asked,
+        recorder,
+        Gate(),
+        Progress(),
+        CancelPatch(model, Cancelled),
+        Instrumentation(clock=LayerClock(model)),
+        lambda: 0,
+        lambda: None,
     )
     with moments:
         for _ in range(2):

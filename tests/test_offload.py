@@ -12,12 +12,13 @@ import torch
 
 from core.config import PassConfig
 from core.errors import Cancelled, Refusal
+from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import small_call
 from core.models.stages import layers_of
-from core.passes import offload, plan
-from core.passes.base import Subject
+from core.pass_api.base import Subject
+from core.passes import offload
 from core.passes.offload import chosen_blocks
-from core.passes.weights import weight_bytes
+from core.planning import plan
 from profilers.layer_clock import LayerClock
 from profilers.trace import KINDS, Tag
 from tests.test_kernel_passes import apply, build, tokens, undo

@@ -11,7 +11,7 @@ import pytest
 from core.analysis import series
 from core.analysis.outline_sums import OutlineSums
 from core.analysis.summary import summarize
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Recorder, Tag, Trace
 from tests.synthetic import llama_layers, record_moment, synthetic_run
 

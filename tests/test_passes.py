@@ -16,13 +16,14 @@ import core.passes
 from core.compiled.step_graph import StepGraph
 from core.config import PassConfig
 from core.errors import Refusal
+from core.model_parts.linears import as_linear, linear_paths
+from core.model_parts.weights import weight_bytes
 from core.models.base import ModelFacts
-from core.passes import compiling, conflicts, layer_drop, plan
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.conflicts import clause, conflict
-from core.passes.kernels import as_run, is_gemm, kernels_by_layer
-from core.passes.linears import as_linear, linear_paths
-from core.passes.weights import weight_bytes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes import compiling, layer_drop
+from core.planning import conflicts, plan
+from core.planning.conflicts import clause, conflict
+from core.planning.kernels import as_run, is_gemm, kernels_by_layer
 from core.targets.base import TargetFacts
 
 CPU = TargetFacts("cpu", "CPU", "Example CPU", True, threads=2)

@@ -16,9 +16,9 @@ from PySide6.QtWidgets import QLabel, QWidget
 from core.cli import main
 from core.commands.following import Progress
 from core.commands.output import note, table, write
-from core.engine.notice import Status
 from core.export import figures
 from core.export.files import write_table
+from core.notices import Status
 from core.plain_text import csv_cell, markdown, visible
 from gui.plain import Label, markup, plain_tip
 from tests.synthetic import synthetic_run
@@ -198,5 +198,5 @@ def test_modules_with_markup_of_their_own_are_few() -> None:
 
 
 LEGENDS = "gui/charts/card.py"
-WITH_LEGEND = {"gui/charts/latency.py", "gui/charts/speed_quality.py", "gui/views/trial_chart.py"}
+WITH_LEGEND = {"gui/charts/latency.py", "gui/charts/speed_quality.py", "gui/views/ab_test_chart.py"}
 """Charts whose legend has coloured marks; their words are ours."""

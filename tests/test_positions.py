@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from core.config import ModelConfig
-from core.engine.workload import beyond_context
 from core.errors import Refusal
+from core.execution.workload import beyond_context
 from core.models.files import first_number
 from core.models.positions import before_loading, of_model
 from tests.small_runs import carried_out

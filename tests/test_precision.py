@@ -23,14 +23,14 @@ from transformers import (
 
 from core.config import PassConfig
 from core.errors import Refusal
+from core.model_parts.weights import weight_bytes
 from core.models.base import ModelFacts
-from core.passes import plan
-from core.passes.base import PassContext, PassReport, Subject, passes
-from core.passes.weights import weight_bytes
+from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.planning import plan
 from core.targets.base import TargetFacts
 from profilers.layer_clock import LayerClock
+from profilers.shallow_clone import shallow_clone
 from profilers.trace import Recorder
-from profilers.twin import twin_of
 
 IDS = torch.arange(12).reshape(2, 6) + 3
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 64}
@@ -252,8 +252,8 @@ def test_mixed_precision_is_one_graph_and_its_twin_and_clock_work() -> None:
     model = llama(num_hidden_layers=2)
     apply(model, "mixed_precision", keep="1")
     expected = model(IDS).logits
-    assert torch.equal(twin_of(model)(IDS).logits, expected)
-    compiled = torch.compile(twin_of(model).forward, fullgraph=True, backend="aot_eager")
+    assert torch.equal(shallow_clone(model)(IDS).logits, expected)
+    compiled = torch.compile(shallow_clone(model).forward, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(IDS).logits.float(), expected.float(), atol=0.05)
     clock, recorder = LayerClock(model), Recorder()
     clock.install()

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.engine.notice import Notice
 from core.errors import Refusal
+from core.notices import Notice
 from core.program import Program
 from core.session.store import SessionStore
 from profilers.trace import Tag
@@ -194,7 +194,7 @@ def test_bad_input_is_refused_in_a_sentence_and_the_next_run_works(program: Prog
 
 def test_a_model_that_does_not_fit_is_refused_but_can_be_forced(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     small = type("Memory", (), {"available": 1000, "total": 2000})
-    monkeypatch.setattr("core.engine.holder.psutil.virtual_memory", small)
+    monkeypatch.setattr("core.execution.model_slot.psutil.virtual_memory", small)
     notices = carried_out(program, config())
     assert (notices[-1].kind, notices[-1].can_override) == ("refused", True)
     assert kinds(carried_out(program, config(force=True)))[-1] == "run_finished"

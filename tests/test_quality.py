@@ -16,20 +16,20 @@ import torch
 import resources
 from core.analysis import quality as measures
 from core.cli import main
-from core.commands.trial_report import text as trial_text
+from core.commands.ab_report import text as trial_text
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.engine import forced, layer_error
-from core.engine.baseline import Baseline, Part, baseline
-from core.engine.material import Labelled, check_material, class_of, read_material, spread_out, token_ids
-from core.engine.quality import cost
 from core.errors import Cancelled, Refusal
+from core.execution import layer_error, teacher_forcing
+from core.execution.baseline import Baseline, Tolerate, baseline
+from core.execution.eval_data import Labelled, check_material, class_of, read_material, spread_out, token_ids
+from core.execution.quality import cost
 from core.export.csv_tables import quality_table
-from core.passes.base import passes
-from core.passes.kernels import kernels_by_layer
-from core.passes.plan import parse_options
+from core.pass_api.base import passes
+from core.planning.kernels import kernels_by_layer
+from core.planning.plan import parse_options
 from core.program import Program
 from core.progress import Progress
-from core.session.run import Figure
+from core.records.run import Estimate
 from tests import tiny_kinds
 from tests.tiny import TINY_BERT, TINY_LLAMA, loaded, subject, tiny_llama
 
@@ -67,9 +67,9 @@ def test_figures_of_made_up_probabilities() -> None:
     kld = 0.2 * math.log(1.5)  # .6 ln(.6/.4) + .4 ln(.4/.6)
     assert figures["kld_mean"].value == pytest.approx(kld / 2, rel=1e-5)
     assert figures["kld_mean"].error == pytest.approx(kld / 2, rel=1e-5)  # s of (k, 0) is k/√2, over √2
-    assert figures["kld_max"] == Figure(pytest.approx(kld, rel=1e-5), None)
+    assert figures["kld_max"] == Estimate(pytest.approx(kld, rel=1e-5), None)
     assert figures["kld_p99"].value == pytest.approx(0.99 * kld, rel=1e-5)
-    assert figures["same_top"] == Figure(0.5, 0.5)
+    assert figures["same_top"] == Estimate(0.5, 0.5)
     assert figures["ln_ppl_ratio"].value == pytest.approx(math.log(1.5) / 2, rel=1e-5)
     assert figures["rms_dp"].value == pytest.approx(math.sqrt(0.02), rel=1e-5)
     assert figures["rms_dp"].error == pytest.approx(0.02 / (2 * math.sqrt(0.02)), rel=1e-5)
@@ -118,7 +118,7 @@ def test_embeddings_keep_their_direction_and_their_neighbours() -> None:
     ours = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
     same = measures.embedding_figures(ours, 3 * ours)
     assert same["cosine_mean"].value == pytest.approx(1)
-    assert same["neighbours"] == Figure(1.0, 0.0)
+    assert same["neighbours"] == Estimate(1.0, 0.0)
     turned = measures.embedding_figures(ours, ours[[0, 2, 1, 3]])
     assert turned["cosine_min"].value == pytest.approx(0.1 / math.sqrt(0.82), rel=1e-5)
     assert turned["neighbours"].value == 0
@@ -151,7 +151,7 @@ def test_places_are_spread_out() -> None:
 
 def test_windows_score_their_second_half_and_know_what_follows() -> None:
     ids = list(range(600))
-    laid = forced.windows(ids, None, 512, (4096, 40, 2), 100)
+    laid = teacher_forcing.windows(ids, None, 512, (4096, 40, 2), 100)
     assert laid.bulk.shape == (2, 256)
     assert laid.targets.shape == (2, 128)
     assert torch.equal(laid.targets[:, -1], laid.bulk[:, -1] + 1)
@@ -159,7 +159,7 @@ def test_windows_score_their_second_half_and_know_what_follows() -> None:
     assert laid.decode is not None
     assert len(laid.decode) % 2 == 0
     assert laid.decode.shape[1] <= 40
-    with_first = forced.windows(ids, 7, 64, (32, 2, 1), 100)
+    with_first = teacher_forcing.windows(ids, 7, 64, (32, 2, 1), 100)
     assert (with_first.bulk[:, 0] == 7).all()
     assert with_first.bulk.shape[1] == 32
     assert with_first.decode is None  # a workload of two tokens decodes nothing
@@ -273,7 +273,7 @@ def test_the_cost_of_int8_and_the_kernels_that_decode(before: tuple[Any, Baselin
     ids, prompt = found.windows.decode[:1], found.windows.prompt
     ran = {
         name
-        for names in kernels_by_layer(changed, lambda: forced.decoded_logits(model, ids, prompt, {})).values()
+        for names in kernels_by_layer(changed, lambda: teacher_forcing.decoded_logits(model, ids, prompt, {})).values()
         for name in names
     }
     assert any("int8pack" in name for name in ran)
@@ -389,12 +389,12 @@ def test_a_cancel_comes_through_between_two_layers() -> None:
 
 def test_a_part_that_fails_leaves_the_others_and_says_why() -> None:
     notes: list[str] = []
-    with Part("the layers", notes):
+    with Tolerate("the layers", notes):
         raise KeyError("odd")
     assert notes == ["Not measured: the layers (KeyError: 'odd')."]
-    with pytest.raises(MemoryError), Part("the layers", notes):
+    with pytest.raises(MemoryError), Tolerate("the layers", notes):
         raise MemoryError
-    whole = Part()
+    whole = Tolerate()
     with whole:
         raise MemoryError
     assert whole.why == "memory ran out while it was measured"
@@ -539,18 +539,18 @@ def test_accuracy_on_a_labelled_file(program: Program, tmp_path: Path) -> None:
 
 def test_a_cancelled_quality_keeps_the_run(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = config(TINY_LLAMA, "bfloat16")
-    plain = forced.decoded_logits
+    plain = teacher_forcing.decoded_logits
 
     def slow(*args: Any) -> Any:
         program.cancel()
         return plain(*args)
 
-    monkeypatch.setattr(forced, "decoded_logits", slow)
+    monkeypatch.setattr(teacher_forcing, "decoded_logits", slow)
     run = carried_out(program, asked)
     assert run.facts.quality is None
     assert {item.what: item.why for item in run.facts.unavailable}["quality"] == "cancelled before it was known"
     assert len(run.trace.moments["kind"]) == 8
-    monkeypatch.setattr(forced, "decoded_logits", plain)
+    monkeypatch.setattr(teacher_forcing, "decoded_logits", plain)
     assert carried_out(program, asked).facts.quality is not None  # and the model is whole again
 
 
@@ -558,12 +558,12 @@ def test_a_failing_quality_does_not_fail_the_run(program: Program, monkeypatch: 
     def fails(*_args: Any, **_kwargs: Any) -> Any:
         raise ZeroDivisionError("odd")
 
-    monkeypatch.setattr("core.engine.quality.layer_error.errors", fails)
+    monkeypatch.setattr("core.execution.quality.layer_error.errors", fails)
     quality = carried_out(program, config(TINY_LLAMA, "bfloat16")).facts.quality
     assert quality is not None
     assert quality.layer_sqnr_db == {}
     assert any("odd" in note for note in quality.notes)
-    monkeypatch.setattr("core.engine.baseline.forced.windows", fails)
+    monkeypatch.setattr("core.execution.baseline.forced.windows", fails)
     other = carried_out(program, config(TINY_LLAMA, "bfloat16", quality=QualityConfig(tokens=32)))
     assert other.facts.quality is None
     assert "odd" in {item.what: item.why for item in other.facts.unavailable}["quality"]

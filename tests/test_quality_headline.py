@@ -15,22 +15,22 @@ from core.analysis.quality_headline import disagreements, headline
 from core.analysis.speed_quality import cost_of, point
 from core.commands import quality_report
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.engine.material import SHIPPED, SHIPPED_CODE, Material, read_material
+from core.execution.eval_data import SHIPPED, SHIPPED_CODE, EvalData, read_material
 from core.export.speed_quality import axis_title, point_table
 from core.models.stored import stored_quantized
 from core.program import Program
-from core.session.run import Figure, Quality
-from gui.views import quality_words
+from core.records.run import Estimate, Quality
+from gui.views import quality_text
 from tests.synthetic import synthetic_run
 from tests.synthetic_quality import with_passes
 
 FP8_CACHE = Quality(
     {
-        "kld_mean": Figure(0.0, 0.0),
-        "same_top": Figure(1.0, 0.0),
-        "decode_kld_mean": Figure(0.0070, 0.0004),
-        "decode_same_top": Figure(0.97, 0.01),
-        "token_agreement": Figure(0.41),
+        "kld_mean": Estimate(0.0, 0.0),
+        "same_top": Estimate(1.0, 0.0),
+        "decode_kld_mean": Estimate(0.0070, 0.0004),
+        "decode_same_top": Estimate(0.97, 0.01),
+        "token_agreement": Estimate(0.41),
     },
     "shipped text",
     512,
@@ -51,14 +51,14 @@ def test_a_cost_that_only_decoding_has_is_the_headline() -> None:
 
 def test_bulk_is_the_headline_where_it_is_worse_and_decoding_where_they_are_equal() -> None:
     def of(bulk: float, decode: float) -> str:
-        found = headline(Quality({"kld_mean": Figure(bulk), "decode_kld_mean": Figure(decode)}))
+        found = headline(Quality({"kld_mean": Estimate(bulk), "decode_kld_mean": Estimate(decode)}))
         assert found is not None
         return found.path
 
     assert of(0.0035, 0.0006) == "bulk"
     assert of(0.0006, 0.0035) == "decode"
     assert of(0.002, 0.002) == "decode"
-    alone = headline(Quality({"kld_mean": Figure(0.002)}))
+    alone = headline(Quality({"kld_mean": Estimate(0.002)}))
     assert alone is not None
     assert alone.path == ""
 
@@ -66,7 +66,7 @@ def test_bulk_is_the_headline_where_it_is_worse_and_decoding_where_they_are_equa
 @pytest.mark.parametrize("broken", ["", "decode_"])
 def test_a_way_whose_logits_are_no_numbers_is_never_hidden_by_the_other(broken: str) -> None:
     other = "decode_" if broken == "" else ""
-    figures = {f"{broken}same_top": Figure(0.1), f"{other}same_top": Figure(0.99), f"{other}kld_mean": Figure(0.001)}
+    figures = {f"{broken}same_top": Estimate(0.1), f"{other}same_top": Estimate(0.99), f"{other}kld_mean": Estimate(0.001)}
     found = headline(Quality(figures))
     assert found is not None
     assert (found.kind, found.name, found.cost) == ("disagreement", f"{broken}same_top", pytest.approx(0.9))
@@ -74,7 +74,7 @@ def test_a_way_whose_logits_are_no_numbers_is_never_hidden_by_the_other(broken: 
 
 def test_everything_that_tells_a_cost_names_the_way_that_is_meant() -> None:
     run = with_passes(synthetic_run(), "kv_cache", quality=FP8_CACHE)
-    told = quality_words.told(run)
+    told = quality_text.told(run)
     assert (told.value, told.unit) == ("0.007", "KLD")
     assert told.below == "decoding · bulk 0 · same top 97 %"
     assert "0.007 ± 0.0004 nats while decoding (the worse way; 0 ± 0 read in one go)" in told.sentence
@@ -95,22 +95,22 @@ def test_everything_that_tells_a_cost_names_the_way_that_is_meant() -> None:
 
 
 def test_two_texts_disagree_beyond_their_standard_errors_only() -> None:
-    def of(second: Figure) -> set[str]:
-        return set(disagreements(Quality({"kld_mean": Figure(0.010, 0.003), "second_kld_mean": second})))
+    def of(second: Estimate) -> set[str]:
+        return set(disagreements(Quality({"kld_mean": Estimate(0.010, 0.003), "second_kld_mean": second})))
 
-    assert of(Figure(0.021, 0.004)) == {"kld_mean"}  # 0.011 apart, twice √(9 + 16)·10⁻³ is 0.010
-    assert of(Figure(0.019, 0.004)) == set()
-    assert of(Figure(0.021, None)) == set()
+    assert of(Estimate(0.021, 0.004)) == {"kld_mean"}  # 0.011 apart, twice √(9 + 16)·10⁻³ is 0.010
+    assert of(Estimate(0.019, 0.004)) == set()
+    assert of(Estimate(0.021, None)) == set()
 
 
 def test_a_disagreement_is_told_beside_the_headline() -> None:
-    figures = {"kld_mean": Figure(0.010, 0.001), "second_kld_mean": Figure(0.05, 0.004), "same_top": Figure(0.95, 0.01)}
+    figures = {"kld_mean": Estimate(0.010, 0.001), "second_kld_mean": Estimate(0.05, 0.004), "same_top": Estimate(0.95, 0.01)}
     run = with_passes(
         synthetic_run(),
         "layer_drop",
         quality=Quality(figures, "shipped text", 512, second_text=SHIPPED_CODE, second_positions=256),
     )
-    told = quality_words.told(run)
+    told = quality_text.told(run)
     assert "code 0.05" in told.below
     assert "On shipped code 0.05 ± 0.004; the two disagree by more than their standard errors" in told.sentence
     as_json = quality_json(run)
@@ -123,7 +123,7 @@ def test_a_disagreement_is_told_beside_the_headline() -> None:
 
 def test_the_texts_share_no_sentence() -> None:
     def sentences(folder: str) -> set[str]:
-        return set(Material("", tuple(resources.passages(folder)), 16).sentences(10_000))
+        return set(EvalData("", tuple(resources.passages(folder)), 16).sentences(10_000))
 
     judged, code, fitted = (sentences(folder) for folder in ("text", "code", "calibration"))
     assert min(len(judged), len(code), len(fitted)) > 40
@@ -193,9 +193,9 @@ def test_a_model_that_reads_text_is_judged_on_both(tmp_path: Path) -> None:
 
 def test_positions_of_one_window_are_no_independent_witnesses() -> None:
     values = torch.tensor([1.0, 1.0, 3.0, 3.0], dtype=torch.float64)
-    assert measures.mean(values, (2, 2)) == Figure(2.0, 1.0)  # √(2/1 · ((−2)² + 2²)) / 4
+    assert measures.mean(values, (2, 2)) == Estimate(2.0, 1.0)  # √(2/1 · ((−2)² + 2²)) / 4
     assert measures.mean(values, (1, 1, 1, 1)) == measures.mean(values)
-    assert measures.mean(values, (4,)) == Figure(2.0, None)
+    assert measures.mean(values, (4,)) == Estimate(2.0, None)
 
 
 def test_the_error_over_windows_covers_what_positions_taken_as_independent_do_not() -> None:

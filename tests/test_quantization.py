@@ -13,16 +13,16 @@ from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config
 
 from core.config import ModelConfig, PassConfig
 from core.errors import Cancelled, Refusal
+from core.model_parts.linears import linear_paths, matches
+from core.model_parts.weights import weight_bytes
 from core.models.base import sources
-from core.passes import plan
-from core.passes.base import PassContext, PassReport, Subject, passes
-from core.passes.kernels import is_gemm, kernels_by_layer
-from core.passes.linears import linear_paths, matches
-from core.passes.weights import weight_bytes
+from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.planning import plan
+from core.planning.kernels import is_gemm, kernels_by_layer
 from core.progress import Progress
 from core.quantization import float8_rows, int4_groups, int8_rows, int8_tokens
 from core.targets.base import TargetFacts
-from profilers.twin import twin_of
+from profilers.shallow_clone import shallow_clone
 
 CPU = TargetFacts("cpu", "CPU", "Example CPU", True, threads=2)
 CUDA = TargetFacts("cuda", "CUDA", "Example GPU", True)
@@ -114,7 +114,7 @@ def test_each_form_on_each_architecture(pass_id: str, name: str) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
     expected = model(IDS)[0]
     assert torch.equal(copy.deepcopy(model)(IDS)[0], expected)
-    assert torch.equal(twin_of(model)(IDS)[0], expected)
+    assert torch.equal(shallow_clone(model)(IDS)[0], expected)
 
 
 def _unfit(report: PassReport) -> int:
@@ -137,7 +137,7 @@ def test_one_graph_for_a_compiler(pass_id: str) -> None:
     model, x = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)), torch.randn(2, 64)
     model.eval().requires_grad_(False)
     assert apply(model, pass_id).changed_modules == 2
-    compiled = torch.compile(twin_of(model).forward, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(shallow_clone(model).forward, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(x), model(x), atol=1e-3)
     torch._dynamo.reset()
 
@@ -421,7 +421,7 @@ def test_bitsandbytes_leaves_what_does_not_fit() -> None:
 
 
 def test_bitsandbytes_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.passes.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("core.pass_api.extras.find_spec", lambda _: None)
     reason = passes.get("bitsandbytes").check(PassContext(None, CPU, frozenset()))
     assert reason == "needs bitsandbytes: pip install 'tickscope[bitsandbytes]'"
     with pytest.raises(Refusal, match="pip install"):

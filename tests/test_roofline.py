@@ -21,17 +21,17 @@ from transformers import (
     T5Config,
 )
 
-from core import remembered
-from core.analysis import roofline
-from core.analysis.roofline import Ceilings, Product, State, Step, Timed, Work
+from core import machine_facts
 from core.config import PassConfig
-from core.passes import plan
-from core.passes.base import Subject
+from core.pass_api.base import Subject
+from core.planning import plan
 from core.prediction import ceilings as limits
-from core.prediction import ledger
+from core.prediction import layer_costs
 from core.prediction.ceilings import READ_BYTES, ceilings, operators_of
 from core.prediction.work import work_of
 from core.quantization import grouped
+from core.records import roofline
+from core.records.roofline import Ceilings, ForwardCost, MatMul, ModelState, ShapeTiming, Step
 from tests.tiny import subject, tiny_llama
 
 CEILINGS = Ceilings(2, ((10**6, 4e9), (10**8, 1e9)), {"float32": 1e11, "bfloat16": 1e12}, 1000.0)
@@ -39,17 +39,17 @@ DECODE, PREFILL = Step("decode", 1, 1), Step("prefill", 100, 1)
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 128}
 
 
-def product(**changes: Any) -> Product:
+def product(**changes: Any) -> MatMul:
     """A layer of 50 million float32 weights: 200 MB, which no cache of ``CEILINGS`` holds."""
-    return replace(Product("a", 5000, 10_000, 50_000_000, 200_000_000, "float32", "float32"), **changes)
+    return replace(MatMul("a", 5000, 10_000, 50_000_000, 200_000_000, "float32", "float32"), **changes)
 
 
-def state(*products: Product, operators: int | None = 0, timed: Timed | None = None) -> State:
-    return State(Work(products, operators), CEILINGS, {} if timed is None else {"decode": (timed,)})
+def state(*products: MatMul, operators: int | None = 0, timed: ShapeTiming | None = None) -> ModelState:
+    return ModelState(ForwardCost(products, operators), CEILINGS, {} if timed is None else {"decode": (timed,)})
 
 
-def seen(name: str, taken_ns: float, least_ns: float = 1e8) -> Timed:
-    return Timed(("layers.0.up", "layers.1.up"), (5000, 10_000, name), 1, 10**8, taken_ns, least_ns)
+def seen(name: str, taken_ns: float, least_ns: float = 1e8) -> ShapeTiming:
+    return ShapeTiming(("layers.0.up", "layers.1.up"), (5000, 10_000, name), 1, 10**8, taken_ns, least_ns)
 
 
 # -- arithmetic -----------------------------------------------------------------------------------------------------------
@@ -81,9 +81,9 @@ def test_layers_take_as_many_times_longer_as_those_of_their_shape_that_were_trie
 def test_operators_inside_of_tried_layers_take_what_they_took_there_and_not_what_those_between_layers_take() -> None:
     """Two layers of 0.2 s that call ten operators of 1 ms each, tried at twice that; 5 operators between, of 30 ms."""
     slow_between = replace(CEILINGS, operator_ns=3e7)
-    tried = Timed(("a", "b"), (5000, 10_000, "float32"), 1, 10**8, 2 * 0.42e9, 0.42e9, operators=10, operator_ns=1e6)
-    work = Work((product(), product(path="b")), operators=25)
-    found = State(work, slow_between, {"decode": (tried,)})
+    tried = ShapeTiming(("a", "b"), (5000, 10_000, "float32"), 1, 10**8, 2 * 0.42e9, 0.42e9, operators=10, operator_ns=1e6)
+    work = ForwardCost((product(), product(path="b")), operators=25)
+    found = ModelState(work, slow_between, {"decode": (tried,)})
     assert roofline.operators_between(found, DECODE) == 5
     assert roofline.in_layers_ns(found, DECODE) == pytest.approx(2 * 2 * (0.2e9 + 1e7))  # as they were tried
     assert roofline.step_ns(found, DECODE) == pytest.approx(0.84e9 + 5 * 3e7)
@@ -92,10 +92,10 @@ def test_operators_inside_of_tried_layers_take_what_they_took_there_and_not_what
 
 
 def test_the_head_sees_one_position_of_a_prompt_and_an_encoder_no_decode() -> None:
-    many = Work((product(), product(head=True), product(once=True)), 0)
+    many = ForwardCost((product(), product(head=True), product(once=True)), 0)
     assert roofline.step_operations(many, PREFILL) == 2 * 50e6 * (100 + 1 + 100)
     assert roofline.step_bytes(many, DECODE) == 400_000_000
-    assert roofline.step_ns(State(many, CEILINGS), DECODE) == pytest.approx(0.4e9)
+    assert roofline.step_ns(ModelState(many, CEILINGS), DECODE) == pytest.approx(0.4e9)
 
 
 def test_experts_are_read_as_far_as_rows_choose_them() -> None:
@@ -244,8 +244,8 @@ def test_autocast_reads_all_and_casts_on_every_call() -> None:
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that only reads memory: operators cost nothing, products nothing."""
     flat = Ceilings(1, ((1, 1e9),), {"float32": 1e30}, 0.0)
-    monkeypatch.setattr(ledger, "ceilings", lambda: flat)
-    monkeypatch.setattr(ledger.Ledger, "_timed", lambda *_: ())
+    monkeypatch.setattr(layer_costs, "ceilings", lambda: flat)
+    monkeypatch.setattr(layer_costs.LayerCosts, "_timed", lambda *_: ())
 
 
 @pytest.mark.usefixtures("made_up")
@@ -349,15 +349,15 @@ def test_a_cache_that_is_slower_than_memory_is_unlikely() -> None:
 def test_a_prediction_made_while_others_computed_says_so(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (calm,) = plan.apply_all(subject(tiny_llama()), [PassConfig("bfloat16")], prompt=4)
     assert calm.predicted
-    assert ledger.ROUGH not in calm.prediction
-    remembered.forget()
+    assert layer_costs.ROUGH not in calm.prediction
+    machine_facts.forget()
     (new_machine / "kept").mkdir()
     monkeypatch.setenv("TICKSCOPE_CACHE", str(new_machine / "kept"))
     seconds = itertools.count(0.0, 100.0)
-    monkeypatch.setattr(remembered, "others_s", lambda: next(seconds))
+    monkeypatch.setattr(machine_facts, "others_s", lambda: next(seconds))
     (busy,) = plan.apply_all(subject(tiny_llama()), [PassConfig("bfloat16")], prompt=4)
     assert busy.predicted
-    assert busy.prediction.endswith(ledger.ROUGH)
+    assert busy.prediction.endswith(layer_costs.ROUGH)
 
 
 # -- remembering ----------------------------------------------------------------------------------------------------------
@@ -366,20 +366,20 @@ def test_a_prediction_made_while_others_computed_says_so(new_machine: Path, monk
 @pytest.fixture
 def new_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TICKSCOPE_CACHE", str(tmp_path))
-    monkeypatch.setattr(remembered, "others_s", lambda: 0.0)
+    monkeypatch.setattr(machine_facts, "others_s", lambda: 0.0)
     yield tmp_path / "machine"
-    remembered.forget()
+    machine_facts.forget()
 
 
 def again(name: str, value: Any) -> Any:
     """What a later process finds."""
-    remembered.forget()
-    return remembered.remembered(name, lambda: value)
+    machine_facts.forget()
+    return machine_facts.remembered(name, lambda: value)
 
 
 def test_what_was_found_is_known_at_the_next_start(new_machine: Path) -> None:
-    assert remembered.remembered("a", lambda: {"b": (1, 2.5)}) == {"b": [1, 2.5]}
-    assert remembered.remembered("c", lambda: 3) == 3
+    assert machine_facts.remembered("a", lambda: {"b": (1, 2.5)}) == {"b": [1, 2.5]}
+    assert machine_facts.remembered("c", lambda: 3) == 3
     assert again("a", 4) == {"b": [1, 2.5]}
     assert again("c", 4) == 3
     torch.set_num_threads(threads := torch.get_num_threads() + 1)
@@ -392,17 +392,17 @@ def test_what_was_found_is_known_at_the_next_start(new_machine: Path) -> None:
 
 def test_what_was_measured_on_a_busy_machine_is_not_kept(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 1.0])
-    monkeypatch.setattr(remembered, "others_s", lambda: next(seconds))
-    assert remembered.remembered("a", lambda: 1) == 1
-    assert remembered.remembered("a", lambda: 2) == 1  # in this process it is
-    monkeypatch.setattr(remembered, "others_s", lambda: 0.0)
+    monkeypatch.setattr(machine_facts, "others_s", lambda: next(seconds))
+    assert machine_facts.remembered("a", lambda: 1) == 1
+    assert machine_facts.remembered("a", lambda: 2) == 1  # in this process it is
+    monkeypatch.setattr(machine_facts, "others_s", lambda: 0.0)
     assert again("a", 2) == 2
     assert again("a", 3) == 2
 
 
 @pytest.mark.parametrize("text", ["", '{"a": ', "[]", "\0"])
 def test_a_file_that_was_cut_short_is_written_anew(new_machine: Path, text: str) -> None:
-    remembered.remembered("a", lambda: 1)
+    machine_facts.remembered("a", lambda: 1)
     (kept,) = new_machine.iterdir()
     kept.write_text(text)
     assert again("a", 2) == 2
@@ -411,5 +411,5 @@ def test_a_file_that_was_cut_short_is_written_anew(new_machine: Path, text: str)
 
 def test_where_nothing_can_be_kept_it_is_found_each_time(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKSCOPE_CACHE", f"{os.devnull}/nothing")  # no folder can be made there, by root neither
-    assert remembered.remembered("a", lambda: 1) == 1
+    assert machine_facts.remembered("a", lambda: 1) == 1
     assert again("a", 2) == 2

@@ -10,11 +10,11 @@ import pytest
 from core.analysis import compare
 from core.analysis.speed_quality import difference, setting
 from core.commands.configure import check, parse_pass
-from core.config import ModelConfig, PassConfig, RunConfig, TrialConfig, WorkloadConfig
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
-from core.passes import plan
-from core.session import floors
-from core.session.run import Run
+from core.planning import plan
+from core.records import noise_floors
+from core.records.run import Run
 from tests.synthetic import synthetic_run
 
 HOW_OFTEN = {"repeats": 7, "warmup": 9}
@@ -41,7 +41,7 @@ def answers(a: Run, b: Run) -> tuple[bool, bool, bool]:
     """Whether they differ, says each of the three that ask."""
     return (
         bool(compare.conditions(a, b)),
-        floors.conditions(a.config, a.facts) != floors.conditions(b.config, b.facts),
+        noise_floors.conditions(a.config, a.facts) != noise_floors.conditions(b.config, b.facts),
         bool(difference(setting(a), setting(b))),
     )
 
@@ -78,7 +78,7 @@ def test_options_are_equal_from_the_command_line_and_from_a_form(text: str) -> N
     form = {one.name: getattr(options, one.name) for one in fields(options)}  # a form gives every field, in its type
     from_line, from_form = check(a_run(typed)), check(a_run(PassConfig(pass_id, form)))
     assert from_line == from_form
-    assert TrialConfig((from_line, from_form)).same
+    assert ABTestConfig((from_line, from_form)).same
     assert dict(from_line.passes[0].options) == form
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from core.analysis import series
-from core.analysis.outline import counted_rows, outline
 from core.analysis.select import counted, first_tokens, of_kind, tagged
-from core.session.run import Run
+from core.models.outline import counted_rows, outline
+from core.records.run import Run
 from profilers.trace import KINDS, STAGES, Layer, Recorder, Tag, Trace
 from tests.synthetic import llama_layers, synthetic_run
 from tests.synthetic_counts import GIGAHERTZ, with_counts

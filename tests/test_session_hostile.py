@@ -13,17 +13,17 @@ import pytest
 from core.cli import main
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.records.run import UNREADABLE
 from core.session import limits
 from core.session import store as module
-from core.session.run import UNREADABLE
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from gui.setup import consent
 from gui.view_state import ViewState
+from gui.views.ab_test_setup import ABTestSetup
 from gui.views.compare import CompareView
 from gui.views.session_columns import STATUS
 from gui.views.sessions import SessionsView
-from gui.views.trial_setup import TrialSetup
 from tests.synthetic import synthetic_run
 
 SAMPLE = Path(__file__).parent / "data" / f"session-v{SCHEMA_VERSION}.tickscope"
@@ -231,7 +231,7 @@ def test_a_side_from_a_file_runs_code_only_after_this_person_said_yes(qtbot, cha
     )
     patched = f"json_merge_patch(json_merge_patch(config::JSON, '{merged}'), '{quality}')"
     store = SessionStore.open(changed([f"UPDATE runs SET config = {patched} WHERE id = 2"]))
-    setup = TrialSetup()
+    setup = ABTestSetup()
     qtbot.addWidget(setup)
     setup.read_sidebar = lambda: synthetic_run().config
     setup.offer_saved(store.runs())

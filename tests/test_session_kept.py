@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from core.cli import main
+from core.clock.gate import Gate
 from core.commands.following import Progress, follow
 from core.commands.run import confirmed
-from core.engine.gate import Gate
-from core.engine.notice import Notice, Status
 from core.errors import Refusal
+from core.notices import Notice, Status
+from core.records.run import Run
 from core.session import keeping
 from core.session import store as module
 from core.session.current import CurrentSession
-from core.session.run import Run
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run

@@ -16,9 +16,9 @@ import pytest
 
 from core.analysis.summary import summarize
 from core.errors import Refusal
+from core.records.run import STATUSES, UNREADABLE
 from core.session.environment import VARIABLES, environment
 from core.session.rows import Written
-from core.session.run import STATUSES, UNREADABLE
 from core.session.schema import MIGRATIONS, RUN_TABLES, SCHEMA_VERSION
 from core.session.store import SessionStore
 from profilers.trace import KINDS, PLACES, STAGES, Instant, Layer, Output, Recorder, Tag

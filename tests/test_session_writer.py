@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from core.engine.gate import Gate
+from core.clock.gate import Gate
 from core.errors import Refusal
 from core.session import writer as writer_module
 from core.session.store import SessionStore

@@ -14,15 +14,15 @@ from core.analysis.select import main_kind
 from core.analysis.speculation import speculation
 from core.analysis.summary import summarize
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.engine.baton import Baton
 from core.errors import Cancelled, Refusal
+from core.execution.interleaver import Interleaver
 from core.models import catalog
-from core.passes import plan
+from core.planning import plan
 from core.progress import Progress
-from core.session.run import Run, RunFacts
+from core.records.run import Run, RunFacts
+from profilers.cancel_patch import CancelPatch
 from profilers.layer_clock import LayerClock
 from profilers.trace import KINDS, Tag, Trace
-from profilers.tripwire import Tripwire
 from tests.shape import check_run_json
 from tests.test_moments import Bench, workload
 from tests.tiny import TINY_BERT, TINY_LLAMA, loaded, tiny_llama
@@ -255,7 +255,7 @@ def test_a_cancel_while_drafting_leaves_the_model_whole() -> None:
         return plain_forward(*args)
 
     first.forward = cancelling
-    bench.tripwire, bench.watch = Tripwire(model, Cancelled), type(bench.watch)(clock=LayerClock(model))
+    bench.tripwire, bench.watch = CancelPatch(model, Cancelled), type(bench.watch)(clock=LayerClock(model))
     with pytest.raises(Cancelled):
         bench.run()
     assert model.config.num_hidden_layers == 4
@@ -316,7 +316,7 @@ def test_continuous_batching_can_be_cancelled_and_used_again() -> None:
         if len(calls) == 5:
             bench.progress.cancelled.set()
 
-    bench.pass_on = cancel
+    bench.yield_turn = cancel
     with pytest.raises(Cancelled):
         bench.run()
     bench.progress.cancelled.clear()
@@ -325,7 +325,7 @@ def test_continuous_batching_can_be_cancelled_and_used_again() -> None:
 
 
 def test_sides_of_a_trial_take_turns_within_requests_of_continuous_batching() -> None:
-    baton = Baton()
+    baton = Interleaver()
     model = tiny_llama()
     want = plain(Bench(model, workload(new_tokens=NEW, batch=2)))
     benches = [
@@ -334,7 +334,7 @@ def test_sides_of_a_trial_take_turns_within_requests_of_continuous_batching() ->
     ]
     order: list[int] = []
     for bench in benches:
-        bench.pass_on = baton.pass_on
+        bench.yield_turn = baton.yield_turn
     baton.run([lambda bench=bench: bench.run() and None for bench in benches], order.append)  # type: ignore[misc]
     for bench in benches:
         outputs = bench.recorder.snapshot().outputs

@@ -11,16 +11,16 @@ import torch
 import transformers
 
 from core.config import ModelConfig, PassConfig
-from core.engine.holder import Holder
 from core.errors import Cancelled, Refusal
+from core.execution.model_slot import ModelSlot
+from core.model_parts.blocks import find_blocks
 from core.models.base import ModelFacts
-from core.passes import plan
-from core.passes.base import PassContext, PassReport, Subject, passes
-from core.passes.blocks import find_blocks
+from core.pass_api.base import PassContext, PassReport, Subject, passes
 from core.passes.sparse_mask import zero_smallest
+from core.planning import plan
 from core.progress import Progress
-from core.surgery import activity, attentions, calibration, expectation, healing, mlps
-from core.surgery.influence import block_influence
+from core.pruning import activation_stats, attentions, calibration, expectation, healing, mlps
+from core.pruning.block_influence import block_influence
 from core.targets.base import TargetFacts
 
 CPU = TargetFacts("cpu", "CPU", "Example CPU", True, threads=2)
@@ -329,9 +329,9 @@ def test_a_silent_neuron_goes_although_its_weights_are_large() -> None:
 
 def test_mean_squares_are_those_of_a_layers_inputs() -> None:
     model = make("gpt2")
-    ids = calibration.look(model, None)
+    ids = calibration.calibration_tokens(model, None)
     layers = [block.mlp.c_proj for block in model.transformer.h]
-    found = activity.mean_squares(model, layers, ids, Progress())
+    found = activation_stats.mean_squares(model, layers, ids, Progress())
     seen: list[torch.Tensor] = []
     handle = model.transformer.h[0].mlp.act.register_forward_hook(lambda module, given, result: seen.append(result))
     output(model, ids.ids[None])
@@ -715,7 +715,7 @@ def test_the_holder_gives_the_original_and_the_tokenizer() -> None:
     from core.config import RunConfig, WorkloadConfig
 
     spec = "arch:llama?hidden_size=32&intermediate_size=64&num_hidden_layers=3&num_attention_heads=4&vocab_size=64"
-    holder = Holder()
+    holder = ModelSlot()
     config = RunConfig(
         ModelConfig(spec),
         (PassConfig("layer_drop"), PassConfig("heal", {"steps": 2, "tokens": 8})),

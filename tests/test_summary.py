@@ -13,7 +13,7 @@ from core.analysis.samples import request_times, samples
 from core.analysis.summary import observer_effect, summarize
 from core.commands import report
 from core.config import PassConfig
-from core.session.run import Figure, Quality, Run, TrialPart, Unavailable
+from core.records.run import ABTestPart, Estimate, Quality, Run, Unavailable
 from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, Columns, Output, Tag, Trace, Track
 from tests.shape import check_run_json
 from tests.synthetic import synthetic_run
@@ -317,7 +317,7 @@ def test_noise_that_nobody_watched_is_null_and_not_zero(summary: dict[str, Any])
 
 
 def test_requests_trial_phases_and_reasons_are_in_the_json(run: Run) -> None:
-    trial = TrialPart("t1", 1, 2, (0, 1, 1, 0), {"tpot_ns": 0.01})
+    trial = ABTestPart("t1", 1, 2, (0, 1, 1, 0), {"tpot_ns": 0.01})
     facts = replace(run.facts, trial=trial, phase_peak_bytes={"decode": 5}, warmup_done="as asked", stopped="as asked")
     summary = summarize(replace(run, facts=facts), intervals=False)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
@@ -524,7 +524,7 @@ def test_a_long_text_in_several_forwards_has_one_e2e(run: Run) -> None:
 
 
 def with_quality(run: Run, **changes: Any) -> Run:
-    figures = {"kld_mean": Figure(0.0123, 0.0004), "same_top": Figure(0.97, 0.01), "kld_max": Figure(0.5)}
+    figures = {"kld_mean": Estimate(0.0123, 0.0004), "same_top": Estimate(0.97, 0.01), "kld_max": Estimate(0.5)}
     known = {"figures": figures, "text": "shipped text", "positions": 480, "baseline": "float32", "notes": ("Short text.",)}
     quality = Quality(**{**known, "layer_sqnr_db": {"model.layers.0.mlp": 31.5, "lm_head": None}, **changes})
     passes = (replace(run.facts.passes[0], notes=("Dense kernels multiply zeros too.",), predicted={"decode": 1.75}),)

@@ -14,9 +14,9 @@ import torch
 
 from core.analysis.facts import outputs_json
 from core.config import ModelConfig
-from core.engine.failure import what_failed
-from core.engine.outcome import worth_telling
-from core.session.run import Run
+from core.execution.failure import what_failed
+from core.execution.outcome import worth_telling
+from core.records.run import Run
 from core.surroundings import kept
 from tests.small_runs import carried_out
 from tests.synthetic import synthetic_run

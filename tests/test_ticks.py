@@ -17,13 +17,14 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from core.config import PassConfig
 from core.models.stages import layers_of
-from core.passes import compiling, plan
-from core.passes.base import Subject
-from core.passes.kernels import as_run
+from core.pass_api.base import Subject
+from core.passes import compiling
+from core.planning import plan
+from core.planning.kernels import as_run
 from profilers import tick_op
+from profilers.shallow_clone import shallow_clone
 from profilers.tick_op import TickClock, tick_operator
 from profilers.trace import NOT_MEASURED, Recorder
-from profilers.twin import twin_of
 
 IDS = torch.arange(8).reshape(2, 4) + 3
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64}
@@ -283,7 +284,7 @@ def test_twin_shares_weights_and_leaves_the_model_alone() -> None:
 
 def test_a_module_that_occurs_twice_occurs_twice_in_the_twin() -> None:
     shared = torch.nn.Linear(2, 2)
-    twin = twin_of(torch.nn.Sequential(shared, torch.nn.ReLU(), shared))
+    twin = shallow_clone(torch.nn.Sequential(shared, torch.nn.ReLU(), shared))
     assert twin[0] is twin[2]
     assert twin[0] is not shared
 

@@ -13,12 +13,12 @@ import pytest
 
 from core.analysis.select import tagged
 from core.analysis.summary import summarize
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
-from core.engine.notice import Notice
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
 from core.models import catalog
+from core.notices import Notice
 from core.program import Program
-from core.session.floors import ASSUMED_FLOOR, FloorBook
+from core.records.noise_floors import ASSUMED_FLOOR, NoiseFloors
 from profilers.trace import Tag
 from tests.tiny import TINY_LLAMA
 
@@ -27,7 +27,7 @@ SHORT = WorkloadConfig(prompt_tokens=5, new_tokens=5, warmup=1, repeats=1)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr("core.program.FloorBook", lambda: FloorBook(tmp_path / "floors.json"))
+    monkeypatch.setattr("core.program.FloorBook", lambda: NoiseFloors(tmp_path / "floors.json"))
     program = Program(tmp_path / "session.tickscope")
     yield program
     program.close()
@@ -39,7 +39,7 @@ def side(*passes: str, workload: WorkloadConfig = SHORT, **model: Any) -> RunCon
 
 
 def carried_out(program: Program, *sides: RunConfig, **caps: Any) -> list[Notice]:
-    program.start_trial(TrialConfig(sides, **caps))
+    program.start_trial(ABTestConfig(sides, **caps))
     assert program.join(120)
     notices = []
     while not program.notices.empty():
@@ -116,11 +116,11 @@ def test_an_a_a_trial_finds_a_floor_and_the_next_trial_knows_it(program: Program
 
 
 def test_sides_settle_in_turns_and_an_early_end_is_traced_some_more(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.engine.trial.SETTLING_S", 0.0)
-    monkeypatch.setattr("core.engine.trial.ENOUGH_TRACED", 5)
+    monkeypatch.setattr("core.execution.ab_test.SETTLING_S", 0.0)
+    monkeypatch.setattr("core.execution.ab_test.ENOUGH_TRACED", 5)
     monkeypatch.setattr("core.analysis.stopping.WARMUP_LEAST_S", 0.0)
     free = replace(SHORT, warmup=None)
-    monkeypatch.setattr("core.engine.trial.Trial._why_stop", lambda self, rounds: "decided" if rounds == 5 else None)
+    monkeypatch.setattr("core.execution.ab_test.ABTest._why_stop", lambda self, rounds: "decided" if rounds == 5 else None)
     carried_out(program, side(workload=free), side("bfloat16", workload=free))
     state = program.trial
     assert state is not None
@@ -141,7 +141,7 @@ def test_sides_settle_in_turns_and_an_early_end_is_traced_some_more(program: Pro
 
 def test_a_cancelled_trial_keeps_what_was_measured(program: Program) -> None:
     endless = replace(SHORT, new_tokens=200)
-    program.start_trial(TrialConfig((side(workload=endless), side("bfloat16", workload=endless)), most_rounds=1000))
+    program.start_trial(ABTestConfig((side(workload=endless), side("bfloat16", workload=endless)), most_rounds=1000))
     waiting = threading.Event()
     while program.trial is None or len(program.trial.order) < 3:
         assert program.busy
@@ -203,7 +203,7 @@ def test_a_side_that_cannot_be_is_refused_and_the_program_lives_on(program: Prog
 
 def test_sides_must_share_a_workload() -> None:
     with pytest.raises(ValueError, match="same workload"):
-        TrialConfig((side(), side(workload=replace(SHORT, new_tokens=9))))
+        ABTestConfig((side(), side(workload=replace(SHORT, new_tokens=9))))
     with pytest.raises(ValueError, match="two to eight"):
-        TrialConfig((side(),))
+        ABTestConfig((side(),))
     assert issubclass(Refusal, ValueError)

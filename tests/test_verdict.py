@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.analysis.alpha_spending import alpha_spent, levels, looks
 from core.analysis.samples import RequestTimes, request_times
-from core.analysis.signed_rank import cut, middle
-from core.analysis.spending import levels, looks, spent
+from core.analysis.signed_rank import hodges_lehmann, signed_rank_cutoff
 from core.analysis.stopping import clean_rounds
 from core.analysis.verdict import METRICS, NO_FLOOR, floors_of, judge, layer_verdicts
 from core.config import WorkloadConfig
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Array, Recorder, Tag, Trace
 from tests.trials import MS, Noise, gaussian, synthetic_trial
 
@@ -23,7 +23,7 @@ CLEAN = clean_rounds(ROUNDS)
 TRIALS = 400
 ALPHA = 0.02
 SIZES = looks(CLEAN, ALPHA)
-LEVELS = levels(SIZES, tuple(spent(size, CLEAN, ALPHA) for size in SIZES))
+LEVELS = levels(SIZES, tuple(alpha_spent(size, CLEAN, ALPHA) for size in SIZES))
 
 
 def heavy(rng: np.random.Generator, n: int) -> Array:
@@ -57,7 +57,7 @@ def decided_share(noise: Noise, planted: float, trials: int = TRIALS) -> float:
     for _ in range(trials):
         pairs = noise(rng, 2 * CLEAN).reshape(CLEAN, 2)
         values = turn * (pairs[:, 1] - pairs[:, 0]) + planted
-        bounds = (middle(values[:size], level) for size, level in zip(SIZES, LEVELS, strict=True))
+        bounds = (hodges_lehmann(values[:size], level) for size, level in zip(SIZES, LEVELS, strict=True))
         found += any(one.low is not None and one.high is not None and (one.low > 0 or one.high < 0) for one in bounds)
     return found / trials
 
@@ -267,16 +267,16 @@ def test_a_layer_within_the_floor_is_not_told_apart() -> None:
 
 def test_the_interval_of_signed_ranks_agrees_with_tables() -> None:
     """Critical values of Wilcoxon's statistic at 5 and 1 %, two-sided (as printed for n = 6, 10, 20, 25)."""
-    assert [cut(n, 0.05) for n in (5, 6, 10, 20, 25)] == [0, 1, 9, 53, 90]
-    assert [cut(n, 0.01) for n in (7, 8, 10, 20, 25)] == [0, 1, 4, 38, 69]
-    assert abs(cut(120, 0.05) - cut(121, 0.05)) < 80  # exact below, approximate above: no jump
+    assert [signed_rank_cutoff(n, 0.05) for n in (5, 6, 10, 20, 25)] == [0, 1, 9, 53, 90]
+    assert [signed_rank_cutoff(n, 0.01) for n in (7, 8, 10, 20, 25)] == [0, 1, 4, 38, 69]
+    assert abs(signed_rank_cutoff(120, 0.05) - signed_rank_cutoff(121, 0.05)) < 80  # exact below, approximate above: no jump
 
 
 def test_the_middle_is_that_of_means_of_two() -> None:
     values = np.array([1.0, 2.0, 10.0])
-    found = middle(values, 0.6)
+    found = hodges_lehmann(values, 0.6)
     assert found.estimate == np.median([1, 1.5, 2, 5.5, 6, 10])
-    assert middle(values, 0.05).low is None
+    assert hodges_lehmann(values, 0.05).low is None
 
 
 def test_looks_are_fixed_beforehand_and_no_risk_is_spent_where_nothing_can_be_proved() -> None:
@@ -284,7 +284,7 @@ def test_looks_are_fixed_beforehand_and_no_risk_is_spent_where_nothing_can_be_pr
     assert SIZES[-1] == CLEAN
     assert list(SIZES) == sorted(set(SIZES))
     assert looks(3, 0.02) == (3,)
-    assert spent(CLEAN, CLEAN, ALPHA) == ALPHA
+    assert alpha_spent(CLEAN, CLEAN, ALPHA) == ALPHA
 
 
 def test_one_look_spends_all_and_more_looks_cost_less_than_a_plain_split() -> None:

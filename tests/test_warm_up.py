@@ -12,11 +12,11 @@ import pytest
 
 from core.analysis.select import tagged, warming_up
 from core.analysis.summary import summarize
-from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
-from core.engine import warm_up
-from core.engine.notice import Status
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.execution import warm_up
+from core.notices import Status
 from core.program import Program
-from core.session.floors import FloorBook
+from core.records.noise_floors import NoiseFloors
 from profilers.trace import Tag
 from tests.synthetic import synthetic_run
 from tests.tiny import TINY_LLAMA
@@ -26,7 +26,7 @@ LONG = WorkloadConfig(prompt_tokens=5, new_tokens=400, warmup=None, repeats=1)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr("core.program.FloorBook", lambda: FloorBook(tmp_path / "floors.json"))
+    monkeypatch.setattr("core.program.FloorBook", lambda: NoiseFloors(tmp_path / "floors.json"))
     program = Program(keep_session=False)
     yield program
     program.close()
@@ -70,7 +70,7 @@ def test_warm_up_can_be_skipped(program: Program) -> None:
 
 def test_both_sides_of_a_trial_are_skipped_at_once(program: Program) -> None:
     asked = replace(LONG, new_tokens=20, warmup=1000)
-    program.start_trial(TrialConfig((config(asked), config(asked, "bfloat16")), most_rounds=2))
+    program.start_trial(ABTestConfig((config(asked), config(asked, "bfloat16")), most_rounds=2))
     waiting = threading.Event()
     while not program.status.warming:
         assert program.busy

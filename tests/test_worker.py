@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from core import program
-from core.engine import libraries
-from core.engine.worker import Worker
+from core.execution import libraries
+from core.execution.worker import Worker
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.config import ModelConfig
 from core.models.base import LoadedModel, ModelFacts
-from core.passes.base import Subject
+from core.pass_api.base import Subject
 
 if TYPE_CHECKING:
     import torch

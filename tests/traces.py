@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.imports.kineto import read_trace
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import PLACES
 
 Event = dict[str, Any]

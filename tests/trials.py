@@ -9,7 +9,7 @@ import numpy as np
 
 from core.analysis.stopping import turns
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.session.run import Run, RunFacts, TrialPart
+from core.records.run import ABTestPart, Run, RunFacts
 from profilers.trace import KINDS, Array, Layer, Output, Recorder, Tag
 
 MS = 1_000_000
@@ -59,7 +59,7 @@ def synthetic_trial(
             _request(recorders[side], tag, ratios[side] * times[len(order)], new_tokens, shares)
             order.append(side)
     parts = [
-        TrialPart("trial-1", side, sides, tuple(order), floors or {}, len(set(ratios)) == 1, most_rounds)
+        ABTestPart("trial-1", side, sides, tuple(order), floors or {}, len(set(ratios)) == 1, most_rounds)
         for side in range(sides)
     ]
     return tuple(_run(recorder, part, new_tokens) for recorder, part in zip(recorders, parts, strict=True))
@@ -102,7 +102,7 @@ def _request(recorder: Recorder, tags: Tag, scale: float, new_tokens: int, share
     recorder.output(Output(request, tuple(range(new_tokens)), "text", "length"))
 
 
-def _run(recorder: Recorder, part: TrialPart, new_tokens: int) -> Run:
+def _run(recorder: Recorder, part: ABTestPart, new_tokens: int) -> Run:
     config = RunConfig(
         ModelConfig("arch:llama"),
         (PassConfig("bfloat16"),) if part.side else (),

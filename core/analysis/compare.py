@@ -11,7 +11,7 @@ from core.analysis.samples import samples
 from core.analysis.statistics import median_ratio
 from core.analysis.summary import memory_json
 from core.analysis.verdict import Verdict, judge
-from core.session.run import Run
+from core.records.run import Run
 
 Json = dict[str, Any]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from core.analysis.select import counted, of_kind
-from core.analysis.token_gaps import before_token, gap_tags, tokens_given
-from core.session.run import Run
+from core.analysis.token_intervals import before_token, gap_tags, tokens_given
+from core.records.run import Run
 from profilers.trace import Array, Trace
 
 COUNTS = ("cycles", "instructions", "cache_misses", "cpu_ns")

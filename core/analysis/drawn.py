@@ -8,7 +8,7 @@ import numpy as np
 
 from core.analysis.select import tagged
 from core.analysis.series import LatencySeries, latency
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Tag
 
 _PER_MOMENT = ("moment", "duration_ms", "latency_ms", "kind", "traced", "perturbed", "warmup")

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.analysis.intervals import LEAST_VALUES, median_interval
 from core.analysis.samples import request_times
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Array
 
 SIGNIFICANT = 0.01

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.analysis.select import SET_ASIDE, tagged
-from core.analysis.token_gaps import tokens_given
+from core.analysis.token_intervals import tokens_given
 from core.models.base import generates
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, Array
 
 

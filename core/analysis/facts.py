@@ -8,7 +8,7 @@ from typing import Any
 
 from core.analysis import imported
 from core.analysis.quality_headline import disagreements, headline
-from core.session.run import Quality, Run
+from core.records.run import Quality, Run
 from profilers.trace import Tag
 
 Json = dict[str, Any]

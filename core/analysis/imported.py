@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.config import WorkloadConfig
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Tag
 
 NOT_SAID = "the imported file does not say it"

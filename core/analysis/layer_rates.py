@@ -1,7 +1,7 @@
 """How fast each layer worked: weight bytes and operations per second, and how near that is to what the machine can do.
 
 A layer's limit is the time that its products need at least: reading their weights once as they are held, or multiplying, by the
-ceilings of the machine (``core.analysis.roofline``). What a layer does besides (norms, attention's own products with the cache,
+ceilings of the machine (``core.records.roofline``). What a layer does besides (norms, attention's own products with the cache,
 small operators) is in its time and not in its limit, so a block never reaches it.
 """
 
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.analysis.layers import scale
-from core.analysis.roofline import Ceilings, LayerProduct
-from core.session.run import Run
+from core.records.roofline import Ceilings, LayerProduct
+from core.records.run import Run
 
 NAMES = ("total_share", "bytes_per_s", "operations_per_s", "limit_share")
 """What ``add_rates`` adds to a row of the layer table."""

@@ -12,8 +12,8 @@ import numpy as np
 from core.analysis.layers import per_moment
 from core.analysis.select import SET_ASIDE, of_kind, tagged
 from core.analysis.student import t_reach, t_risk
-from core.session.floors import ASSUMED_FLOOR
-from core.session.run import Run
+from core.records.noise_floors import ASSUMED_FLOOR
+from core.records.run import Run
 from profilers.trace import KINDS, Array, Tag
 
 Word = Literal["faster", "slower", "can't tell"]

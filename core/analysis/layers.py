@@ -10,7 +10,7 @@ import numpy as np
 
 from core.analysis.counts import COUNTS, layer_counts, per_cycle, per_moment
 from core.analysis.select import counted, of_kind, tagged
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, STAGES, Array, Tag
 
 __all__ = ["LayerTable", "Scale", "layer_rows", "per_moment", "scale", "stage_sums"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.analysis.operators import OperatorRow, operator_rows
-from core.session.run import Run
+from core.records.run import Run
 
 MOST_OPERATORS, MOST_SHAPES = 15, 4
 

@@ -14,7 +14,7 @@ import numpy as np
 from core.analysis.intervals import median_interval
 from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import medians_by
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Array, Tag
 
 SHARED = math.sqrt(4 / 3)

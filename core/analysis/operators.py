@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.analysis.select import counted, kinds_present, main_kind, of_kind, tagged
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, NOT_MEASURED, PLACES, Array, Tag, Trace
 
 _ON_DEVICE = [PLACES.index("kernel"), PLACES.index("copy")]

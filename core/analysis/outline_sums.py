@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.analysis.outline import Piece, outline
-from core.session.run import Run
+from core.models.outline import Piece, outline
+from core.records.run import Run
 from profilers.trace import Array
 
 COUNTED = ("cycles", "instructions", "cpu_ns")

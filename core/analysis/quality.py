@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from core.session.run import Figure
+from core.records.run import Estimate
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,7 @@ def joined(pieces: Sequence[Scores]) -> Scores:
     )
 
 
-def language_figures(scores: Scores) -> dict[str, Figure]:
+def language_figures(scores: Scores) -> dict[str, Estimate]:
     """The figures of a language model; without KLD and its kin where the optimized model's logits are not all numbers."""
     import torch
 
@@ -108,8 +108,8 @@ def language_figures(scores: Scores) -> dict[str, Figure]:
     if not bool(torch.isfinite(scores.kld).all()):
         return figures
     figures["kld_mean"] = mean(scores.kld, scores.windows)
-    figures["kld_p99"] = Figure(float(scores.kld.quantile(0.99)))
-    figures["kld_max"] = Figure(float(scores.kld.max()))
+    figures["kld_p99"] = Estimate(float(scores.kld.quantile(0.99)))
+    figures["kld_max"] = Estimate(float(scores.kld.max()))
     if scores.nll_before is not None and scores.nll_after is not None:
         figures["ln_ppl_ratio"] = mean(scores.nll_after - scores.nll_before, scores.windows)
         figures["rms_dp"] = _root_mean_square((-scores.nll_after).exp() - (-scores.nll_before).exp(), scores.windows)
@@ -123,7 +123,7 @@ def unusable(scores: Scores) -> int:
     return int((~torch.isfinite(scores.kld)).sum())
 
 
-def mean(values: torch.Tensor, windows: Sequence[int] = ()) -> Figure:
+def mean(values: torch.Tensor, windows: Sequence[int] = ()) -> Estimate:
     """Mean of float64 [n] with its standard error; none for a single value or a single window.
 
     Args:
@@ -133,32 +133,32 @@ def mean(values: torch.Tensor, windows: Sequence[int] = ()) -> Figure:
     n = len(values)
     centre = values.mean()
     if not windows:
-        return Figure(float(centre), float(values.std() / math.sqrt(n)) if n > 1 else None)
+        return Estimate(float(centre), float(values.std() / math.sqrt(n)) if n > 1 else None)
     assert sum(windows) == n
     count = len(windows)
     if count < 2:
-        return Figure(float(centre))
+        return Estimate(float(centre))
     squares = sum(float(part.sum()) ** 2 for part in (values - centre).split(list(windows)))
-    return Figure(float(centre), math.sqrt(count / (count - 1) * squares) / n)
+    return Estimate(float(centre), math.sqrt(count / (count - 1) * squares) / n)
 
 
-def share(hits: torch.Tensor) -> Figure:
+def share(hits: torch.Tensor) -> Estimate:
     """Share of ones in float64 [n], with its standard error √(p(1 − p)/(n − 1))."""
     n = len(hits)
     p = float(hits.mean())
-    return Figure(p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None)
+    return Estimate(p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None)
 
 
-def _root_mean_square(values: torch.Tensor, windows: Sequence[int]) -> Figure:
+def _root_mean_square(values: torch.Tensor, windows: Sequence[int]) -> Estimate:
     """√mean(x²); its error follows from that of the mean: d√m = dm / (2√m)."""
     squares = mean(values**2, windows)
     root = math.sqrt(squares.value)
     if squares.error is None:
-        return Figure(root)
-    return Figure(root, squares.error / (2 * root) if root > 0 else 0.0)
+        return Estimate(root)
+    return Estimate(root, squares.error / (2 * root) if root > 0 else 0.0)
 
 
-def embedding_figures(before: torch.Tensor, after: torch.Tensor) -> dict[str, Figure]:
+def embedding_figures(before: torch.Tensor, after: torch.Tensor) -> dict[str, Estimate]:
     """Cosine between both models' embeddings [n, size] of the same inputs, and whether each keeps its nearest neighbour.
 
     ``neighbours`` needs three inputs: with two, the nearest other one is always the same.
@@ -167,7 +167,7 @@ def embedding_figures(before: torch.Tensor, after: torch.Tensor) -> dict[str, Fi
 
     ours, theirs = (torch.nn.functional.normalize(values.double(), dim=-1) for values in (before, after))
     cosine = (ours * theirs).sum(-1).clamp(-1.0, 1.0)
-    figures = {"cosine_mean": mean(cosine), "cosine_min": Figure(float(cosine.min()))}
+    figures = {"cosine_mean": mean(cosine), "cosine_min": Estimate(float(cosine.min()))}
     if len(before) > 2:
         figures["neighbours"] = share((_nearest(ours) == _nearest(theirs)).double())
     return figures

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.session.run import Figure, Quality
+from core.records.run import Estimate, Quality
 
 BULK, DECODE = "bulk", "decode"
 PATHS: Mapping[str, str] = {BULK: "read in one go", DECODE: "while decoding"}
@@ -39,11 +39,11 @@ class Headline:
     """
 
     name: str
-    figure: Figure
+    figure: Estimate
     cost: float
     kind: str
     path: str
-    by_path: Mapping[str, Figure]
+    by_path: Mapping[str, Estimate]
     costs: Mapping[str, float]
 
 
@@ -66,14 +66,14 @@ def headline(quality: Quality) -> Headline | None:
     return None
 
 
-def worse_top(quality: Quality) -> Figure | None:
+def worse_top(quality: Quality) -> Estimate | None:
     """The share of equal first choices on the path of the headline, else the only one there is."""
     found = headline(quality)
     prefix = PREFIXES[found.path] if found is not None and found.path else ""
     return quality.figures.get(f"{prefix}same_top", quality.figures.get("same_top"))
 
 
-def disagreements(quality: Quality) -> dict[str, tuple[Figure, Figure]]:
+def disagreements(quality: Quality) -> dict[str, tuple[Estimate, Estimate]]:
     """Figures of the first and second text, by name, that differ by more than their standard errors allow.
 
     A figure without an error on either side is left out: nobody can tell then.

@@ -9,8 +9,8 @@ import numpy as np
 
 from core.analysis.select import SET_ASIDE, counted, first_tokens, of_kind, tagged
 from core.analysis.statistics import Spread, spread
-from core.analysis.token_gaps import gap_tags, tokens_given
-from core.session.run import Run
+from core.analysis.token_intervals import gap_tags, tokens_given
+from core.records.run import Run
 from profilers.trace import Array, Tag
 
 _NONE = np.empty(0)

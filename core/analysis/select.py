@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, Array, Tag
 
 SET_ASIDE = Tag.WARMUP | Tag.COLD | Tag.COMPILE | Tag.GC | Tag.PROFILED

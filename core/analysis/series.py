@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.analysis.layers import LayerTable, layer_rows, parts_of, scale, stage_sums
-from core.analysis.outline import Piece, counted_rows, outline
 from core.analysis.outline_sums import OutlineSums
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
-from core.analysis.token_gaps import before_token
+from core.analysis.token_intervals import before_token
 from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, allocated, allocated_table, machine, memory
-from core.session.run import Run
+from core.models.outline import Piece, counted_rows, outline
+from core.records.run import Run
 from profilers.trace import KINDS, STAGES, Array, Tag
 
 __all__ = [

@@ -16,7 +16,7 @@ EXACT_UP_TO = 120
 
 
 @dataclass(frozen=True)
-class Middle:
+class HodgesLehmann:
     """The estimate, and bounds at the level that was asked for; None: so few values cannot bound it at that level."""
 
     estimate: float
@@ -24,7 +24,7 @@ class Middle:
     high: float | None
 
 
-def middle(differences: Array, level: float) -> Middle:
+def hodges_lehmann(differences: Array, level: float) -> HodgesLehmann:
     """The pseudo-median of the differences: the median of all means of two of them (J. L. Hodges and E. L. Lehmann, 1963).
 
     The interval holds the true one with probability 1 - ``level`` for any distribution that is symmetric about it, however
@@ -33,14 +33,14 @@ def middle(differences: Array, level: float) -> Middle:
     n = len(differences)
     upper = np.triu_indices(n)
     means = np.sort((differences[upper[0]] + differences[upper[1]]) / 2)
-    reach = cut(n, level)
+    reach = signed_rank_cutoff(n, level)
     if reach == 0:
-        return Middle(float(np.median(means)), None, None)
-    return Middle(float(np.median(means)), float(means[reach - 1]), float(means[-reach]))
+        return HodgesLehmann(float(np.median(means)), None, None)
+    return HodgesLehmann(float(np.median(means)), float(means[reach - 1]), float(means[-reach]))
 
 
 @lru_cache(maxsize=2048)
-def cut(n: int, level: float) -> int:
+def signed_rank_cutoff(n: int, level: float) -> int:
     """How many of the smallest (and of the largest) means of two are cut off: the most with ``2 P(W < cut) <= level``.
 
     W is Wilcoxon's sum of signed ranks of ``n`` values. 0: not even the outermost means bound the middle at that level.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.analysis.select import of_kind, tagged
-from core.analysis.token_gaps import before_token, gap_tags
-from core.session.run import Run
+from core.analysis.token_intervals import before_token, gap_tags
+from core.records.run import Run
 from profilers.trace import Array, Tag
 
 _APART = Tag.WARMUP | Tag.PROFILED

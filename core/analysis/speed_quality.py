@@ -14,7 +14,7 @@ from core.analysis.samples import samples
 from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
 from core.models.base import TASKS
-from core.session.run import Quality, Run
+from core.records.run import Quality, Run
 
 COSTS: Mapping[str, tuple[str, str]] = {
     "kld": ("KLD to the unoptimized model", "nats"),

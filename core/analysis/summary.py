@@ -18,11 +18,11 @@ from core.analysis.facts import (
     trial_json,
     workload_json,
 )
-from core.analysis.gaps import unavailable_json
 from core.analysis.imported import steps_json
 from core.analysis.intervals import NAME
 from core.analysis.layer_rates import add_rates
 from core.analysis.longest import longest_json
+from core.analysis.missing_data import unavailable_json
 from core.analysis.observer import effects
 from core.analysis.operators import slowdown
 from core.analysis.samples import METRICS, Samples, samples
@@ -30,7 +30,7 @@ from core.analysis.select import all_disturbed, first_tokens, kinds_present, mai
 from core.analysis.series import layer_rows, stages
 from core.analysis.speculation import speculation
 from core.analysis.statistics import Spread, spread
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Tag
 
 SCHEMA = 1

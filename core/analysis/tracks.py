@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.analysis.energy import Energy, energy
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Array
 
 __all__ = ["Energy", "MemorySeries", "Table", "TrackSeries", "allocated", "energy", "machine", "memory"]

@@ -19,15 +19,15 @@ from statistics import NormalDist
 
 import numpy as np
 
+from core.analysis.alpha_spending import alpha_spent, levels, looks
 from core.analysis.layer_verdicts import LayerVerdict, Word, layer_verdicts
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.select import of_kind
-from core.analysis.signed_rank import Middle, middle
-from core.analysis.spending import levels, looks, spent
+from core.analysis.signed_rank import HodgesLehmann, hodges_lehmann
 from core.analysis.stopping import clean_rounds
 from core.models.base import generates
-from core.session.floors import ASSUMED_FLOOR
-from core.session.run import Run
+from core.records.noise_floors import ASSUMED_FLOOR
+from core.records.run import Run
 from profilers.trace import Array
 
 __all__ = ["METRICS", "LayerVerdict", "SideVerdict", "Verdict", "Word", "floors_of", "judge", "layer_verdicts"]
@@ -129,7 +129,7 @@ def floors_of(runs: Sequence[Run]) -> dict[str, float]:
         bounds = []
         for one in times[1:]:
             values = differences(times[0], one, metric)
-            found = middle(values, RISK) if len(values) else None
+            found = hodges_lehmann(values, RISK) if len(values) else None
             if found is not None and found.low is not None and found.high is not None:
                 bounds += [abs(found.low), abs(found.high)]
         if bounds:
@@ -185,14 +185,14 @@ class _Plan:
         """The last look so far and its level; None before the first. An ended trial is looked at once more."""
         sizes = [size for size in self.every_look if size <= n]
         if self.ended and n < self.most and n > (sizes[-1] if sizes else 0):
-            risks = [*(spent(size, self.most, self.alpha) for size in sizes), self.alpha]
+            risks = [*(alpha_spent(size, self.most, self.alpha) for size in sizes), self.alpha]
             return n, levels((*sizes, n), tuple(risks))[-1]
         return (sizes[-1], self.level(sizes[-1])) if sizes else None
 
     def level(self, look: int) -> float:
         """The level at a planned look, which does not depend on later ones."""
         sizes = self.every_look
-        return levels(sizes, tuple(spent(size, self.most, self.alpha) for size in sizes))[sizes.index(look)]
+        return levels(sizes, tuple(alpha_spent(size, self.most, self.alpha) for size in sizes))[sizes.index(look)]
 
 
 def _verdict(values: Array, plan: _Plan) -> Verdict:
@@ -201,12 +201,12 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
         why = "No round was measured clean on both sides yet."
         return Verdict(plan.metric, "can't tell", None, None, None, 0, plan.told_floor, False, False, why, looked=plan.ended)
     passed = plan.passed(n)
-    shown = middle(values, passed[1] if passed else plan.level(plan.every_look[0]))
+    shown = hodges_lehmann(values, passed[1] if passed else plan.level(plan.every_look[0]))
     word: Word = "can't tell"
     hopeless, why = False, f"The first look is after {plan.every_look[0]} clean rounds."
     if passed:
         look, level = passed
-        looked = shown if look == n else middle(values[:look], level)
+        looked = shown if look == n else hodges_lehmann(values[:look], level)
         word = _word(looked, plan.floor)
         hopeless, why = _outlook(word, looked, look, level, plan)
     if not plan.floor_known:
@@ -218,7 +218,7 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
     return Verdict(plan.metric, word, math.exp(shown.estimate), low, high, n, told, decided, hopeless, why, looked_at)
 
 
-def _word(looked: Middle, floor: float) -> Word:
+def _word(looked: HodgesLehmann, floor: float) -> Word:
     if looked.low is None or looked.high is None:
         return "can't tell"
     reach = math.log1p(floor)
@@ -227,7 +227,7 @@ def _word(looked: Middle, floor: float) -> Word:
     return "slower" if looked.low > reach else "can't tell"
 
 
-def _outlook(word: Word, looked: Middle, look: int, level: float, plan: _Plan) -> tuple[bool, str]:
+def _outlook(word: Word, looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> tuple[bool, str]:
     """Whether more rounds are in vain, and a sentence about where the trial stands."""
     after = f"after {look} clean rounds"
     if word != "can't tell":
@@ -248,7 +248,7 @@ def _outlook(word: Word, looked: Middle, look: int, level: float, plan: _Plan) -
     return False, f"It could not be told {after}; the next look is after {following}."
 
 
-def _chance(looked: Middle, look: int, level: float, plan: _Plan) -> float:
+def _chance(looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> float:
     """The chance that the last planned look decides, as far as this one can say.
 
     Predictive power with nothing presumed: the final estimate lies about the present one with the variance that is still to be

@@ -32,10 +32,10 @@ from core.commands.switches import (
     target_switches,
     workload_switches,
 )
-from core.config import DTYPES, TrialConfig
+from core.config import DTYPES, ABTestConfig
 
 if TYPE_CHECKING:
-    from core.engine.trial import TrialState
+    from core.execution.ab_test import ABTestState
 
 NEW_TOKENS = 16
 """Shorter requests take turns more often, so that a change of the machine's mood falls on all sides alike."""
@@ -52,7 +52,7 @@ def arguments(one: argparse.ArgumentParser) -> None:
     workload_switches(one.add_argument_group("workload, of all sides"), NEW_TOKENS)
     quality_switches(one.add_argument_group("quality cost, of each side with passes"))
     limits = one.add_argument_group("when to stop")
-    rounds, seconds = TrialConfig.most_rounds, TrialConfig.most_seconds
+    rounds, seconds = ABTestConfig.most_rounds, ABTestConfig.most_seconds
     limits.add_argument(
         "--most-rounds", type=int, default=rounds, metavar="N", help=f"a round is one request of every side (default: {rounds})"
     )
@@ -105,12 +105,12 @@ def ab(args: argparse.Namespace) -> int:
 
 
 def carry_out(
-    config: TrialConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
-) -> tuple[int, TrialState | None, str]:
+    config: ABTestConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
+) -> tuple[int, ABTestState | None, str]:
     """Exit status, the trial as far as it came (None: it never began), and a sentence about where it is kept ("": nowhere)."""
+    from core.commands.ab_report import standing
     from core.commands.following import PATIENCE_S, Progress, follow
     from core.commands.run import confirmed
-    from core.commands.trial_report import standing
     from core.program import Program
 
     program = Program(session, keep_session=session is not None)
@@ -123,9 +123,9 @@ def carry_out(
     return confirmed(status, session, store, state.runs if state is not None else (), state)
 
 
-def _tell(state: TrialState, *, as_json: bool, json_file: Path | None) -> None:
+def _tell(state: ABTestState, *, as_json: bool, json_file: Path | None) -> None:
+    from core.commands.ab_report import text, trial_json
     from core.commands.output import json_text, note, write, write_file, write_json
-    from core.commands.trial_report import text, trial_json
 
     result: dict[str, Any] = trial_json(state)
     if as_json:

@@ -1,4 +1,4 @@
-"""From switches to a ``RunConfig`` or ``TrialConfig``: a mistake that can be seen without loading anything is refused here."""
+"""From switches to a ``RunConfig`` or ``ABTestConfig``: a mistake that can be seen without loading anything is refused here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from core import paths
 from core.commands import workload_arguments
 from core.commands.switches import OFF, ON
-from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, TrialConfig, WorkloadConfig
+from core.config import ABTestConfig, ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
 from core.prompt_set import read_prompts
 
@@ -39,7 +39,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
     return check(config)
 
 
-def trial_config(args: argparse.Namespace) -> TrialConfig:
+def trial_config(args: argparse.Namespace) -> ABTestConfig:
     """The trial that ``tickscope ab`` was asked for; ``Refusal`` for anything that cannot be."""
     asked = {side: getattr(args, side) for side in SIDES}
     given = [side for side in SIDES[1:] if asked[side] is not None]
@@ -53,7 +53,7 @@ def trial_config(args: argparse.Namespace) -> TrialConfig:
         raise Refusal(f"--{given[-1]} is given without the sides before it; name sides in the order of their letters.")
     try:
         sides = [check(_side(args, side, asked[side] or ())) for side in ("a", *given)]
-        return TrialConfig(tuple(sides * 2 if args.aa else sides), args.most_rounds, args.most_seconds)
+        return ABTestConfig(tuple(sides * 2 if args.aa else sides), args.most_rounds, args.most_seconds)
     except Refusal:
         raise
     except ValueError as error:
@@ -114,9 +114,9 @@ def check(config: RunConfig) -> RunConfig:
 
     That is a pass or its option, a target, an instrument, a kind of model, or a file to measure on.
     """
-    from core.engine.material import read_material
+    from core.execution.eval_data import read_material
     from core.models import catalog
-    from core.passes import plan
+    from core.planning import plan
     from core.targets.base import targets
     from profilers.base import instruments
 

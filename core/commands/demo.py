@@ -13,7 +13,7 @@ from core.commands.output import json_text, note, write, write_file
 from core.commands.run import carry_out
 from core.config import ModelConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
-from core.session.run import Run
+from core.records.run import Run
 
 DEFAULT_FOLDER = Path("tickscope-demo")
 WORKLOAD = WorkloadConfig(new_tokens=32, repeats=5, warmup=1)

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.ending import LIMIT_S, break_off
-from core.engine.notice import Notice, Status
+from core.notices import Notice, Status
 from core.plain_text import visible
 from core.units import clock
 

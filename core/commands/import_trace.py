@@ -10,7 +10,7 @@ from typing import Any
 from core.commands import DONE, FAILED
 from core.commands.output import check_folder, note, table, write, write_json
 from core.errors import Refusal
-from core.session.run import Run
+from core.records.run import Run
 
 
 def import_trace(args: argparse.Namespace) -> int:

@@ -52,8 +52,8 @@ def _models(_args: argparse.Namespace) -> list[Row]:
 def _passes(args: argparse.Namespace) -> list[Row]:
     from core.config import ModelConfig
     from core.models import catalog
-    from core.passes import plan
-    from core.passes.base import passes
+    from core.pass_api.base import passes
+    from core.planning import plan
 
     model = catalog.describe(ModelConfig(args.model)) if args.model else None
     reasons = plan.reasons(model, _target(args.target), ())
@@ -67,14 +67,14 @@ def _passes(args: argparse.Namespace) -> list[Row]:
 def _predict(args: argparse.Namespace, rows: list[Row]) -> None:
     """Give each row what its pass should gain alone with its default options, or why that cannot be told."""
     from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
-    from core.engine.foresight import Foreseen, foresee
-    from core.engine.holder import Holder
-    from core.passes import plan
+    from core.execution.foresight import Foreseen, foresee
+    from core.execution.model_slot import ModelSlot
+    from core.planning import plan
     from core.progress import Progress
 
     workload = WorkloadConfig(prompt_tokens=args.prompt_tokens, new_tokens=args.new_tokens, batch=args.batch)
     config = RunConfig(ModelConfig(args.model), (), TargetConfig(args.target, args.threads), workload, ())
-    holder, choices = Holder(), tuple(plan.typed(PassConfig(row["id"])) for row in rows)
+    holder, choices = ModelSlot(), tuple(plan.typed(PassConfig(row["id"])) for row in rows)
     try:
         holder.load(config.model, args.target, Progress())
         found = foresee(Foreseen(config, choices), holder, Progress(), lambda _: None)

@@ -26,7 +26,7 @@ _FIGURES = (
     ("accuracy", "accuracy", units.percent),
     ("accuracy before", "accuracy_before", units.percent),
 )
-"""Figures of ``core.session.run.Quality`` in reading order; others follow by their name."""
+"""Figures of ``core.records.run.Quality`` in reading order; others follow by their name."""
 
 
 def cost(summary: Json) -> Section:

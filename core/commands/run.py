@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.config import RunConfig
-    from core.session.run import Run
+    from core.records.run import Run
     from core.session.store import SessionStore
 
 Measured = TypeVar("Measured")

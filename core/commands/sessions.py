@@ -13,7 +13,7 @@ from core.analysis.summary import SCHEMA, summarize
 from core.commands import report
 from core.commands.output import note, table, write, write_json
 from core.errors import Refusal
-from core.session.run import Run
+from core.records.run import Run
 
 if TYPE_CHECKING:
     from core.session.store import SessionStore

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from core.records.run import Run
 from core.registry import Registry
-from core.session.run import Run
 
 
 class Exporter(Protocol):

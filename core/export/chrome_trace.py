@@ -16,8 +16,8 @@ from core.export.files import replacing
 from core.export.trace_events import events, origin_ns
 from core.export.trace_slices import Options
 from core.json_text import strict
+from core.records.run import Run
 from core.session.codec import to_json
-from core.session.run import Run
 from profilers.trace import PLACES
 
 _LEVEL = 1

@@ -12,7 +12,7 @@ from core.analysis.operators import operator_columns
 from core.analysis.series import allocated, allocated_table, layer_rows, memory, stages
 from core.export.base import exporters
 from core.export.files import names, write_table
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, NOT_MEASURED, Array, Tag
 
 Table = Mapping[str, Any]

@@ -9,14 +9,14 @@ import numpy as np
 
 from core import units
 from core.analysis import series
-from core.export.look import HEADER_IN, MARGIN_IN, WIDTH_IN, Frame, font, frame
-from core.export.parts import beside, few_rows, nice, spread_out
-from core.session.run import Run
+from core.export.chart_elements import beside, few_rows, nice, spread_out
+from core.export.chart_style import HEADER_IN, MARGIN_IN, WIDTH_IN, ChartFrame, font, frame
+from core.records.run import Run
 
 MEMORY_TITLES = {"kv_cache": "KV cache"}
 
 
-def draw_memory(run: Run, theme: str) -> Frame:
+def draw_memory(run: Run, theme: str) -> ChartFrame:
     """Resident memory by kind, stacked."""
     shown = series.memory(run)
     chart = frame("Memory", run, theme)
@@ -51,7 +51,7 @@ def draw_memory(run: Run, theme: str) -> Frame:
     return chart
 
 
-def _draw_allocated(chart: Frame, lines: Sequence[series.TrackSeries]) -> Frame:
+def _draw_allocated(chart: ChartFrame, lines: Sequence[series.TrackSeries]) -> ChartFrame:
     """Allocated bytes of each device, as an imported trace tells them."""
     axes, colors = chart.axes(left=0.85, right=1.7), list(chart.look.memory.values())[::-1]
     lines = lines[: len(colors)]
@@ -71,7 +71,7 @@ def _draw_allocated(chart: Frame, lines: Sequence[series.TrackSeries]) -> Frame:
     return chart
 
 
-def draw_heat(run: Run, theme: str) -> Frame:
+def draw_heat(run: Run, theme: str) -> ChartFrame:
     """Layer × moment: colour is the layer's total time in that moment."""
     shown = series.heat(run)
     chart = frame("Layer clock", run, theme, height_in=5.4)
@@ -108,7 +108,7 @@ def draw_heat(run: Run, theme: str) -> Frame:
     return chart
 
 
-def draw_stages(run: Run, theme: str) -> Frame:
+def draw_stages(run: Run, theme: str) -> ChartFrame:
     """Where the time of a median moment goes, longest first."""
     shown = series.stages(run)
     chart = frame("Where the time goes", run, theme, height_in=1.5 + 0.36 * max(len(shown.stages), 3))
@@ -139,7 +139,7 @@ def draw_stages(run: Run, theme: str) -> Frame:
     return chart
 
 
-def draw_machine(run: Run, theme: str) -> Frame:
+def draw_machine(run: Run, theme: str) -> ChartFrame:
     """The machine's counters as small multiples with one time axis."""
     tracks = [track for track in series.machine(run) if len(track.time_s)]
     columns = min(3, len(tracks)) or 1

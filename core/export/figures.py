@@ -11,14 +11,14 @@ from core.analysis import series
 from core.analysis.speed_quality import Point, points
 from core.errors import Refusal
 from core.export import drawing
+from core.export.chart_style import ChartFrame
 from core.export.files import names, replacing, write_table
 from core.export.latency import draw_latency
-from core.export.look import Frame
 from core.export.speed_quality import draw_speed_quality, point_table
 from core.plain_text import visible
-from core.session.run import Run
+from core.records.run import Run
 
-_DRAW: Mapping[str, Callable[[Run, str], Frame]] = {
+_DRAW: Mapping[str, Callable[[Run, str], ChartFrame]] = {
     "latency": draw_latency,
     "memory": drawing.draw_memory,
     "heat": drawing.draw_heat,

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import Refusal
 from core.plain_text import csv_cell, visible
-from core.session.run import Run
+from core.records.run import Run
 
 
 @contextmanager

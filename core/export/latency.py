@@ -9,13 +9,13 @@ import numpy as np
 from core import units
 from core.analysis import series
 from core.analysis.drawn import without_profiled
-from core.export.look import Frame, Look, font, frame
-from core.export.parts import beside, dots, nice
-from core.session.run import Run
+from core.export.chart_elements import beside, dots, nice
+from core.export.chart_style import ChartFrame, ChartStyle, font, frame
+from core.records.run import Run
 from profilers.trace import KINDS, Array
 
 
-def draw_latency(run: Run, theme: str) -> Frame:
+def draw_latency(run: Run, theme: str) -> ChartFrame:
     """Latency per moment: clean filled, traced hollow, perturbed crossed, warm-up pale; what is off the scale is counted."""
     shown, _ = without_profiled(run)
     chart = frame("Latency per moment", run, theme)
@@ -42,7 +42,7 @@ def draw_latency(run: Run, theme: str) -> Frame:
     return chart
 
 
-def _moments(axes: Any, look: Look, shown: series.LatencySeries, value: Array, top: float) -> None:
+def _moments(axes: Any, look: ChartStyle, shown: series.LatencySeries, value: Array, top: float) -> None:
     plain = ~shown.perturbed & (value <= top)
     for number in np.unique(shown.kind):
         for warmup in (True, False):  # what counts lies on top
@@ -53,7 +53,7 @@ def _moments(axes: Any, look: Look, shown: series.LatencySeries, value: Array, t
     dots(axes, shown.moment[crossed], value[crossed], look.perturbed, marker="x")
 
 
-def _stragglers(axes: Any, look: Look, moment: Array, value: Array, top: float) -> None:
+def _stragglers(axes: Any, look: ChartStyle, moment: Array, value: Array, top: float) -> None:
     above = np.flatnonzero(value > top)
     if not len(above):
         return
@@ -72,7 +72,7 @@ def _stragglers(axes: Any, look: Look, moment: Array, value: Array, top: float) 
     )
 
 
-def _entries(look: Look, shown: series.LatencySeries) -> list[tuple[str, dict[str, Any]]]:
+def _entries(look: ChartStyle, shown: series.LatencySeries) -> list[tuple[str, dict[str, Any]]]:
     names = [KINDS[number] for number in np.unique(shown.kind)]
     entries: list[tuple[str, dict[str, Any]]] = [
         (name.replace("_", " "), {"marker": "s", "color": look.kinds[name]}) for name in names

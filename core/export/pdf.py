@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.export import figures
 from core.export.base import exporters
-from core.session.run import Run
+from core.records.run import Run
 
 
 @exporters.register

@@ -9,7 +9,7 @@ from core.analysis.summary import SCHEMA, summarize
 from core.export.base import exporters
 from core.export.files import replacing
 from core.json_text import strict
-from core.session.run import Run
+from core.records.run import Run
 
 
 @exporters.register

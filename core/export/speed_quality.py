@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from core.analysis.speed_quality import COSTS, NO_QUALITY, Point
-from core.export.look import Frame, Look, font, framed
-from core.export.parts import nice
+from core.export.chart_elements import nice
+from core.export.chart_style import ChartFrame, ChartStyle, font, framed
 
 LEAST_COST = 1e-7
 """Smaller costs are told as they are, and drawn here: they are rounding, and would stretch the axis."""
@@ -103,7 +103,7 @@ def point_table(points: Sequence[Point]) -> Mapping[str, Sequence[Any]]:
     }
 
 
-def draw_speed_quality(points: Sequence[Point], theme: str) -> Frame:
+def draw_speed_quality(points: Sequence[Point], theme: str) -> ChartFrame:
     """Speed over quality cost: unoptimized a diamond, the front filled and joined, the rest hollow, runs apart pale."""
     model = next((one.model for one in points if not one.apart), "")
     versions = next((one.setting.versions.partition(" ")[0] for one in points if not one.apart), "")
@@ -136,7 +136,7 @@ def draw_speed_quality(points: Sequence[Point], theme: str) -> Frame:
     return chart
 
 
-def _style(look: Look, one: Point) -> dict[str, Any]:
+def _style(look: ChartStyle, one: Point) -> dict[str, Any]:
     if one.apart:
         return {"marker": "o", "markerfacecolor": "none", "markeredgecolor": look.muted, "alpha": 0.45}
     if one.baseline:
@@ -145,7 +145,7 @@ def _style(look: Look, one: Point) -> dict[str, Any]:
     return {"marker": "o", "color": colour} if one.on_front else {"marker": "o", "markerfacecolor": look.card, "color": colour}
 
 
-def _draw_point(axes: Any, look: Look, one: Point, low: float) -> None:
+def _draw_point(axes: Any, look: ChartStyle, one: Point, low: float) -> None:
     x = cost_place(one.cost or 0.0, low)
     colour = look.muted if one.apart else look.text if one.baseline else look.series[0]
     pale = 0.4 if one.apart else 0.8
@@ -157,7 +157,7 @@ def _draw_point(axes: Any, look: Look, one: Point, low: float) -> None:
     axes.plot([x], [one.speed], linestyle="none", markersize=7, zorder=3, **_style(look, one))
 
 
-def _name_points(chart: Frame, axes: Any, drawn: Sequence[Point], low: float) -> None:
+def _name_points(chart: ChartFrame, axes: Any, drawn: Sequence[Point], low: float) -> None:
     """The front and the unoptimized model first, then the rest as far as there is room; no name on another or on a point."""
     renderer = chart.figure.canvas.get_renderer()
     taken = []
@@ -196,7 +196,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _entries(look: Look, drawn: Sequence[Point]) -> list[tuple[str, dict[str, Any]]]:
+def _entries(look: ChartStyle, drawn: Sequence[Point]) -> list[tuple[str, dict[str, Any]]]:
     blue = look.series[0]
     entries: list[tuple[str, dict[str, Any]]] = [
         ("unoptimized", {"marker": "D", "color": look.text}),

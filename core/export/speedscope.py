@@ -14,7 +14,7 @@ from core.export.files import replacing
 from core.imports.modules import ROOT
 from core.imports.nesting import in_reading_order, strictly_nested
 from core.json_text import strict
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, PLACES, Array
 
 SCHEMA = "https://www.speedscope.app/file-format-schema.json"

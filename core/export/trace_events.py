@@ -23,7 +23,7 @@ from core.export.trace_slices import (
     quoted,
 )
 from core.json_text import strict
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import KINDS, MOMENT_COLUMNS, Array, Tag
 
 _DETAILS = [name for name in MOMENT_COLUMNS if name not in ("request", "kind", "step", "tags", "start_ns", "duration_ns")]

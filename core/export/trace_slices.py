@@ -11,7 +11,7 @@ import numpy as np
 from core.export.json_rows import Micros, Part, Whole, Words, rows
 from core.imports.modules import ROOT
 from core.imports.nesting import in_reading_order, nearest, parents, strictly_nested
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import NOT_MEASURED, PLACES, Array
 
 PROCESS, DEVICE = 1_000_000, 0

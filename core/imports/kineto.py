@@ -15,7 +15,7 @@ from core.imports.content import Content, read_content
 from core.imports.decoding import decoded
 from core.imports.events import read_events
 from core.imports.text import TraceText
-from core.session.run import Run, RunFacts, Unavailable
+from core.records.run import Run, RunFacts, Unavailable
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 

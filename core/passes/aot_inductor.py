@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import units
-from core.engines.aot_package import AotPackage, folder_of, is_kept, key_of, make
-from core.engines.exporting import Sample, sample_of, unexportable
-from core.engines.replacing import threads_in_words
-from core.engines.stand_in import replace_forward
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.passes.compiling import why_not
+from core.runtimes.aot_package import AotPackage, folder_of, is_kept, key_of, make
+from core.runtimes.exporting import Sample, sample_of, unexportable
+from core.runtimes.forward_swap import replace_forward
+from core.runtimes.runtime_pass import threads_in_words
 
 if TYPE_CHECKING:
     import torch

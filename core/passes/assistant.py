@@ -12,8 +12,8 @@ from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.guessed import UNKNOWN_GAIN, refuse_unguessable, set_for_drafts, tell_generate, unguessable
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.speculative import UNKNOWN_GAIN, refuse_unguessable, set_for_drafts, tell_generate, unguessable
 
 
 @dataclass(frozen=True)

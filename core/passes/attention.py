@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 
 if TYPE_CHECKING:
     import torch

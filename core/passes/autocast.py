@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import is_linear
+from core.model_parts.linears import is_linear
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.extras import missing
-from core.passes.linears import LayerChoice, as_linear, chosen, head_note, left_out, swap
+from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, swap
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.extras import missing
 
 if TYPE_CHECKING:
     import torch

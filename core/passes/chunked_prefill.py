@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes, without_cache
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes, without_cache
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from core.errors import Refusal
 from core.models.base import generates
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from core.analysis.outline import outline
 from core.compiled.key import graph_key
 from core.compiled.step_graph import StepGraph
 from core.errors import Refusal
+from core.models.outline import outline
 from core.models.stages import layers_of
 from core.native import compiler
-from core.passes.base import PassContext, Subject
-from core.passes.extras import missing
+from core.pass_api.base import PassContext, Subject
+from core.pass_api.extras import missing
+from profilers.shallow_clone import shallow_clone
 from profilers.tick_op import TickClock
-from profilers.twin import twin_of
 
 COMPILED_FRAME = "_compile.compile_inner"  # dynamo's name for compiling one frame, everything below it included
 _CACHE_TENSORS = ("keys", "values", "cumulative_length")
@@ -91,7 +91,7 @@ def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about
         raise Refusal(f"The pass {pass_id} cannot use {options.backend}: it {reason}; or choose the backend inductor.")
     on_cpu = next(subject.model.parameters()).device.type == "cpu"
     settings = _settings(options)
-    twin = twin_of(subject.model)
+    twin = shallow_clone(subject.model)
     key: str | None = None
     if options.cpp_wrapper and on_cpu and not options.freezing and options.backend == "inductor":
         key = graph_key(subject.model, settings, pass_id, subject.threads, subject.batch, *about)

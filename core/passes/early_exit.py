@@ -6,15 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.guessed import (
-    UNKNOWN_GAIN,
-    base_config,
-    refuse_unguessable,
-    set_for_drafts,
-    tell_generate,
-    unguessable,
-)
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.speculative import UNKNOWN_GAIN, base_config, refuse_unguessable, set_for_drafts, tell_generate, unguessable
 
 NOTE = "Only pays if the model was trained to answer from its first blocks too; others guess wrong nearly always."
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import LayerChoice, chosen, head_note, left_out, swap
+from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.quantization.float8_rows import float8_linear
 
 

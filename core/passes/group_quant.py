@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
+from core.model_parts.linears import as_linear, linear_paths, output_head, replace
 from core.native import available
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import as_linear, linear_paths, output_head, replace
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.quantization.grouped import GROUP, MOST_ROWS, grouped_linear
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.model_parts.blocks import all_configs, replace_numbers
 from core.models.base import generates
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.blocks import all_configs, replace_numbers
-from core.surgery import attentions, calibration, expectation
-from core.surgery.activity import mean_squares
-from core.surgery.attentions import Attention
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pruning import attentions, calibration, expectation
+from core.pruning.activation_stats import mean_squares
+from core.pruning.attentions import Attention
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class HeadRemovalOptions:
 
 @passes.register
 class HeadRemoval:
-    """Keeps the groups that add most to the residual stream; ``core.surgery.attentions`` says how that is scored."""
+    """Keeps the groups that add most to the residual stream; ``core.pruning.attentions`` says how that is scored."""
 
     id = "head_removal"
     title = "Head removal"
@@ -112,7 +112,7 @@ def _activity(subject: Subject, found: list[Attention], options: HeadRemovalOpti
         return {}, "The heads are chosen by the norms of their weights."
     if not calibration.reads_tokens(subject.model, subject.task):
         return {}, "The heads are chosen by the norms of their weights, because this model reads no tokens to watch it with."
-    tokens = calibration.look(subject.model, subject.tokenizer)
+    tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
     note = f"The heads are chosen by what they add on {len(tokens.ids)} tokens, {tokens.source}."
     return mean_squares(subject.model, [one.out for one in found], tokens, subject.progress), note
 

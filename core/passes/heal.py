@@ -10,9 +10,9 @@ import psutil
 
 from core import units
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.weights import weight_bytes
-from core.surgery import calibration, expectation, healing
+from core.model_parts.weights import weight_bytes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pruning import calibration, expectation, healing
 
 NEEDED = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask"})
 STATES = 3

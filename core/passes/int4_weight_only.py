@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
+from core.model_parts.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.quantization.int4_groups import GROUPS, ROWS_MULTIPLE, group_for, int4_linear
 from core.quantization.int8_rows import int8_linear
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
+from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.quantization.int8_tokens import LEVELS, int8_token_linear, levels
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes, without_cache
-from core.passes.weights import weight_bytes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes, without_cache
 from core.units import size
 
 STATIC, FP8 = "static", "fp8"

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.blocks import block_config, find_blocks, ranges
-from core.surgery import calibration, expectation
-from core.surgery.influence import block_influence
+from core.model_parts.blocks import block_config, find_blocks, ranges
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pruning import calibration, expectation
+from core.pruning.block_influence import block_influence
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +120,7 @@ def _least_influential(subject: Subject, blocks: Any, share: float) -> tuple[lis
     if not calibration.reads_tokens(subject.model, subject.task):
         raise Refusal("Layer drop measures influence on tokens, and this model reads none; choose by place.")
     count = _how_many(len(blocks), share)
-    tokens = calibration.look(subject.model, subject.tokenizer)
+    tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
     influence = block_influence(subject.model, blocks, tokens, subject.progress)
     dropped = sorted(sorted(range(len(blocks)), key=influence.__getitem__)[:count])
     rest = sorted(set(range(len(blocks))) - set(dropped))

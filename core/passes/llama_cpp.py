@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from core import paths
-from core.engines.llama_binding import Binding, Settings, open_file, package
-from core.engines.llama_engine import LlamaEngine, file_of, hand_over, key_shapes
-from core.engines.replacing import threads_in_words
 from core.errors import Refusal
+from core.model_parts.weights import weight_bytes
 from core.models.base import TASKS
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.extras import missing
-from core.passes.weights import weight_bytes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.extras import missing
+from core.runtimes.llama_binding import Binding, Settings, open_file, package
+from core.runtimes.llama_engine import LlamaEngine, file_of, hand_over, key_shapes
+from core.runtimes.runtime_pass import threads_in_words
 
 LEAST_CONTEXT = 512
 """Positions there is room for at least: quality is measured on texts of half that, however short the workload is."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, Windows, passes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, Windows, passes
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.compiled.key import graph_key
 from core.errors import Refusal
+from core.machine_facts import remembered
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.remembered import remembered
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 
 if TYPE_CHECKING:
     import torch

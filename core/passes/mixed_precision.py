@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.blocks import find_blocks, ranges
-from core.passes.linears import matches, output_head
-from core.passes.weights import cast
+from core.model_parts.blocks import find_blocks, ranges
+from core.model_parts.linears import matches, output_head
+from core.model_parts.weights import cast
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 
 if TYPE_CHECKING:
     import torch

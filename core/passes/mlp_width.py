@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.blocks import all_configs, replace_numbers
-from core.surgery import calibration, expectation, mlps
-from core.surgery.activity import mean_squares
+from core.model_parts.blocks import all_configs, replace_numbers
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pruning import calibration, expectation, mlps
+from core.pruning.activation_stats import mean_squares
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class MlpWidthOptions:
 
 @passes.register
 class MlpWidth:
-    """Keeps the neurons that add most; ``core.surgery.mlps`` says how they are scored."""
+    """Keeps the neurons that add most; ``core.pruning.mlps`` says how they are scored."""
 
     id = "mlp_width"
     title = "MLP width"
@@ -116,7 +116,7 @@ def _activity(
         return {}, "The neurons are chosen by the norms of their weights."
     if not layers or not calibration.reads_tokens(subject.model, subject.task):
         return {}, "The neurons are chosen by the norms of their weights, because their activations cannot be watched here."
-    tokens = calibration.look(subject.model, subject.tokenizer)
+    tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
     rest = "" if len(layers) == len(changed) else "; those of experts by the norms of their weights"
     note = f"The neurons are chosen by what they add on {len(tokens.ids)} tokens, {tokens.source}{rest}."
     return mean_squares(subject.model, layers, tokens, subject.progress), note

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core import paths
 from core.errors import Refusal
 from core.folders import cache_folder
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.blocks import find_blocks, ranges
+from core.model_parts.blocks import find_blocks, ranges
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core.engines.exporting import Exported, Sample, export, quiet, sample_of
-from core.engines.openvino_request import OpenVINOEngine, computes_in_bfloat16, layer_names
-from core.engines.replacing import replaced, require, why_not
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.runtimes.exporting import Exported, Sample, export, quiet, sample_of
+from core.runtimes.openvino_request import OpenVINOEngine, computes_in_bfloat16, layer_names
+from core.runtimes.runtime_pass import replaced, require, why_not
 
 if TYPE_CHECKING:
     import torch

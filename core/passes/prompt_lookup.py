@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.guessed import UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.passes.speculative import UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
 
 NOTE = "Pays where the answer repeats the prompt: summaries, corrections, code. Elsewhere nothing is found to guess from."
 

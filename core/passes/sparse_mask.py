@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core import units
 from core.errors import Refusal
-from core.passes.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.linears import linear_paths
-from core.surgery import expectation, slices
+from core.model_parts.linears import linear_paths
+from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pruning import expectation, slices
 
 if TYPE_CHECKING:
     import torch

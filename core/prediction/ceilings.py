@@ -6,8 +6,8 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
-from core.analysis.roofline import Ceilings
-from core.remembered import is_remembered, remembered
+from core.machine_facts import is_remembered, remembered
+from core.records.roofline import Ceilings
 
 Key = TypeVar("Key", int, str)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from core.analysis.roofline import LayerProduct, Product
+from core.model_parts.linears import is_linear, output_head
 from core.models import experts
-from core.passes.linears import is_linear, output_head
 from core.quantization import grouped, int4_groups, int8_rows
+from core.records.roofline import LayerProduct, MatMul
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ _ONCE = ("vision", "visual", "audio", "image_", "multi_modal", "connector")
 """In paths of what runs once, in models of images or sound and text."""
 
 
-def work_of(model: torch.nn.Module, casts_to: str | None = None) -> list[Product]:
+def work_of(model: torch.nn.Module, casts_to: str | None = None) -> list[MatMul]:
     """Every layer that multiplies with a weight. Embeddings, which only look rows up, norms and convolutions are left out.
 
     Args:
@@ -53,23 +53,23 @@ def layer_products(model: torch.nn.Module) -> dict[str, LayerProduct]:
     }
 
 
-def _product(path: str, module: Any) -> Product | None:
+def _product(path: str, module: Any) -> MatMul | None:
     """The layer as a product, by its class; None where it multiplies with no weight."""
     if is_linear(module):
         transposed = hasattr(module, "nx")
         inputs, outputs = (module.nx, module.nf) if transposed else (module.in_features, module.out_features)
         name = _dtype(module.weight)
-        return Product(path, inputs, outputs, inputs * outputs, module.weight.nbytes, name, name)
+        return MatMul(path, inputs, outputs, inputs * outputs, module.weight.nbytes, name, name)
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
         return _quantised(path, module)
     return _experts(path, module)
 
 
-def _quantised(path: str, module: Any) -> Product | None:
+def _quantised(path: str, module: Any) -> MatMul | None:
     """A layer that holds its weight in another form: Tickscope's own, torch's, bitsandbytes'."""
     inputs, outputs = int(module.in_features), int(module.out_features)
     held = sum(tensor.nbytes for name, tensor in _tensors(module) if name != "bias")
-    whole = Product(path, inputs, outputs, inputs * outputs, held, "", "")
+    whole = MatMul(path, inputs, outputs, inputs * outputs, held, "", "")
     origin = type(module).__module__
     if origin.startswith("torch.ao"):  # a scale and a zero point per output; asking for the weight would unpack it
         return replace(whole, held_bytes=whole.macs + 16 * outputs, form="int8 (torch.ao)", arithmetic="int8")
@@ -83,7 +83,7 @@ def _quantised(path: str, module: Any) -> Product | None:
     return replace(whole, form=_dtype(weight), arithmetic=_dtype(weight))
 
 
-def _own(whole: Product, module: Any) -> Product | None:
+def _own(whole: MatMul, module: Any) -> MatMul | None:
     """One of Tickscope's layers, by its class's name: classes are made when torch is there. None: it is none."""
     kind = type(module).__name__
     if kind == "Int8Linear":
@@ -103,7 +103,7 @@ def _own(whole: Product, module: Any) -> Product | None:
     return None
 
 
-def _bitsandbytes(whole: Product, module: Any) -> Product:
+def _bitsandbytes(whole: MatMul, module: Any) -> MatMul:
     form = f"bitsandbytes {type(module).__name__}"
     if type(module).__name__ == "Linear8bitLt":
         return replace(whole, held_bytes=whole.macs + 4 * whole.outputs, form=form, arithmetic="int8")
@@ -112,7 +112,7 @@ def _bitsandbytes(whole: Product, module: Any) -> Product:
     return replace(whole, held_bytes=held, form=form, arithmetic="bfloat16")
 
 
-def _unpacking(product: Product, form: str, arithmetic: str, few: int) -> Product:
+def _unpacking(product: MatMul, form: str, arithmetic: str, few: int) -> MatMul:
     """With a kernel for ``few`` rows, and for more an unpacked weight in the numbers that it computes with."""
     size = product.inputs * product.outputs * (4 if arithmetic == "float32" else 2)
     return replace(
@@ -125,7 +125,7 @@ def _unpacking(product: Product, form: str, arithmetic: str, few: int) -> Produc
     )
 
 
-def _experts(path: str, module: Any) -> Product | None:
+def _experts(path: str, module: Any) -> MatMul | None:
     """The stacked weights of experts, of which a row goes through a few; None for any other module."""
     stacked = [weight for weight in module._parameters.values() if weight is not None and weight.dim() == 3]
     count = int(getattr(module, "num_experts", 0) or 0)
@@ -136,7 +136,7 @@ def _experts(path: str, module: Any) -> Product | None:
     share = min(1.0, used / count)
     numbers, name = sum(weight.numel() for weight in stacked), _dtype(stacked[0])
     size = sum(weight.nbytes for weight in stacked)
-    return Product(path, 0, 0, round(share * numbers), size, name, name, share=share)
+    return MatMul(path, 0, 0, round(share * numbers), size, name, name, share=share)
 
 
 def _tensors(module: Any) -> Iterator[tuple[str, torch.Tensor]]:

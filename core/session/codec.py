@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.config import CONSENTS, RunConfig
-from core.session.run import RunFacts
+from core.records.run import RunFacts
 
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 

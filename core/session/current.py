@@ -8,19 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from core.engine.gate import Gate
-from core.engine.notice import Notice
+from core.clock.gate import Gate
 from core.errors import Refusal
+from core.notices import Notice
 
 if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
-    from core.session.run import Run, RunFacts
+    from core.records.run import Run, RunFacts
     from core.session.store import SessionStore
     from core.session.writer import Writer
     from profilers.trace import Recorder
 
 
 class Recorded(Protocol):
-    """As much of ``core.engine.recording.Recording`` as is needed here."""
+    """As much of ``core.execution.recording.Recording`` as is needed here."""
 
     number: int
     recorder: Recorder

@@ -9,9 +9,9 @@ from pathlib import Path
 import platformdirs
 
 from core.errors import Refusal
+from core.records.run import Run
 from core.session.copying import copy_session
 from core.session.database import remove_leftovers
-from core.session.run import Run
 from core.session.store import SessionStore
 
 MOST_NAMES = 100

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from core.engine.gate import Gate
+from core.clock.gate import Gate
 from core.errors import Refusal
+from core.records.run import RunFacts
 from core.session.database import explain
 from core.session.rows import Written
-from core.session.run import RunFacts
 from core.session.store import SessionStore
 from profilers.trace import Recorder
 

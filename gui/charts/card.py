@@ -11,7 +11,7 @@ from PySide6.QtCore import QEvent, QObject, QPoint, Qt
 from PySide6.QtGui import QContextMenuEvent, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.menu import ChartMenu
 from gui.charts.plot import Painted, PaintMeter, Plot
 from gui.plain import Label

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QMenu, QToolButton
 
 from core.analysis import series
 from core.analysis.select import main_kind
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.axis import Axis, nice_limit
 from gui.charts.card import Chart
 from gui.charts.colours import BAR_WIDTH, ColourBar, lookup_table

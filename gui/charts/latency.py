@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from core import units
 from core.analysis import series
 from core.analysis.drawn import without_profiled
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.axis import nice_limit
 from gui.charts.card import START_HINT, Chart
 from gui.charts.moment_range import LEFT_AXIS, RIGHT_STRIP, moment_range

@@ -11,7 +11,7 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from core.analysis import series
-from core.session.run import Run
+from core.records.run import Run
 from core.units import DASH, number
 from gui.charts.axis import nice_limit
 from gui.charts.card import Chart

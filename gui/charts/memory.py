@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core import units
 from core.analysis import series
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.axis import nice_limit
 from gui.charts.card import Chart
 from gui.charts.plot import Plot

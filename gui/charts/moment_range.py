@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.session.run import Run
+from core.records.run import Run
 from profilers.trace import Tag
 
 LEFT_AXIS, RIGHT_STRIP = 92, 90  # pixels beside the plot, for names of layers at the left and the colour bar at the right

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from core import units
-from core.session.run import Run
+from core.records.run import Run
 
 
 class Quantity(NamedTuple):

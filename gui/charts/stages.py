@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QMenu, QToolButton, QVBoxLayout, QWidget
 
 from core import units
 from core.analysis import series
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.card import Chart
 from gui.charts.heat import NOTHING_YET, hidden_layers
 from gui.charts.plot import Painted

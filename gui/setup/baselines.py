@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.analysis.speed_quality import Setting, difference, forward_medians, gains, setting
-from core.session.run import Run
+from core.records.run import Run
 
 MOST = 8
 

@@ -9,14 +9,14 @@ from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 
-from core.passes.base import Pass, PassReport
+from core.pass_api.base import Pass, PassReport
 from gui.plain import plain_tip
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
-from gui.setup.pass_words import details, foretold, install_command, predicted_line, short_reason, tooltip
+from gui.setup.pass_text import details, foretold, install_command, predicted_line, short_reason, tooltip
 from gui.setup.switch_list import ID, LINE, SwitchList
 
 if TYPE_CHECKING:
-    from core.prediction.gains import Prediction
+    from core.planning.gains import Prediction
 
 LEAST_HEIGHT = 205  # what is below the list stays within reach
 FEW = 8  # so many passes need no folding

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QSizePolicy, QVBoxLayout, QWidget
 
-from core.passes.base import Pass
+from core.pass_api.base import Pass
 from gui.plain import Label
 from gui.setup.options_form import OptionsForm
 

@@ -21,11 +21,11 @@ from PySide6.QtWidgets import (
 )
 
 from core.config import ModelConfig, PassConfig, RunConfig
-from core.engine.notice import Status
 from core.errors import Refusal
 from core.models.base import ModelFacts, Source
-from core.passes.base import Pass, PassReport
-from core.session.run import Run
+from core.notices import Status
+from core.pass_api.base import Pass, PassReport
+from core.records.run import Run
 from core.targets.base import TargetFacts
 from gui.plain import Label, plain_tip
 from gui.setup.baselines import Baselines

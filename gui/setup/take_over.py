@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.config import RunConfig
-from core.engine.notice import Notice
-from core.session.run import Run
+from core.notices import Notice
+from core.records.run import Run
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QWidget

@@ -22,24 +22,24 @@ from PySide6.QtWidgets import (
 
 from core.analysis.compare import Comparison, compare
 from core.config import RunConfig
-from core.engine.notice import Status
 from core.errors import Refusal
-from core.session.run import Run
+from core.notices import Status
+from core.records.run import Run
 from gui.charts.plot import PaintMeter
 from gui.plain import Label, plain_tip
 from gui.setup.sidebar import BUSY
 from gui.theme import Palette
 from gui.view_state import ViewState
+from gui.views.ab_test import ABTestPanel
 from gui.views.background import InBackground, at_once
 from gui.views.differences import DELTA, DifferenceModel, DifferenceTile
 from gui.views.saved_runs import Store, started
 from gui.views.speed_quality import SpeedQualityPage
 from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
-from gui.views.trial import TrialPanel
 from gui.views.verdict_badge import VerdictBadge
 
 if TYPE_CHECKING:
-    from core.engine.trial import TrialState
+    from core.execution.ab_test import ABTestState
 
 HINT = "Choose two runs above, or select two in Sessions and press Compare."
 SAME = "Both sides show the same run; choose another one on one side."
@@ -55,7 +55,7 @@ class CompareView(QWidget):
     The second has two choosers, tiles, the verdict or what stands in its way, and the layers by the size of the difference.
     """
 
-    trial_asked = Signal(object)  # TrialConfig
+    trial_asked = Signal(object)  # ABTestConfig
 
     def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -72,7 +72,7 @@ class CompareView(QWidget):
         self._palette: Palette | None = None
         self._build_head()
         self._build_body()
-        self.trial = TrialPanel(self)
+        self.trial = ABTestPanel(self)
         self.trial.in_background = lambda: self.in_background
         self.trial.setup.trial_asked.connect(self.trial_asked)
         self.trial.layer_selected.connect(state.select_layer)
@@ -93,7 +93,7 @@ class CompareView(QWidget):
         """Turn to the page of saved runs, or to that of trials."""
         self.pages.setCurrentIndex(int(saved))
 
-    def show_trial(self, state: TrialState | None) -> None:
+    def show_trial(self, state: ABTestState | None) -> None:
         """The trial that is running, or was last."""
         self.trial.show_trial(state)
 

@@ -13,7 +13,7 @@ from core.analysis.compare import LayerDifference, TileDifference
 from core.analysis.verdict import Verdict
 from gui.plain import Label
 from gui.theme import Palette
-from gui.views.trial_words import interval, judged
+from gui.views.ab_test_text import interval, judged
 
 COLUMNS = ("Layer", "Stage", "Moments", "First", "Second", "Difference", "Ratio")
 NUMBERS_FROM = 3

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QLabel, QSizePolicy, QWidget
 
-from core.session.run import Run
+from core.records.run import Run
 from gui.theme import Palette
-from gui.views import quality_words
+from gui.views import quality_text
 
 WORST = 3
 EXPLAINED = "Signal-to-noise ratio of a layer's output against the unoptimized model: the lower, the larger the error"
@@ -78,7 +78,7 @@ def no_layer_errors(run: Run) -> str:
     """Why a run, or one of its layers, has no layer error."""
     quality = run.facts.quality
     if quality is None:
-        return quality_words.told(run).why
+        return quality_text.told(run).why
     if not quality.layer_sqnr_db:
         return "the quality measurement gave no layer errors"
     return "this layer has no counterpart in the unoptimized model, or gives no single tensor"

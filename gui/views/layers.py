@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from core.analysis.layer_roles import lowest, role, roles_of, together
 from core.analysis.select import main_kind
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
 from gui.charts.menu import as_tsv

@@ -8,8 +8,8 @@ from typing import Any
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
-from core.engine.notice import Status
-from core.session.run import Run
+from core.notices import Status
+from core.records.run import Run
 from gui.charts.card import Card, Chart
 from gui.charts.heat import LayerHeat
 from gui.charts.latency import LatencyChart

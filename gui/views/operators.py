@@ -10,7 +10,7 @@ from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedLayout, QToolButton, QTreeView, QWidget
 
 from core import units
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.card import Card
 from gui.charts.menu import as_tsv
 from gui.plain import Label, plain_tip

@@ -10,7 +10,7 @@ from PySide6.QtGui import QColor, QFont, QFontDatabase, QTextCharFormat, QTextCu
 from PySide6.QtWidgets import QTextEdit, QWidget
 
 from core.models.base import TASKS, generates
-from core.session.run import Run
+from core.records.run import Run
 from gui.charts.card import START_HINT, Card
 from gui.theme import Palette, scaled
 from gui.views.speculation import SpeculationStrip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from core.session.run import Run
+from core.records.run import Run
 
 
 class Head(Protocol):
@@ -65,7 +65,7 @@ def verdict_of(runs: Sequence[Run]) -> str:
     """What came of the trial in which these runs took turns, baseline first, in a line."""
     from core import units
     from core.analysis.verdict import judge
-    from gui.views.trial_words import sentence
+    from gui.views.ab_test_text import sentence
 
     trial = runs[0].facts.trial
     assert trial is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import units
-from gui.views import quality_words
+from gui.views import quality_text
 from gui.views.saved_runs import Head, Headline, started
 
 LATER = "…"
@@ -74,13 +74,13 @@ def _status_tip(head: Head) -> str:
     return str(head.facts.error or head.status)
 
 
-def _quality_text(head: Head, _known: Known) -> str:
-    found = quality_words.told(head)  # asks for nothing but facts and config
+def _quality_cell(head: Head, _known: Known) -> str:
+    found = quality_text.told(head)  # asks for nothing but facts and config
     return " ".join(part for part in (found.value, found.unit) if part) or units.DASH
 
 
 def _quality_tip(head: Head, _known: Known) -> str:
-    found = quality_words.told(head)
+    found = quality_text.told(head)
     return found.sentence or found.why
 
 
@@ -116,7 +116,7 @@ COLUMNS: tuple[Column, ...] = (
         number=True,
         roomy=True,
     ),
-    Column("Quality", 84, _quality_text, _quality_key, _quality_tip, number=True),
+    Column("Quality", 84, _quality_cell, _quality_key, _quality_tip, number=True),
     Column(
         "Noise",
         68,

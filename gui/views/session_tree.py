@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core.session.run import UNREADABLE
+from core.records.run import UNREADABLE
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.saved_runs import Head, Headline

@@ -12,7 +12,7 @@ from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QTreeWidgetItem, QVBoxLayout, QWidget
 
 from core.errors import Refusal
-from core.session.run import Run
+from core.records.run import Run
 from gui.plain import Label, ask, plain_tip
 from gui.theme import Palette
 from gui.view_state import ViewState

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.analysis.speed_quality import NO_QUALITY, Point, cost_of, placed, point
 from core.errors import Refusal
-from core.session.run import UNREADABLE, Run
+from core.records.run import UNREADABLE, Run
 from gui.charts.plot import PaintMeter
 from gui.charts.speed_quality import SpeedQualityChart
 from gui.plain import Label

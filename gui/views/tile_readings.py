@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from core import units
 from core.models.base import generates
-from core.session.run import Run
-from gui.views import quality_words
+from core.records.run import Run
+from gui.views import quality_text
 
 Json = Mapping[str, Any]
 NO_RUN = "no run yet"
@@ -266,7 +266,7 @@ def _observer(summary: Json) -> Reading:
 
 def _quality(run: Run) -> Reading:
     """What the passes cost, in the figure that fits the kind of model."""
-    told = quality_words.told(run)
+    told = quality_text.told(run)
     if told.why:
         return missing(told.why)
     return Reading(told.value, told.unit, told.below, told.tone, detail=told.sentence)
@@ -308,7 +308,7 @@ SPECS = (  # the most important first: where tiles take two rows, the first row 
         "The most memory that was in use: the device's peak on an accelerator, else the resident memory of the process.",
         _memory,
     ),
-    Spec("statQuality", "Quality cost", quality_words.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
+    Spec("statQuality", "Quality cost", quality_text.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
     Spec(
         "statNoise",
         "Noise",

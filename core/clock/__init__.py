@@ -1,0 +1,1 @@
+"""When the clock runs, and who may come in while it does not."""

@@ -1,0 +1,86 @@
+"""Where a run or a trial stands, in the words and numbers of the status bar."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.analysis.stopping import expected_requests
+from core.execution.ab_test import NAMES, ABTest
+from core.execution.recording import Recording
+from core.models.base import generates
+from core.notices import Status
+from profilers.trace import Tag
+
+RECENT = 64
+"""Moments that "time left" is estimated from."""
+
+
+def run_status(state: str, recording: Recording) -> Status:
+    """Request and moment; "compiling" while a graph is compiled, with no time left, since nobody knows it."""
+    recorder, workload = recording.recorder, recording.config.workload
+    requests, measured = recorder.requests.count, recording.measured_requests
+    warming = recording.facts.warmup_done is None
+    if warming:
+        text = f"warm-up {requests}" + (f" of {workload.warmup}" if workload.warmup is not None else "")
+    elif recording.facts.stopped is not None:
+        return Status(state, *recording.looking_at)
+    else:
+        text = f"repeat {measured + 1}" + (f" of {workload.repeats}" if workload.repeats is not None else "")
+    done, planned = recorder.moments.count, recording.facts.planned_moments
+    fraction = min(1.0, done / planned) if planned else None
+    text += _step(recording)
+    if recording.compiling:
+        return Status(state, f"{text} · compiling", fraction, warming=warming)
+    return Status(state, text, fraction, _run_seconds(recording, warming), warming)
+
+
+def trial_status(state: str, trial: ABTest) -> Status:
+    """Round, side and moment; the fraction is that of the cap, which is rarely reached."""
+    active = trial.active
+    if active is None:
+        return Status(state, "getting the sides ready")
+    side = NAMES[next((number for number, run in enumerate(trial.recordings) if run is active), 0)]
+    if not trial.round:
+        text = f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else "")
+        return Status(state, text, None, None if active.compiling else _warm_up_seconds(trial), warming=True)
+    fraction = min(1.0, trial.round / trial.most_rounds)
+    text = f"round {trial.round} of at most {trial.most_rounds}" + ("" if trial.by_moments else f" · {side}") + _step(active)
+    return Status(state, text, fraction, trial.seconds_left)
+
+
+def _run_seconds(recording: Recording, warming: bool) -> float | None:
+    """Time left: of warm-up at most, and of the planned moments after it."""
+    done, planned = recording.recorder.moments.count, recording.facts.planned_moments
+    if not warming:
+        return _seconds(recording, max(0, planned - done))
+    asked, limit = recording.config.workload.warmup, recording.warming.seconds_left
+    if limit is None:  # so many requests were asked for
+        return _seconds(recording, max(0, planned - done))
+    repeats = expected_requests(0, recording.config.workload.repeats)
+    measuring = _seconds(recording, planned * repeats // max(1, expected_requests(asked, recording.config.workload.repeats)))
+    return None if measuring is None else limit + measuring
+
+
+def _warm_up_seconds(trial: ABTest) -> float | None:
+    """At most so long until the first round: what is left of each side's warm-up."""
+    left = [one.warming.seconds_left for one in trial.recordings if one.facts.warmup_done is None]
+    known = [one for one in left if one is not None]
+    return sum(known) if len(known) == len(left) else None
+
+
+def _step(recording: Recording) -> str:
+    """Which moment of its request is under way, for requests of several."""
+    steps = recording.config.workload.new_tokens
+    request = recording.recorder.moments.view()["request"]
+    if steps < 2 or (recording.facts.model is not None and not generates(recording.facts.model.task)):
+        return ""
+    done = int((request[-steps:] == recording.recorder.requests.count - 1).sum()) if len(request) else 0
+    return f" · moment {min(done + 1, steps)} of {steps}"
+
+
+def _seconds(recording: Recording, moments: int) -> float | None:
+    """Time for so many more moments at the pace of the latest that compiled nothing."""
+    view = recording.recorder.moments.view()
+    calm = (view["tags"][-RECENT:] & int(Tag.COMPILE)) == 0
+    took = (view["duration_ns"][-RECENT:] + view["paused_ns"][-RECENT:])[calm]
+    return float(np.mean(took)) * moments / 1e9 if len(took) else None

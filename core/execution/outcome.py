@@ -1,0 +1,58 @@
+"""How a job ended, as notices: a sentence for a run, for a trial, and for what was raised."""
+
+from __future__ import annotations
+
+import traceback
+
+from core.analysis.drift import drift, sentence
+from core.errors import Cancelled, Refusal
+from core.execution.failure import what_failed
+from core.execution.model_slot import give_memory_back
+from core.execution.workload import is_out_of_memory
+from core.notices import Notice
+from core.records.run import Run
+
+
+def of_run(run: Run) -> Notice:
+    """How a run ended."""
+    sentence = {
+        "finished": f"Finished {run.name}.",
+        "cancelled": f"Cancelled {run.name}; what was measured is kept.",
+        "failed": f"{run.name} failed; what was measured until then is kept.",
+    }[run.facts.status]
+    return Notice(f"run_{run.facts.status}", sentence, run=run.id)
+
+
+def worth_telling(run: Run, told: set[str]) -> list[str]:
+    """Sentences about a run that is over: what is special about its model, unless it was ``told`` before, and drift."""
+    notes = run.facts.model.notes if run.facts.model is not None else ()
+    new = [note for note in notes if note not in told]
+    told.update(new)
+    drifted = sentence(drift(run))
+    return [*new, drifted] if drifted else new
+
+
+def of_trial(status: str, stopped: str | None) -> Notice:
+    """How a trial ended; ``stopped``: why it took no further rounds."""
+    sentence = {
+        "finished": f"The trial is over: {stopped}.",
+        "cancelled": "The trial was cancelled; what was measured is kept.",
+        "failed": "The trial failed; what was measured until then is kept.",
+    }[status]
+    return Notice(f"trial_{status}", sentence)
+
+
+def of_error(error: BaseException) -> Notice:
+    """What a job raised, in a sentence, with the traceback for the log; lets go of what the error holds."""
+    if isinstance(error, Cancelled):
+        return Notice("load_cancelled", "Cancelled before anything was measured.")
+    detail = "".join(traceback.format_exception(error))
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error, Refusal):
+        return Notice("refused", str(error), can_override=error.can_override)
+    if is_out_of_memory(error):
+        give_memory_back()
+        sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."
+    else:
+        sentence = f"{what_failed(error)}."
+    return Notice("failed", sentence, detail)

@@ -1,0 +1,67 @@
+"""What the passes that guess tokens share: which models and workloads can be guessed for, and what ``generate`` is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.errors import Refusal
+from core.pass_api.base import PassContext, Subject, without_cache
+
+ARGUMENTS = frozenset({"prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"})
+"""Arguments of ``generate`` with which tokens are guessed, then checked several at once (speculative decoding)."""
+
+UNKNOWN_GAIN = "Follows from how many guesses are right, which depends on the text and is measured."
+
+
+def unguessable(context: PassContext) -> str | None:
+    """Why tokens cannot be guessed for this model, as a short clause, or None."""
+    if context.model is not None and context.model.task != "text-generation":
+        return "only models that continue a text have tokens to guess"
+    return without_cache(context)
+
+
+def refuse_unguessable(title: str, subject: Subject) -> None:
+    """``Refusal`` where transformers cannot check guessed tokens: it does one sequence at a time, with a cache it can cut."""
+    if subject.batch > 1:
+        raise Refusal(f"{title} works on one sequence at a time, but the batch is {subject.batch}; set the batch to 1.")
+    if getattr(subject.model, "_is_stateful", False):
+        raise Refusal(
+            f"{title} cannot be used with {type(subject.model).__name__}, whose state cannot be taken back "
+            "when a guess is wrong; switch the pass off."
+        )
+
+
+def tell_generate(subject: Subject, arguments: dict[str, Any]) -> None:
+    """Add arguments of ``generate``, until the passes are undone.
+
+    Until then transformers is silent too: it warns of how its own drafting calls ``generate``.
+    """
+    from transformers.utils import logging
+
+    subject.generation |= arguments
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(max(verbosity, logging.ERROR))
+
+    def restore() -> None:
+        logging.set_verbosity(verbosity)
+        for name in arguments:
+            subject.generation.pop(name, None)
+
+    subject.undo.append(restore)
+
+
+def set_for_drafts(subject: Subject, config: Any, settings: dict[str, Any]) -> None:
+    """Settings of a generation configuration that transformers reads them from, until the passes are undone."""
+    before = {name: getattr(config, name, None) for name in settings}
+
+    def put(values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(config, name, value)
+
+    put(settings)
+    subject.undo.append(lambda: put(before))
+
+
+def base_config(model: Any) -> Any:
+    """The configuration whose number of blocks transformers changes for an early exit."""
+    return getattr(model, str(getattr(model, "base_model_prefix", "")), model).config

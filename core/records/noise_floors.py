@@ -1,0 +1,144 @@
+"""The noise floors of this machine: what its A/A trials found, by all that a floor depends on, kept beside the sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from core import paths
+from core.config import RunConfig
+from core.records.run import Run, RunFacts
+
+SCHEMA = 1
+ENOUGH_TESTS = 5
+"""A floor below the assumed one counts after so many A/A trials: one may be quiet by chance."""
+
+MOST_TESTS = 10
+MOST = 1e6
+"""Of a relative difference that was found; JSON can hold numbers that no float can."""
+ASSUMED_FLOOR = 0.01
+"""Where no A/A trial was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores),
+probably by where they lie in memory and not by chance; more rounds would only make that plainer.
+"""
+
+DAMAGED = ".damaged"
+
+MACHINE_KEYS = (
+    *("machine", "os", "os_release", "cpu_model", "cpu_features", "cpu_cores_logical", "cpu_affinity", "cpu_quota"),
+    *("cpu_governor", "smt_active", "memory_bytes", "power_source", "variables"),
+)
+VERSION_KEYS = ("python", "tickscope", "torch", "transformers", "torchao", "numpy")
+
+
+class NoiseFloors:
+    """A small JSON file. A damaged one is set aside and begun anew: floors can be measured again, trials must not fail.
+
+    Args:
+        path: the file; None for ``floors.json`` in the user's data folder. It need not exist.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        folder = Path(platformdirs.user_data_dir("tickscope", appauthor=False))
+        self.path = folder / "floors.json" if path is None else path
+
+    def record(self, run: Run, floors: Mapping[str, float]) -> str | None:
+        """Keep the floors that an A/A trial of this run found (relative differences by metric), beside those of older ones.
+
+        Returns:
+            Why they could not be kept, as one sentence; None where they were, or where there is nothing to keep.
+        """
+        usable = _usable(floors)
+        if not usable:
+            return None
+        about = conditions(run.config, run.facts)
+        entry = {"conditions": about, "created": datetime.now(UTC).isoformat(timespec="seconds"), "floors": usable}
+        try:
+            kept = self._read(set_aside=True)
+            before = _tests(kept.get(fingerprint(about)))
+            kept[fingerprint(about)] = {**entry, "tests": [*before, usable][-MOST_TESTS:]}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+            partial.write_text(json.dumps({"schema": SCHEMA, "floors": kept}, indent=1), encoding="utf-8")
+            partial.replace(self.path)
+        except OSError as error:
+            return f"The noise floor could not be kept in {self.path} ({error.strerror or error}); make the folder writable."
+        return None
+
+    def find(self, run: Run | RunConfig, facts: RunFacts | None = None) -> dict[str, float] | None:
+        """The floors found under the same conditions, whatever passes are on; None where there are none.
+
+        By metric the largest of the last ten A/A trials. One below the assumed floor is left out until five trials said so.
+
+        Args:
+            run: a run, or what one is asked to do.
+            facts: with a ``RunConfig``, what is known of the machine (environment, target, threads).
+        """
+        if isinstance(run, Run):
+            config, known = run.config, run.facts
+        else:
+            config, known = run, facts or RunFacts()
+        entry = self._read().get(fingerprint(conditions(config, known)))
+        tests = _tests(entry)
+        largest = {metric: max(test.get(metric, 0.0) for test in tests) for metric in {name for test in tests for name in test}}
+        enough = len(tests) >= ENOUGH_TESTS
+        return {metric: floor for metric, floor in largest.items() if enough or floor >= ASSUMED_FLOOR} or None
+
+    def _read(self, *, set_aside: bool = False) -> dict[str, dict[str, Any]]:
+        """The entries that make sense, by fingerprint."""
+        try:
+            whole = json.loads(paths.read_text(self.path))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError):  # not to be read, not UTF-8, not JSON
+            whole = None
+        entries = whole.get("floors") if isinstance(whole, dict) and whole.get("schema") == SCHEMA else None
+        if not isinstance(entries, dict):
+            if set_aside and self.path.exists():
+                self.path.replace(self.path.with_name(self.path.name + DAMAGED))
+            return {}
+        return {
+            key: entry for key, entry in entries.items() if isinstance(entry, dict) and isinstance(entry.get("floors"), dict)
+        }
+
+
+def conditions(config: RunConfig, facts: RunFacts) -> dict[str, Any]:
+    """All that a floor depends on, ready for JSON. Passes do not count: a floor is about the machine and the amount of work."""
+    environment = facts.environment
+    return {
+        "environment": {key: environment.get(key) for key in (*MACHINE_KEYS, *VERSION_KEYS)},
+        "threads": facts.threads,
+        "target": {"id": config.target.id, "name": facts.target.name if facts.target is not None else None},
+        "model": {"spec": config.model.spec, "dtype": config.model.dtype},
+        "workload": config.workload.asked,
+    }
+
+
+def fingerprint(about: Mapping[str, Any]) -> str:
+    """A short name for the conditions."""
+    text = json.dumps(about, sort_keys=True, default=list, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _tests(entry: Mapping[str, Any] | None) -> list[dict[str, float]]:
+    """The floors of each A/A trial in an entry, oldest first (files of earlier versions hold one)."""
+    if entry is None:
+        return []
+    tests = entry.get("tests")
+    listed = tests if isinstance(tests, list) else [entry["floors"]]
+    return [usable for test in listed if isinstance(test, dict) and (usable := _usable(test))]
+
+
+def _usable(floors: Mapping[str, Any]) -> dict[str, float]:
+    """Without what is no number, not finite or negative (a file may have been edited)."""
+    return {
+        str(metric): float(value)
+        for metric, value in floors.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST
+    }

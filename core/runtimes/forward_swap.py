@@ -1,0 +1,130 @@
+"""The stand-in: puts an engine's forward in the place of the model's, and keeps everything else of the model as it was.
+
+The model stays the object that ``generate``, the moments and the layers' paths know; only its own forward is another one, and
+its weights are let go.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core.errors import Refusal
+
+if TYPE_CHECKING:
+    import torch
+
+_NEEDS_TORCH = ("inputs_embeds", "labels", "output_hidden_states", "output_attentions")
+
+
+class Engine(Protocol):
+    """A runtime that holds one exported graph."""
+
+    name: str  # with its version, for people
+    wants: frozenset[str]  # the forward's arguments that were traced
+
+    def step(self, inputs: Mapping[str, torch.Tensor], cache: Any) -> torch.Tensor:
+        """New positions of language models: logits [batch, kept, vocabulary]. ``cache``, one of plain layers, grows by them."""
+        ...
+
+    def call(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        """One forward of all other models, which returns what the model does."""
+        ...
+
+
+def replace_forward(model: torch.nn.Module, engine: Engine, *, generates: bool) -> None:
+    """From here on the engine runs the model. ``generates``: with a cache of keys and values."""
+    plain = model.forward
+    made = _stepping(engine) if generates else _calling(engine)
+    signature = inspect.signature(plain)
+
+    @functools.wraps(plain)  # generate looks at the signature
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            kwargs = {**signature.bind_partial(*args).arguments, **kwargs}
+        if any(kwargs.get(name) is not None and kwargs[name] is not False for name in _NEEDS_TORCH):
+            asked = next(name for name in _NEEDS_TORCH if kwargs.get(name) not in (None, False))
+            raise Refusal(f"{engine.name} runs one fixed graph, which knows nothing of {asked}; switch that engine off for it.")
+        return made(**kwargs)
+
+    model.__dict__["forward"] = forward
+
+
+def release_weights(model: torch.nn.Module) -> None:
+    """Give the parameters' memory back. They keep their names, shapes and types, which layers and reports are told by."""
+    import torch
+
+    for parameter in model.parameters():
+        parameter.data = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
+
+
+def _stepping(engine: Engine) -> Any:
+    import torch
+    from transformers import DynamicCache
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    def forward(
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **_rest: Any,
+    ) -> Any:
+        batch, new = input_ids.shape
+        cached = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        # a cache that the model made itself may have layers of other kinds; from the first step on it is ours
+        cache = past_key_values if cached else DynamicCache()
+        if attention_mask is not None and not bool(attention_mask.all()):
+            raise Refusal(f"{engine.name} runs a graph without padding; give it sequences of one length.")
+        inputs = {"input_ids": input_ids}
+        if "position_ids" in engine.wants:
+            if position_ids is None:
+                position_ids = torch.arange(cached, cached + new)
+            inputs["position_ids"] = position_ids.expand(batch, new)
+        keeps = "logits_to_keep" in engine.wants
+        if keeps:
+            inputs["logits_to_keep"] = _positions(logits_to_keep, new)
+        logits = engine.step(inputs, cache)
+        if not keeps:
+            logits = logits[:, _positions(logits_to_keep, new)]
+        return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
+
+    return forward
+
+
+def _positions(keep: int | torch.Tensor, new: int) -> torch.Tensor:
+    """The positions, of ``new``, that get logits; ``keep`` counts the last ones, 0: all."""
+    import torch
+
+    if not isinstance(keep, int):
+        return keep
+    return torch.arange(max(0, new - keep) if keep else 0, new)
+
+
+def _calling(engine: Engine) -> Any:
+    import torch
+
+    defaults = {"attention_mask": torch.ones_like, "token_type_ids": torch.zeros_like}
+
+    def forward(**given: Any) -> Any:
+        inputs = {name: value for name, value in given.items() if name in engine.wants and value is not None}
+        for name in engine.wants - inputs.keys():
+            inputs[name] = defaults[name](given["input_ids"])
+        return engine.call(inputs)
+
+    return forward
+
+
+def grow(cache: Any, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Give a cache of plain layers these keys and values, each [batch, heads, positions, width]."""
+    from transformers.cache_utils import DynamicLayer
+
+    while len(cache.layers) < len(layers):
+        cache.layers.append(DynamicLayer())
+    for layer, (keys, values) in zip(cache.layers, layers, strict=True):
+        if not layer.is_initialized:
+            layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values

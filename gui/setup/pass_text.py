@@ -1,0 +1,105 @@
+"""What a row of the pass list says beyond its title: tooltip, what a run did with the pass, and how to install it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from core import units
+from core.pass_api.base import Pass, PassReport
+
+if TYPE_CHECKING:
+    from core.planning.gains import Prediction
+
+LOSSLESS = "Claims the same tokens as the unoptimized model; the quality measurement holds it to that"
+_COMMAND = re.compile(r"pip install (?:'[^']+'|\"[^\"]+\"|\S+)")
+MOST_KERNELS = 6
+DASH = units.DASH
+ROUGH = "Rough: other programs computed while layers were tried"
+
+
+def install_command(reason: str) -> str:
+    """The command in a reason such as "needs onnx: pip install 'tickscope[onnx]'", or ""."""
+    found = _COMMAND.search(reason)
+    return found[0] if found else ""
+
+
+def short_reason(reason: str) -> str:
+    """The reason without the command, which has a button of its own."""
+    command = install_command(reason)
+    return reason.replace(command, "").strip().rstrip(":;,(").strip() if command else reason
+
+
+NOT_INTERLEAVED = (
+    "Not interleaved: the run without passes was recorded at another time, so a drift of the machine is in this figure. "
+    "A trial decides."
+)
+
+
+def gain_text(report: PassReport, measured: Mapping[str, float], alone: bool) -> str:
+    """``decode: predicted 1.90×, not interleaved 1.72×``, by kind of moment; "" where nothing was predicted or measured.
+
+    ``measured`` are the gains of the whole run over the unoptimized model; they are this pass's only where it was ``alone``.
+    """
+    kinds = dict.fromkeys((*report.predicted, *(measured if alone else ())))
+    told = []
+    for kind in kinds:
+        parts = [f"predicted {units.ratio(report.predicted[kind])}"] if kind in report.predicted else []
+        if kind in measured and (alone or parts):
+            parts.append(f"not interleaved {units.ratio(measured[kind])}{'' if alone else ' with all passes'}")
+        if parts:
+            told.append(f"{kind.replace('_', ' ')}: {', '.join(parts)}")
+    return "; ".join(told)
+
+
+def predicted_line(found: Prediction | None) -> str:
+    """The beginning of a row's second line: ``predicted 1.90×``, ``predicted —``; "" where nobody has looked yet."""
+    if found is None:
+        return ""
+    return f"predicted {DASH if found.gain is None else units.ratio(found.gain)}"
+
+
+def foretold(found: Prediction | None) -> list[str]:
+    """What is predicted for a pass before it runs, and what that rests on, in lines; or why nothing is."""
+    if found is None:
+        return []
+    if found.gain is None:
+        return [f"Predicted gain  {DASH}  {found.why}"]
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {units.ratio(gain)}" for kind, gain in found.by_kind.items())
+    lines = [f"Predicted, not measured: {units.ratio(found.gain)} for a whole request ({kinds}), alone on the model as loaded"]
+    if found.rough:
+        lines.append(ROUGH)
+    return [*lines, found.rests_on] if found.rests_on else lines
+
+
+def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> list[str]:
+    """What a run did with the pass: a line each for the change, the gain, its notes and the kernels that ran."""
+    lines = [report.summary]
+    gain = gain_text(report, measured, alone)
+    if gain:
+        lines.append(f"Gain  {gain}")
+    if measured:
+        lines.append(NOT_INTERLEAVED)
+    if report.predicted and not measured:
+        lines.append("A run without passes gives a figure beside the predicted one; a trial decides.")
+    if report.prediction:
+        lines.append(report.prediction)
+    lines += report.notes
+    if report.kernels:
+        more = len(report.kernels) - MOST_KERNELS
+        lines.append(f"Kernels  {', '.join(report.kernels[:MOST_KERNELS])}{f' and {more} more' if more > 0 else ''}")
+    return lines
+
+
+def tooltip(one: Pass, reason: str, lines: Iterable[str]) -> str:
+    """The whole of it, wrapped: title, why it is refused, what it is, what it did."""
+    parts = [f"<b>{html.escape(one.title)}</b>"]
+    if reason:
+        parts.append(f"Not available: {html.escape(reason, quote=False)}")
+    parts.append(html.escape(one.summary, quote=False))
+    if one.lossless:
+        parts.append(f"Lossless. {LOSSLESS}.")
+    parts += [html.escape(line, quote=False) for line in lines]
+    return f"<qt>{'<br>'.join(parts)}</qt>"

@@ -1,0 +1,149 @@
+"""A trial in words: who is how much faster, how sure that is, how far the trial is, and why it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core import units
+from core.config import RunConfig
+from gui.views import quality_text
+
+if TYPE_CHECKING:
+    from core.analysis.verdict import LayerVerdict, Verdict
+    from core.execution.ab_test import ABTestState
+
+NAMES = "ABCDEFGH"
+EXPLAINED = {
+    "tpot_ns": "Time per output token of a request after its first, (E2E − TTFT) / (n − 1). AIPerf calls this ITL.",
+    "ttft_ns": "From the request until its first token; tokenisation is part of it.",
+    "e2e_ns": "From the request until its last token.",
+}
+SIGNS = {"faster": "▲", "slower": "▼", "can't tell": "≈"}
+NO_QUALITY = "not measured; a faster side may answer worse"
+FLOOR_HINT = "no noise floor of this machine is known for this workload; Noise floor (A/A) measures it"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One large sentence. ``word`` is a verdict's word, or "" where there is no verdict to colour."""
+
+    text: str
+    word: str = ""
+
+
+def pass_names(config: RunConfig) -> str:
+    """The passes of a setup, as people list them."""
+    return ", ".join(choice.id.replace("_", " ") for choice in config.passes) or "no passes"
+
+
+def times(ratio: float) -> str:
+    """How many times as fast or slow: three decimals where two would say 1.00 or 1.03."""
+    more = max(ratio, 1 / ratio)
+    return f"{more:.3f}×" if more < 1.1 else f"{more:.2f}×"
+
+
+def sentence(side: int, verdict: Verdict | None, *, running: bool) -> Headline:
+    """``B is 1.34× faster``, of one side against A."""
+    name = NAMES[side]
+    if verdict is None or verdict.ratio is None or verdict.ratio <= 0:
+        return Headline(f"{name}: nothing to tell yet" if running else f"{name}: too little was measured to tell")
+    if not verdict.looked:
+        return Headline(f"{name}: measuring, no look at it yet")
+    if verdict.word not in ("faster", "slower"):
+        return Headline(f"{name}: can't tell yet" if running else f"{name}: can't tell a difference from A", "can't tell")
+    return Headline(f"{name} is {times(verdict.ratio)} {verdict.word}", verdict.word)
+
+
+def headlines(state: ABTestState) -> list[Headline]:
+    """One sentence a side, or the noise floor of an A/A trial."""
+    running = state.stopped is None
+    if state.config.same:
+        if running:
+            return [Headline("Measuring the noise floor: one setup against itself")]
+        floor = state.floors.get("tpot_ns", state.floors.get("e2e_ns"))
+        if floor is None:
+            return [Headline("No noise floor was found: too little was measured")]
+        return [Headline(f"Noise floor ±{units.percent(floor)}: smaller differences cannot be told apart here")]
+    found = {verdict.side: verdict.main for verdict in state.verdicts}
+    return [sentence(side, found.get(side), running=running) for side in range(1, len(state.config.sides))]
+
+
+def round_of(state: ABTestState) -> int:
+    """The round under way, or how many there were; from 1."""
+    return -(-len(state.order) // len(state.config.sides))
+
+
+def most_rounds(state: ABTestState) -> int:
+    """The cap on rounds; an A/A trial has one of its own."""
+    from core.execution import ab_test
+
+    return min(state.config.most_rounds, ab_test.FLOOR_ROUNDS) if state.config.same else state.config.most_rounds
+
+
+def progress(state: ABTestState) -> str:
+    """``Round 7 of at most 60``, or how many rounds there were and why it ended."""
+    rounds = round_of(state)
+    if state.stopped is not None:
+        return f"Ended after {rounds} round{'' if rounds == 1 else 's'}: {state.stopped}"
+    return (
+        f"Round {rounds} of at most {most_rounds(state)}" if rounds else "Warming up; rounds begin when the latency has settled"
+    )
+
+
+def floor_text(state: ABTestState) -> str:
+    """The floor that verdicts are held against."""
+    if state.config.same:
+        known = [
+            f"{units.METRIC_TITLES[name]} ±{units.percent(floor)}"
+            for name, floor in state.floors.items()
+            if name in units.METRIC_TITLES
+        ]
+        return "Floor by metric: " + ", ".join(known) if known else "The floor is known when the trial is over"
+    floor = state.floors.get("tpot_ns", state.floors.get("e2e_ns"))
+    return f"Noise floor ±{units.percent(floor)}" if floor is not None else FLOOR_HINT[:1].upper() + FLOOR_HINT[1:]
+
+
+def interval(found: Verdict | LayerVerdict) -> str:
+    """``0.746 (0.731–0.762)``: the side's time over A's, with its 95 % interval."""
+    if found.ratio is None:
+        return units.DASH
+    digits = 3 if found.ratio < 10 else 1
+    bounds = "" if found.low is None or found.high is None else f" ({found.low:.{digits}f}–{found.high:.{digits}f})"
+    return f"{found.ratio:.{digits}f}{bounds}"
+
+
+def judged(verdict: Verdict) -> str:
+    """``▲ 1.34× faster``; words and signs, so that nothing hangs on colour."""
+    if not verdict.looked:
+        return "not looked at yet"
+    sign = SIGNS.get(verdict.word, "")
+    if verdict.word in ("faster", "slower") and verdict.ratio is not None:
+        return f"{sign} {times(verdict.ratio)} {verdict.word}"
+    return f"{sign} {verdict.word}"
+
+
+def quality_costs(state: ABTestState) -> str:
+    """The quality cost of each side that has passes, against its model without them."""
+    told = []
+    for number, config in enumerate(state.config.sides):
+        if not config.passes:
+            continue
+        run = state.runs[number] if number < len(state.runs) else None
+        found = None if run is None else quality_text.told(run)
+        if found is not None and not found.why:
+            told.append(f"{NAMES[number]}: {found.sentence}")
+        elif found is not None and run is not None and run.config.quality is not None:
+            told.append(f"{NAMES[number]}: {found.why}")
+    return f"Quality cost  {'; '.join(told)}" if told else f"Quality cost  {units.DASH}  {NO_QUALITY}"
+
+
+def side_lines(configs: Sequence[RunConfig]) -> list[str]:
+    """``A  no passes`` and so on; the model where the sides' models differ."""
+    models = {config.model for config in configs}
+    lines = []
+    for name, config in zip(NAMES, configs, strict=False):
+        model = f" · {config.model.spec}, {config.model.dtype}" if len(models) > 1 else ""
+        lines.append(f"{name}  {pass_names(config)}{model}")
+    return lines
