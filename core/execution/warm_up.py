@@ -21,6 +21,8 @@ class WarmedUp(BaseException):
 class WarmUp:
     """The warm-up of one run. ``skip`` and ``seconds_left`` are for any thread; everything else for the worker.
 
+    ``limit_s``: it takes no longer, where that is left to the program; may be set lower before it begins.
+
     Args:
         recorder: where its moments are.
         asked: so many requests; None: until it has settled, ten seconds at most.
@@ -30,6 +32,7 @@ class WarmUp:
         self._recorder = recorder
         self._asked = asked
         self._skipped = threading.Event()
+        self.limit_s = WARMUP_S
         self._began: float | None = None  # when every sort of moment had been seen: compiling does not count
 
     def skip(self) -> None:
@@ -39,7 +42,7 @@ class WarmUp:
     @property
     def seconds_left(self) -> float | None:
         """At most so many seconds, where it is limited by time."""
-        return None if self._asked is not None else max(0.0, WARMUP_S - self._elapsed_s())
+        return None if self._asked is not None else max(0.0, self.limit_s - self._elapsed_s())
 
     def check(self) -> None:
         """Called before each moment: ends the request where it is too long to wait for its end."""
@@ -69,7 +72,8 @@ class WarmUp:
     def _over(self) -> str | None:
         if self._skipped.is_set():
             return "skipped"
-        return f"cap of {WARMUP_S:.0f} s reached" if self._asked is None and self._elapsed_s() >= WARMUP_S else None
+        late = self._asked is None and self._elapsed_s() >= self.limit_s
+        return f"cap of {self.limit_s:.0f} s reached" if late else None
 
     def _elapsed_s(self) -> float:
         return 0.0 if self._began is None else time.perf_counter() - self._began
