@@ -133,7 +133,7 @@ def outcome(path: Path, store: SessionStore | None = None) -> str:
 
 def keep(store: SessionStore, run: Run) -> None:
     """Put the run into the session, read it back and take it out again."""
-    from core.session.rows import Written
+    from core.records.deltas import Written
 
     number = store.begin(run)
     store.append(number, run.trace, Written())

@@ -8,6 +8,10 @@ from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
 
+EXECUTORS = ("local", "child")
+"""Where a run is carried out: on a thread of the program's own process, or in a process of its own."""
+
+
 HOW_OFTEN = {"asked": False}
 """Metadata of workload fields that say how often something is asked, not what: they may differ between equal workloads."""
 

@@ -72,6 +72,12 @@ def remove_own_folder() -> None:
         shutil.rmtree(own, ignore_errors=True)
 
 
+def remove_folders_of(mark: str) -> None:
+    """Remove the temporary folders of another process, which is gone and left them."""
+    for left in _listed(Path(tempfile.gettempdir()), f"{PREFIX}{mark}-*"):
+        _remove_if_ours(left)
+
+
 def keep_compiler_private() -> None:
     """Torch's compiler works in a folder of this process, unless the user has named one.
 

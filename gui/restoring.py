@@ -29,6 +29,8 @@ def restore(window: MainWindow) -> None:
     use_folder(settings.folder)
     if settings.folded is not None:
         window.sidebar.fold(settings.folded)
+    window.sidebar.target.set_where(settings.executor)
+    window.program.use(window.sidebar.target.where())
     config = _remembered(settings.setup)
     if config is not None:
         window.sidebar.show_config(config)
@@ -60,6 +62,7 @@ def remember(window: MainWindow) -> None:
     settings.folder = last_folder()
     settings.folded = window.sidebar.folded()
     settings.view = max(0, window.header.tabs.currentIndex())
+    settings.executor = window.sidebar.target.where()
     setup = window.sidebar.setup()
     if setup is not None:
         settings.setup = to_json(without_consent(setup))

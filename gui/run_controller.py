@@ -72,6 +72,7 @@ class RunController:
             self._refuse(problem)
             return
         self._again = lambda: self._load(force=True)
+        self._program.use(self._sidebar.target.where())
         self._program.load(self._perhaps_forced(model, force), target)
         self._bridge.expect()
 
@@ -84,6 +85,7 @@ class RunController:
             self._refuse(problem)
             return
         self._again = lambda: self._start(force=True)
+        self._program.use(self._sidebar.target.where())
         self._program.start(replace(config, model=self._perhaps_forced(config.model, force)))
         self._bridge.expect()
 
@@ -91,6 +93,7 @@ class RunController:
         if self.busy:
             return
         self._again = lambda: self._start_trial(config, force=True)
+        self._program.use(self._sidebar.target.where())
         sides = tuple(replace(side, model=self._perhaps_forced(side.model, force)) for side in config.sides)
         self._program.start_trial(replace(config, sides=sides))
         self._bridge.expect()

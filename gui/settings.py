@@ -120,6 +120,15 @@ class Settings:
     def setup(self, text: str) -> None:
         self._file.setValue("setup", text)
 
+    @property
+    def executor(self) -> str:
+        """Where runs are carried out, "" for never chosen."""
+        return str(self._file.value("executor", ""))
+
+    @executor.setter
+    def executor(self, name: str) -> None:
+        self._file.setValue("executor", name)
+
     def save(self) -> None:
         """Write the file now."""
         self._file.sync()

@@ -278,6 +278,11 @@ class Recorder:
         """Add what a request produced."""
         self._outputs.append(output)
 
+    def add(self, instants: Sequence[Instant], outputs: Sequence[Output]) -> None:
+        """Take over what was noted and produced elsewhere (by the recording that this one mirrors)."""
+        self._instants.extend(instants)
+        self._outputs.extend(outputs)
+
     def snapshot(self) -> Trace:
         """Everything so far. Moments are viewed before spans: a moment's spans are appended before the moment itself."""
         requests = self.requests.view()

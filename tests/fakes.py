@@ -60,6 +60,7 @@ class FakeProgram:
 
     def __init__(self, session_path: Path | None = None, *, blocks: int = 30, moment_s: float = MOMENT_S) -> None:
         self.gate = Gate()
+        self.executor = "local"
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.status = Status("idle", "No model is loaded")
         self.loaded: ModelFacts | None = None
@@ -90,6 +91,9 @@ class FakeProgram:
     def load(self, model: ModelConfig, target: TargetConfig) -> None:
         self.calls.append(("load", model))
         self._begin(lambda: self._load(model))
+
+    def use(self, executor: str) -> None:
+        self.executor = executor
 
     def unload(self) -> None:
         self.calls.append(("unload", None))

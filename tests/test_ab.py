@@ -217,7 +217,7 @@ class FakeProgram:
     ending = Notice("trial_finished", "The trial is over: decided.")
     result: ABTestState | None = None
 
-    def __init__(self, session: Path | None = None, *, keep_session: bool = True) -> None:
+    def __init__(self, session: Path | None = None, *, keep_session: bool = True, executor: str = "local") -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.status = Status("running", "round 1 of at most 60 · A")
         self.trial: ABTestState | None = None

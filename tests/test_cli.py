@@ -24,7 +24,7 @@ from core.commands.following import Progress, Stop, follow, interrupts, line
 from core.commands.output import table
 from core.errors import Refusal
 from core.notices import Notice, Status
-from core.session.rows import Written
+from core.records.deltas import Written
 from core.session.store import SessionStore
 from tests.shape import check_run_json
 from tests.synthetic import synthetic_run

@@ -206,7 +206,7 @@ def test_a_job_stops_the_predicting_and_is_not_waited_for(program: Program, monk
 
     monkeypatch.setattr(GainPredictor, "predict", slow)
     program.load(config().model, config().target)
-    program.foresight.ask(config(), (PassConfig("bfloat16"), PassConfig("float16")))
+    program.foresight.ask(config(), (PassConfig("bfloat16"), PassConfig("layer_drop")))
     assert begun.wait(120)
     assert not program.busy
     program.start(config())
@@ -229,7 +229,7 @@ def test_a_model_that_carries_passes_is_not_predicted_for() -> None:
     assert holder.untouched is holder.loaded
     holder.prepare(config("bfloat16"), targets.get("cpu").probe(), 8, Progress())
     assert holder.untouched is None
-    asked = Foreseen(config(), (PassConfig("float16"),))
+    asked = Foreseen(config(), (PassConfig("layer_drop"),))
     assert foresee(asked, holder, Progress(), lambda _: None).why == IN_USE
     holder.unload()
 
@@ -251,8 +251,8 @@ def test_the_listing_tells_what_each_pass_should_gain(
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)["passes"]}
     assert rows["bfloat16"]["predicted"] == {"gain": 1.9, "by_kind": {"prefill": 1.2, "decode": 2.0}, "rough": False}
     assert rows["bfloat16"]["prediction"] == "It reads half."
-    assert rows["float16"]["predicted"] is None
-    assert rows["float16"]["prediction"] == "Nobody knows."
+    assert rows["layer_drop"]["predicted"] is None
+    assert rows["layer_drop"]["prediction"] == "Nobody knows."
     assert rows["heal"]["prediction"].startswith("Not available: ")
     assert main(list(asked)) == 0
     lines = capsys.readouterr().out.splitlines()

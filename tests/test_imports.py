@@ -18,7 +18,7 @@ from core.export.trace_slices import Options
 from core.imports import text
 from core.imports.kineto import read_trace
 from core.imports.nesting import in_reading_order, nearest, parents, self_times, strictly_nested
-from core.session.rows import Written
+from core.records.deltas import Written
 from core.session.store import SessionStore
 from profilers.trace import KINDS, PLACES, Track
 from tests import real_traces

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import fuzz_traces
 from core.errors import Refusal
 from core.imports import kineto
-from core.session.rows import Written
+from core.records.deltas import Written
 from core.session.store import SessionStore
 from tests.traces import imported, kernel, launch, memory, slice_of, told
 

@@ -128,7 +128,7 @@ def test_what_hangs_below_python_is_left_behind_with_its_run_saved(tmp_path: Pat
     assert (head.status, len(kept.trace.moments["kind"])) == ("cancelled", 3)
     assert "did not react" in str(kept.facts.error)
     sys.modules.pop("held").set()  # so that the test leaves no thread behind
-    assert program._worker.close(60)
+    assert program._local._worker.close(60)
 
 
 def test_the_window_says_that_a_cancel_is_not_heard() -> None:

@@ -91,7 +91,7 @@ def test_facts_tell_what_was_used_and_what_was_not_measured(program: Program) ->
 
 def test_switching_a_pass_off_gives_back_the_exact_original(program: Program) -> None:
     def outputs_and_bytes() -> Any:
-        model = program._holder.loaded.model  # type: ignore[union-attr]
+        model = program._local._slot.loaded.model  # type: ignore[union-attr]
         run = program.live()
         assert run is not None
         state = {name: tensor.clone() for name, tensor in model.state_dict().items() if hasattr(tensor, "clone")}
@@ -122,7 +122,7 @@ def test_unloading_lets_the_model_go(program: Program) -> None:
     big = TINY_LLAMA.replace("hidden_size=64", "hidden_size=1024").replace("intermediate_size=128", "intermediate_size=8192")
     before = psutil.Process().memory_info().rss
     carried_out(program, config("bfloat16", spec=big))
-    model = weakref.ref(program._holder.loaded.model)  # type: ignore[union-attr]
+    model = weakref.ref(program._local._slot.loaded.model)  # type: ignore[union-attr]
     during = psutil.Process().memory_info().rss
     program.unload()
     assert program.join(30)
@@ -163,7 +163,7 @@ def test_cancel_in_a_run_keeps_what_was_measured(program: Program) -> None:
 
 def test_a_cancel_before_the_job_began_is_not_lost(program: Program) -> None:
     blocker = threading.Event()
-    program._worker.submit(lambda: blocker.wait(10) and None)
+    program._local._worker.submit(lambda: blocker.wait(10) and None)
     program.start(config())
     program.cancel()
     blocker.set()
@@ -206,7 +206,7 @@ def broken_layer(program: Program, error: BaseException) -> None:
     def broken(*_args: Any, **_kwargs: Any) -> Any:
         raise error
 
-    program._holder.loaded.model.model.layers[1].mlp.forward = broken  # type: ignore[union-attr]
+    program._local._slot.loaded.model.model.layers[1].mlp.forward = broken  # type: ignore[union-attr]
 
 
 def test_an_exception_in_a_layer_names_it_and_the_next_run_works(program: Program) -> None:

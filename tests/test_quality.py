@@ -480,12 +480,12 @@ def test_a_run_with_passes_has_its_quality_also_in_the_file(program: Program) ->
 
 def test_the_same_baseline_serves_other_passes_and_goes_with_the_model(program: Program) -> None:
     carried_out(program, config(TINY_LLAMA, "int8_weight_only"))
-    held = program._holder._baseline
+    held = program._local._slot._baseline
     assert held is not None
     first = held[1]
     run = carried_out(program, config(TINY_LLAMA, "bfloat16"))
-    assert program._holder._baseline is not None
-    assert program._holder._baseline[1] is first
+    assert program._local._slot._baseline is not None
+    assert program._local._slot._baseline[1] is first
     assert run.facts.quality is not None
     program.unload()
     assert program.join(30)
@@ -563,7 +563,7 @@ def test_a_failing_quality_does_not_fail_the_run(program: Program, monkeypatch: 
     assert quality is not None
     assert quality.layer_sqnr_db == {}
     assert any("odd" in note for note in quality.notes)
-    monkeypatch.setattr("core.execution.baseline.forced.windows", fails)
+    monkeypatch.setattr("core.execution.baseline.teacher_forcing.windows", fails)
     other = carried_out(program, config(TINY_LLAMA, "bfloat16", quality=QualityConfig(tokens=32)))
     assert other.facts.quality is None
     assert "odd" in {item.what: item.why for item in other.facts.unavailable}["quality"]

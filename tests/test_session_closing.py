@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from core.errors import Refusal
+from core.records.deltas import Written
 from core.session import store as module
-from core.session.rows import Written
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run
 

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from core.errors import Refusal
-from core.session.rows import Written
+from core.records.deltas import Written
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run
@@ -289,7 +289,8 @@ def test_a_store_recovers_when_duckdb_gives_the_open_database_up(sample, monkeyp
 FULL = """
 import resource, sys
 from core.errors import Refusal
-from core.session.rows import Written
+from core.records.deltas import Written
+
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run

@@ -16,9 +16,9 @@ import pytest
 
 from core.analysis.summary import summarize
 from core.errors import Refusal
+from core.records.deltas import Written
 from core.records.run import STATUSES, UNREADABLE
 from core.session.environment import VARIABLES, environment
-from core.session.rows import Written
 from core.session.schema import MIGRATIONS, RUN_TABLES, SCHEMA_VERSION
 from core.session.store import SessionStore
 from profilers.trace import KINDS, PLACES, STAGES, Instant, Layer, Output, Recorder, Tag
@@ -238,7 +238,8 @@ def test_threads_may_read_while_one_writes(store):
 
 KILLED = """
 import sys
-from core.session.rows import Written
+from core.records.deltas import Written
+
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run
 store = SessionStore.open(sys.argv[1])

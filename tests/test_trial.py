@@ -27,7 +27,7 @@ SHORT = WorkloadConfig(prompt_tokens=5, new_tokens=5, warmup=1, repeats=1)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr("core.program.FloorBook", lambda: NoiseFloors(tmp_path / "floors.json"))
+    monkeypatch.setattr("core.execution.carriers.local.NoiseFloors", lambda: NoiseFloors(tmp_path / "floors.json"))
     program = Program(tmp_path / "session.tickscope")
     yield program
     program.close()

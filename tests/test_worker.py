@@ -68,7 +68,7 @@ def test_imports_ahead_are_not_busy_and_end_when_the_program_closes(monkeypatch:
     made.import_ahead()
     assert not made.busy
     threading.Timer(0.05, closing.set).start()
-    made._worker.closing = True
+    made._local._worker.closing = True
     made.close()
     assert imported in ([], [libraries.LIBRARIES[0]])
 

@@ -92,6 +92,7 @@ def target_json(run: Run) -> Json:
         "id": facts.id if facts else None if run.imported else run.config.target.id,
         "name": facts.name if facts else None,
         "threads": run.facts.threads,
+        "executor": run.facts.executor,
         "memory_bytes": facts.memory_bytes if facts else None,
     }
 

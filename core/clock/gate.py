@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 
@@ -55,6 +56,7 @@ class Gate:
         self.clock_runs = False
         self._guests: list[PauseClient] = []
         self._disturbed_ns = 0
+        self._paintings: deque[tuple[int, int]] = deque(maxlen=256)  # from and to, since somebody took the disturbance
 
     def guest(self, wake: Callable[[], None], limit_s: float) -> PauseClient:
         """A new guest, who stays known until ``dismiss``."""
@@ -83,8 +85,16 @@ class Gate:
         """GUI: painting took this long while the clock was running."""
         if self.clock_runs:
             self._disturbed_ns += duration_ns
+            end = time.perf_counter_ns()
+            self._paintings.append((end - duration_ns, end))
+
+    def paintings(self) -> list[tuple[int, int]]:
+        """From when to when (``perf_counter_ns``) was painted while the clock was running, since ``take_disturbance``."""
+        return list(self._paintings)
 
     def take_disturbance(self) -> int:
         """Worker, at a moment's end: nanoseconds of painting since the last call."""
         taken, self._disturbed_ns = self._disturbed_ns, 0
+        if taken:
+            self._paintings.clear()
         return taken

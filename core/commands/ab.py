@@ -96,7 +96,7 @@ def ab(args: argparse.Namespace) -> int:
         if path is not None:
             check_folder(path)
     with interrupts() as stop:
-        status, state, kept = carry_out(config, args.out, stop, debug=getattr(args, "debug", False))
+        status, state, kept = carry_out(config, args.out, stop, debug=getattr(args, "debug", False), executor=args.executor)
     if kept:
         note(kept)
     if state is not None and state.runs:
@@ -105,7 +105,7 @@ def ab(args: argparse.Namespace) -> int:
 
 
 def carry_out(
-    config: ABTestConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
+    config: ABTestConfig, session: Path | None, stop: threading.Event, *, debug: bool = False, executor: str = "local"
 ) -> tuple[int, ABTestState | None, str]:
     """Exit status, the trial as far as it came (None: it never began), and a sentence about where it is kept ("": nowhere)."""
     from core.commands.ab_report import standing
@@ -113,7 +113,7 @@ def carry_out(
     from core.commands.run import confirmed
     from core.program import Program
 
-    program = Program(session, keep_session=session is not None)
+    program = Program(session, keep_session=session is not None, executor=executor)
     try:
         program.start_trial(config)
         status = follow(program, Progress(), stop, debug, lambda: standing(program.status, program.trial))

@@ -79,6 +79,7 @@ def _about(summary: Json) -> Section:
         f"as {model['dtype']}",
     ]
     threads = f" · {target['threads']} threads" if target["threads"] else ""
+    elsewhere = " · in its own process" if target["executor"] == "child" else ""
     requests = summary["requests"]
     repeats = f"{requests['measured']} repeats after {requests['warmup']} warm-up"
     if requests["profiled"]:
@@ -86,7 +87,7 @@ def _about(summary: Json) -> Section:
     rows = [
         ("Model", " · ".join(part for part in parts if part)),
         *(("", note) for note in model["notes"]),
-        ("Target", f"{target['id']} · {target['name'] or units.DASH}{threads}"),
+        ("Target", f"{target['id']} · {target['name'] or units.DASH}{threads}{elsewhere}"),
         (
             "Workload",
             f"{_asked(workload)}{new}, batch {workload['batch']}, {repeats}",

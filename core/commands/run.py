@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         if path is not None:
             check_folder(path)
     with interrupts() as stop:
-        status, measured, kept = carry_out(config, args.out, stop, debug=getattr(args, "debug", False))
+        status, measured, kept = carry_out(config, args.out, stop, debug=getattr(args, "debug", False), executor=args.executor)
     if kept:
         note(kept)
     if measured is not None:
@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def carry_out(
-    config: RunConfig, session: Path | None, stop: threading.Event, *, debug: bool = False
+    config: RunConfig, session: Path | None, stop: threading.Event, *, debug: bool = False, executor: str = "local"
 ) -> tuple[int, Run | None, str]:
     """Exit status, the run as far as it came (None: it never began), and a sentence about where it is kept ("": nowhere)."""
     from core.program import Program
 
-    program = Program(session, keep_session=session is not None)
+    program = Program(session, keep_session=session is not None, executor=executor)
     try:
         program.start(config)
         status = follow(program, Progress(), stop, debug)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core import paths
 from core.commands import workload_arguments
-from core.config import DTYPES, ModelConfig, QualityConfig, RunConfig, WorkloadConfig
+from core.config import DTYPES, EXECUTORS, ModelConfig, QualityConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
 
 AUTO = "auto"
@@ -49,6 +49,12 @@ def target_switches(group: argparse._ArgumentGroup) -> None:
     """Where to run."""
     group.add_argument("--target", default="cpu", metavar="ID", help="where to run (default: cpu)")
     group.add_argument("--threads", type=int, metavar="N", help="processor threads (default: torch's)")
+    group.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default=EXECUTORS[0],
+        help="local: in this process (default); child: in a process of its own, whose crash costs the run alone",
+    )
 
 
 def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:

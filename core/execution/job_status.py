@@ -34,7 +34,7 @@ def run_status(state: str, recording: Recording) -> Status:
     return Status(state, text, fraction, _run_seconds(recording, warming), warming)
 
 
-def trial_status(state: str, trial: ABTest) -> Status:
+def ab_test_status(state: str, trial: ABTest) -> Status:
     """Round, side and moment; the fraction is that of the cap, which is rarely reached."""
     active = trial.active
     if active is None:

@@ -12,6 +12,8 @@ from core.execution.workload import is_out_of_memory
 from core.notices import Notice
 from core.records.run import Run
 
+KILLED = "It did not react to the cancel, so its process was ended."
+
 
 def of_run(run: Run) -> Notice:
     """How a run ended."""
@@ -32,7 +34,7 @@ def worth_telling(run: Run, told: set[str]) -> list[str]:
     return [*new, drifted] if drifted else new
 
 
-def of_trial(status: str, stopped: str | None) -> Notice:
+def of_ab_test(status: str, stopped: str | None) -> Notice:
     """How a trial ended; ``stopped``: why it took no further rounds."""
     sentence = {
         "finished": f"The trial is over: {stopped}.",

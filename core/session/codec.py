@@ -7,12 +7,14 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from core.config import CONSENTS, RunConfig
 from core.records.run import RunFacts
+
+Kind = TypeVar("Kind")
 
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -56,6 +58,12 @@ def facts_from_json(text: str, environment: dict[str, Any]) -> RunFacts:
     """The facts that ``facts_to_json`` wrote, with the environment put back."""
     facts: RunFacts = _converter().structure(value_from_json(text), RunFacts)
     return replace(facts, environment=environment)
+
+
+def structured(text: str, kind: type[Kind]) -> Kind:
+    """What ``to_json`` wrote of a dataclass (or of a tuple of them) in this very program: nothing is left out or presumed."""
+    value: Kind = _converter().structure(json.loads(text), kind)
+    return value
 
 
 def value_from_json(text: str) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 
 import duckdb
 
+from core.records.deltas import Written
 from core.session.database import connect, remove_leftovers
 from core.session.limits import check_size
-from core.session.rows import Written, append_rows, read_rows
+from core.session.rows import append_rows, read_rows
 from core.session.schema import migrate
 
 HEADS = "SELECT id, name, created, status, note, config, facts FROM main.runs ORDER BY id"

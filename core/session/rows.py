@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from core.records.deltas import Written, since
 from profilers.trace import (
     COUNTER_COLUMNS,
     KINDS,
@@ -32,74 +32,32 @@ _WORDS = {
 _NEVER_MISSING = {"tags", "request", "step", "track", "time_ns", "name"}
 
 
-@dataclass(frozen=True)
-class Written:
-    """How many rows of a run are in the file for good.
-
-    The last moment and the requests after the last finished one may still change (the recorder sets an end, a latency or a
-    tag afterwards), so the next append writes them again and they are not counted.
-    """
-
-    layers: int = 0
-    requests: int = 0
-    moments: int = 0
-    spans: int = 0
-    operators: int = 0
-    names: int = 0
-    counters: int = 0
-    tracks: int = 0
-    instants: int = 0
-    outputs: int = 0
-
-
 def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Written:
-    """Insert what is new in ``trace`` since ``written``, inside the caller's transaction; returns the new counts.
-
-    Spans of a moment that is not closed yet wait for it, so that the file never holds half a moment.
-    """
-    moments = len(trace.moments["kind"])
-    spans = int(np.searchsorted(trace.spans["moment"], moments))
-    not_yet = trace.operators["moment"] >= moments
-    operators = int(not_yet.argmax()) if not_yet.any() else len(not_yet)
-    ends = trace.requests["end_ns"]
-    unfinished = np.flatnonzero(ends[written.requests :] == NOT_MEASURED)
-    counters = len(trace.counters["time_ns"])
-
-    layers = trace.layers[written.layers :]
-    _insert_lists(cursor, "layers", run, written.layers, [[getattr(item, name) for item in layers] for name in _LAYER_FIELDS])
-    for table, first, columns in (
-        ("requests", written.requests, trace.requests),
-        ("moments", written.moments, trace.moments),
-    ):
-        if len(columns["tags"]) > first:
-            cursor.execute(f"DELETE FROM {table} WHERE run = ? AND id >= ?", [run, first])
-            ids = np.arange(first, len(columns["tags"]), dtype="i4")
-            _insert_columns(cursor, table, run, {"id": ids, **_part(columns, first)})
-    _insert_columns(cursor, "spans", run, _part(trace.spans, written.spans, spans))
-    _insert_lists(cursor, "names", run, written.names, [list(trace.names[written.names :])])
-    _insert_columns(cursor, "operators", run, _part(trace.operators, written.operators, operators))
-    tracks = trace.tracks[written.tracks :]
-    _insert_lists(cursor, "tracks", run, written.tracks, [[item.name for item in tracks], [item.unit for item in tracks]])
-    _insert_columns(cursor, "counter_samples", run, _part(trace.counters, written.counters, counters))
-    for instant in trace.instants[written.instants :]:
+    """Insert what is new in ``trace`` since ``written``, inside the caller's transaction; returns the new counts."""
+    delta, taken = since(trace, written)
+    first, columns = delta.first, delta.columns
+    _insert_lists(
+        cursor, "layers", run, first.layers, [[getattr(item, name) for item in delta.layers] for name in _LAYER_FIELDS]
+    )
+    for table, row in (("requests", first.requests), ("moments", first.moments)):
+        added = len(columns[table]["tags"])
+        if added:
+            cursor.execute(f"DELETE FROM {table} WHERE run = ? AND id >= ?", [run, row])
+            _insert_columns(cursor, table, run, {"id": np.arange(row, row + added, dtype="i4"), **columns[table]})
+    _insert_columns(cursor, "spans", run, columns["spans"])
+    _insert_lists(cursor, "names", run, first.names, [list(delta.names)])
+    _insert_columns(cursor, "operators", run, columns["operators"])
+    tracks = delta.tracks
+    _insert_lists(cursor, "tracks", run, first.tracks, [[item.name for item in tracks], [item.unit for item in tracks]])
+    _insert_columns(cursor, "counter_samples", run, columns["counters"])
+    for instant in delta.instants:
         cursor.execute("INSERT INTO instants VALUES (?, ?, ?, ?)", [run, instant.track, instant.time_ns, instant.label])
-    for output in trace.outputs[written.outputs :]:
+    for output in delta.outputs:
         cursor.execute(
             "INSERT INTO outputs VALUES (?, ?, ?, ?, ?, ?)",
             [run, output.request, list(output.token_ids), output.text, output.finish_reason, list(output.values)],
         )
-    return Written(
-        layers=len(trace.layers),
-        requests=written.requests + int(unfinished[0]) if len(unfinished) else len(ends),
-        moments=max(0, moments - 1),
-        spans=max(spans, written.spans),
-        operators=max(operators, written.operators),
-        names=len(trace.names),
-        counters=counters,
-        tracks=len(trace.tracks),
-        instants=len(trace.instants),
-        outputs=len(trace.outputs),
-    )
+    return taken
 
 
 def missing_rows(cursor: Any, run: int, trace: Trace) -> str | None:
@@ -174,10 +132,6 @@ def _check_ids(cursor: Any, table: str, run: int) -> None:
     ).fetchone()
     if count and (different != count or least != 0 or most != count - 1):
         raise ValueError(f"its {table} are not all there, or some are there twice")
-
-
-def _part(columns: Mapping[str, Array], start: int, end: int | None = None) -> dict[str, Array]:
-    return {name: column[start:end] for name, column in columns.items()}
 
 
 def _insert_columns(cursor: Any, table: str, run: int, columns: Mapping[str, Array]) -> None:

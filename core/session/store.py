@@ -21,6 +21,7 @@ import duckdb
 from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
 from core.paths import typed
+from core.records.deltas import Written
 from core.records.run import STATUSES, UNREADABLE, Run, RunFacts
 from core.session import codec
 from core.session.copying import copy_session
@@ -36,7 +37,7 @@ from core.session.database import (
     without_log,
 )
 from core.session.limits import Late, check_size, limited
-from core.session.rows import Written, append_rows, missing_rows, read_rows
+from core.session.rows import append_rows, missing_rows, read_rows
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
 from core.session.soundness import fault
 from core.session.unread_log import damaged, log_kept

@@ -11,9 +11,9 @@ import duckdb
 
 from core.clock.gate import Gate
 from core.errors import Refusal
+from core.records.deltas import Written
 from core.records.run import RunFacts
 from core.session.database import explain
-from core.session.rows import Written
 from core.session.store import SessionStore
 from profilers.trace import Recorder
 

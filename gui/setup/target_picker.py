@@ -7,12 +7,22 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QStandardItemModel
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.config import TargetConfig
 from core.targets.base import TargetFacts
 from gui.plain import plain_tip
 from gui.setup.field_box import FieldBox, spin_box
+
+WHERE = {
+    "local": ("In this process", "The worker is a thread of the window's process: the quickest to start"),
+    "child": (
+        "In its own process",
+        "Model, passes and instruments get a process of their own. If it crashes, hangs or is killed, what was measured is "
+        "kept and the window lives on; memory and compile time are those of that process",
+    ),
+}
+"""Executors by their id: title and what they mean."""
 
 
 class TargetPicker(QWidget):
@@ -28,11 +38,20 @@ class TargetPicker(QWidget):
         self.threads = spin_box("threadsSpin", 0, 1024, 0, "auto")
         self._threads_box = FieldBox("Threads", self.threads, "Threads of the CPU that torch may use; auto leaves its choice")
         self._threads_box.setFixedWidth(88)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        row = QHBoxLayout()
         row.setSpacing(6)
+        column.addLayout(row)
         row.addWidget(FieldBox("Device", self.combo, "Where the model runs"), 1)
         row.addWidget(self._threads_box)
+        self.executor = QComboBox()
+        self.executor.setObjectName("executorCombo")
+        for name, (title, hint) in WHERE.items():
+            self.executor.addItem(title, name)
+            self.executor.setItemData(self.executor.count() - 1, plain_tip(hint), Qt.ItemDataRole.ToolTipRole)
+        column.addWidget(FieldBox("Runs", self.executor, "Whether a crash of the model would take the window with it"))
         self.show_targets(targets)
         self.combo.currentIndexChanged.connect(self._on_changed)
         self.threads.valueChanged.connect(self._on_changed)
@@ -65,6 +84,16 @@ class TargetPicker(QWidget):
     def config(self) -> TargetConfig:
         """The choice as the run wants it."""
         return TargetConfig(self.facts().id, self.threads.value() or None)
+
+    def where(self) -> str:
+        """The executor that runs are carried out by, of ``core.config.EXECUTORS``."""
+        return str(self.executor.currentData())
+
+    def set_where(self, executor: str) -> None:
+        """Pick an executor; one that is not known leaves the choice as it is."""
+        row = self.executor.findData(executor)
+        if row >= 0:
+            self.executor.setCurrentIndex(row)
 
     def choose(self, config: TargetConfig) -> bool:
         """Pick a target and its threads; returns whether the target is there (the choice stays where it is not)."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import duckdb
 
+from core.records.deltas import Written
 from core.session.database import SETTINGS
-from core.session.rows import Written
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from tests.synthetic import synthetic_run

@@ -1,0 +1,409 @@
+"""The carrier of a process of its own: what happens there costs the run at worst, never the window."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import core
+from core.analysis.verdict import SideVerdict
+from core.clock.gate import Gate
+from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig
+from core.errors import Refusal
+from core.execution import outcome
+from core.execution.ab_test import ABTestState
+from core.execution.carriers.base import Listener
+from core.execution.carriers.child_ending import Ending, kills_for_memory
+from core.execution.link import Link, LinkError
+from core.execution.mirror import Mirror
+from core.models.base import ModelFacts
+from core.notices import Notice, Status
+from core.private_folders import process_mark, sweep_temporary
+from core.records.deltas import Delta
+from core.records.run import RunFacts
+from core.session import codec
+
+GRACE_S = 5.0
+"""After a cancel, until the process is killed."""
+
+CLOSE_S = 3.0
+ERROR_LINES = 400
+
+
+class _Process:
+    """One worker process, its link and its last words."""
+
+    def __init__(self) -> None:
+        lifeline, self._hold = os.pipe() if os.name == "posix" else (-1, -1)
+        self.kills_before = kills_for_memory()
+        roots = [str(Path(core.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        command = [sys.executable, "-P", "-u", "-X", "faulthandler", "-m", "core.execution.carriers.child_process"]
+        if getattr(sys, "frozen", False):
+            command = [sys.executable, "child-process"]
+        self._popen = subprocess.Popen(
+            [*command, str(lifeline), process_mark()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
+            pass_fds=() if lifeline < 0 else (lifeline,),
+            start_new_session=True,
+            bufsize=0,
+        )
+        if lifeline >= 0:
+            os.close(lifeline)
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self.link = Link(self._popen.stdout, self._popen.stdin)
+        self.said: deque[str] = deque(maxlen=ERROR_LINES)
+        self._listening = threading.Thread(target=self._listen, name="tickscope-child-errors", daemon=True)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        assert self._popen.stderr is not None
+        for line in self._popen.stderr:
+            self.said.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    @property
+    def number(self) -> int:
+        """Its process number."""
+        return self._popen.pid
+
+    def kill(self) -> None:
+        """End it, with all that it has started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.name == "posix":
+                os.killpg(self._popen.pid, signal.SIGKILL)
+            else:
+                self._popen.kill()
+
+    def ended(self) -> int:
+        """Wait until it is gone and everything of it with it; returns its exit status."""
+        try:
+            status = self._popen.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            status = self._popen.wait()
+        if self._hold >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._hold, b".")  # whoever it started goes too, and its folder
+            os.close(self._hold)
+            self._hold = -1
+        self._listening.join(1.0)
+        for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        sweep_temporary()
+        return status
+
+
+class ChildCarrier:
+    """See ``Carrier``. The process is started with the first command, or ahead, and again after its end.
+
+    Args:
+        gate: of this process: who may come in while the other one waits.
+        listener: is told on a thread of this carrier's.
+    """
+
+    id = "child"
+
+    def __init__(self, gate: Gate, listener: Listener) -> None:
+        self._gate = gate
+        self._listener = listener
+        self._changed = threading.Condition()
+        self._jobs: set[int] = set()  # asked and not done
+        self._asked = 0
+        self._process: _Process | None = None
+        self._reader: threading.Thread | None = None
+        self._closing = False
+        self._cancelled = False
+        self._status = Status()
+        self._mirrors: dict[int, Mirror] = {}
+        self._shown = 0
+        self._perturbed: dict[str, list[int]] = {}  # rows of moments that were painted in, by key, since the last pause
+        self._unwanted: set[int] = set()  # keys of runs that could not be kept
+        self._numbers: dict[int, int] = {}  # in the session, by key
+        self._config: ABTestConfig | None = None
+        self._ab_test: dict[str, Any] | None = None
+        self._last_ab_test: ABTestState | None = None
+        self.loaded: ModelFacts | None = None
+        self.load_ns: int | None = None
+
+    # -- any thread -------------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        if self._cancelled and self.busy:
+            return replace(self._status, state="cancelling")
+        if self.busy and self._status.state in ("idle", "ready"):
+            return replace(self._status, state="loading", text="Starting a process for it")
+        return self._status
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._jobs)
+
+    @property
+    def shown(self) -> Mirror | None:
+        return self._mirrors.get(self._shown) or next(reversed(list(self._mirrors.values())), None)
+
+    @property
+    def ab_test(self) -> ABTestState | None:
+        return self._ab_test_state() or self._last_ab_test
+
+    @property
+    def process(self) -> int | None:
+        """The number of the process, None while there is none."""
+        process = self._process
+        return process.number if process is not None else None
+
+    def load(self, model: ModelConfig, target: TargetConfig) -> None:
+        self._ask("load", model=codec.to_json(model), target=codec.to_json(target))
+
+    def unload(self) -> None:
+        if self._process is not None:
+            self._ask("unload")
+
+    def start(self, config: RunConfig) -> None:
+        self._ask("start", config=codec.to_json(config))
+
+    def start_ab_test(self, config: ABTestConfig) -> None:
+        self._config = config
+        self._ask("start_ab_test", config=codec.to_json(config))
+
+    def cancel(self) -> None:
+        if not self.busy or self._cancelled:
+            return
+        self._cancelled = True
+        self._send("cancel")
+        threading.Thread(target=self._insist, args=(self._process,), name="tickscope-child-cancel", daemon=True).start()
+
+    def skip_warm_up(self) -> None:
+        self._send("skip_warm_up")
+
+    def import_ahead(self) -> None:
+        self._started()
+        self._send("import_ahead")
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._jobs, timeout_s)
+
+    def close(self, limit_s: float | None = None) -> bool:
+        self._closing = True
+        process, reader = self._process, self._reader
+        if process is None or reader is None:
+            return True
+        if self.busy:
+            self.cancel()
+            self.join(GRACE_S + CLOSE_S if limit_s is None else limit_s)
+        self._send("close")
+        reader.join(CLOSE_S)
+        if reader.is_alive():
+            process.kill()
+            reader.join(CLOSE_S)
+        return True
+
+    def give_up(self) -> None:
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    # -- asking -----------------------------------------------------------------------------------------------------------
+
+    def _ask(self, what: str, **values: Any) -> None:
+        self._started()
+        with self._changed:
+            self._asked += 1
+            self._jobs.add(self._asked)
+            self._cancelled = False
+        self._send(what, job=self._asked, **values)
+
+    def _started(self) -> None:
+        with self._changed:
+            if self._process is None and not self._closing:
+                self._process = process = _Process()
+                self._reader = threading.Thread(target=self._read, args=(process,), name="tickscope-child", daemon=True)
+                self._reader.start()
+
+    def _send(self, what: str, **values: Any) -> None:
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is gone, and the reader learns it
+                process.link.send(what, **values)
+
+    def _insist(self, process: _Process | None) -> None:
+        """What was cancelled has to end."""
+        if not self.join(GRACE_S) and process is not None and process is self._process and self._cancelled:
+            process.kill()
+
+    # -- the reader's thread ----------------------------------------------------------------------------------------------
+
+    def _read(self, process: _Process) -> None:
+        trouble: str | None = None
+        try:
+            while (frame := process.link.receive()) is not None:
+                if isinstance(frame, dict):
+                    self._hear(frame)
+                else:
+                    self._take(*frame)
+        except (LinkError, OSError, KeyError, TypeError, ValueError) as error:
+            trouble = f"{type(error).__name__}: {error}"
+            process.kill()
+        self._gate.clock_runs = False
+        self._end(Ending(process.ended(), tuple(process.said), process.kills_before, trouble))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        heard: dict[str, Callable[[dict[str, Any]], None]] = {
+            "pause": self._pause,
+            "status": self._on_status,
+            "facts": self._on_facts,
+            "began": self._on_began,
+            "ended": self._on_ended,
+            "notice": self._on_notice,
+            "ab_test": self._on_ab_test,
+            "done": self._on_done,
+        }
+        heard[message["what"]](message)
+
+    def _take(self, key: int, delta: Delta) -> None:
+        if key in self._unwanted:
+            return
+        mirror = self._mirrors.get(key)
+        if mirror is None:
+            raise LinkError(f"rows of a run {key} that never began")
+        rows = mirror.take(delta, self._gate.paintings())
+        if rows:
+            self._perturbed.setdefault(str(key), []).extend(rows)
+
+    def _pause(self, _: dict[str, Any]) -> None:
+        """The other process waits between two moments: paint and write, then let it go on."""
+        self._gate.clock_runs = False
+        self._gate.pause()
+        perturbed, self._perturbed = self._perturbed, {}
+        self._gate.take_disturbance()
+        self._gate.clock_runs = True
+        self._send("go", perturbed=perturbed)
+
+    def _on_status(self, message: dict[str, Any]) -> None:
+        fields = {name: message[name] for name in ("state", "text", "fraction", "seconds_left", "warming")}
+        self._status = Status(**fields)
+        self._shown = int(message["shown"])
+        shown = self.shown
+        if shown is not None:
+            shown.recorder.live_text = str(message["live_text"])
+
+    def _on_began(self, message: dict[str, Any]) -> None:
+        config, facts = codec.structured(message["config"], RunConfig), codec.structured(message["facts"], RunFacts)
+        mirror = Mirror(int(message["key"]), str(message["name"]), str(message["created"]), config, facts)
+        mirror.recorder.origin_ns = int(message["origin_ns"])
+        self._perturbed = {}
+        try:
+            self._listener.began(mirror)
+        except Refusal as refusal:
+            self._unwanted.add(mirror.key)
+            self._send("cancel")
+            self._listener.tell(outcome.of_error(refusal))
+            return
+        self._numbers[mirror.key] = mirror.number
+        self._mirrors[mirror.key] = mirror
+        self._shown = mirror.key
+        self._gate.clock_runs = True
+
+    def _on_facts(self, message: dict[str, Any]) -> None:
+        if int(message["key"]) in self._unwanted:
+            return
+        mirror = self._mirrors[int(message["key"])]
+        mirror.name = str(message["name"])
+        mirror.facts = codec.structured(message["facts"], RunFacts)
+
+    def _on_ended(self, message: dict[str, Any]) -> None:
+        self._gate.clock_runs = False
+        over = [self._mirrors[int(key)] for key in message["keys"] if int(key) not in self._unwanted]
+        if over:
+            self._settle(over)
+
+    def _settle(self, over: list[Mirror]) -> None:
+        kept = self._listener.ended([mirror.run() for mirror in over])
+        state = self._ab_test_state()
+        for mirror, run in zip(over, kept, strict=True):
+            self._numbers[mirror.key] = run.id
+        if state is not None:
+            self._last_ab_test = replace(state, runs=tuple(kept))
+            self._ab_test = None
+        for mirror in over:
+            self._mirrors.pop(mirror.key, None)
+
+    def _on_notice(self, message: dict[str, Any]) -> None:
+        run = message["run"]
+        self._listener.tell(
+            Notice(
+                str(message["kind"]),
+                str(message["text"]),
+                str(message["detail"]),
+                None if run is None else self._numbers.get(int(run), int(run)),
+                bool(message["can_override"]),
+            )
+        )
+
+    def _on_ab_test(self, message: dict[str, Any]) -> None:
+        self._ab_test = {**message, "verdicts": codec.structured(message["verdicts"], tuple[SideVerdict, ...])}
+        self._last_ab_test = None
+
+    def _on_done(self, message: dict[str, Any]) -> None:
+        self.loaded = None if message["loaded"] is None else codec.structured(message["loaded"], ModelFacts)
+        self.load_ns = message["load_ns"]
+        with self._changed:
+            self._jobs.discard(int(message["job"]))
+            self._changed.notify_all()
+
+    def _ab_test_state(self) -> ABTestState | None:
+        known, config = self._ab_test, self._config
+        if known is None or config is None:
+            return None
+        sides = [self._mirrors[key].run() for key in known["keys"] if key in self._mirrors]
+        if len(sides) != len(known["keys"]):
+            return None
+        order = tuple(int(side) for side in known["order"])
+        return ABTestState(config, tuple(sides), order, known["verdicts"], known["floors"], known["stopped"])
+
+    def _end(self, ending: Ending) -> None:
+        """The process is gone: what it measured is kept, with the reason why there is no more of it."""
+        cancelled, expected = self._cancelled, self._closing and not self.busy
+        over = list(self._mirrors.values())
+        status = "cancelled" if cancelled else "failed"
+        if over:
+            step = over[-1].recorder.moments.count
+            sentence = outcome.KILLED if cancelled else ending.sentence(step)
+            for mirror in over:
+                mirror.fail(sentence, status)
+            self._settle(over)
+            kept = self._last_ab_test if len(over) > 1 else None
+            if kept is not None:
+                self._listener.tell(outcome.of_ab_test(status, status))
+            else:
+                self._listener.tell(Notice(f"run_{status}", sentence, ending.detail, run=self._numbers.get(over[-1].key)))
+        elif self.busy and not expected:
+            if cancelled:
+                self._listener.tell(Notice("load_cancelled", "Cancelled before anything was measured."))
+            else:
+                self._listener.tell(Notice("failed", ending.sentence(0), ending.detail))
+        with self._changed:
+            self._process = self._reader = None
+            self._mirrors.clear()
+            self._unwanted.clear()
+            self._numbers.clear()
+            self._ab_test = None
+            self.loaded, self.load_ns, self._status = None, None, Status()
+            self._jobs.clear()
+            self._changed.notify_all()
