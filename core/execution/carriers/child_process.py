@@ -44,7 +44,7 @@ class LinkedGate(Gate):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pausing: Callable[[], None] = lambda: None
+        self.pausing: Callable[[], int] = lambda: 0
         self.last_ns = 0
 
     @property
@@ -57,11 +57,13 @@ class LinkedGate(Gate):
         """The time alone decides."""
 
     def pause(self) -> int:
-        """Send what is new and let the other side paint and write; returns the nanoseconds it took."""
-        start = time.perf_counter_ns()
-        self.pausing()
+        """Send what is new and let the other side paint and write; returns the nanoseconds that were waited for it.
+
+        Sending is bookkeeping as after any moment; only while this side waits do its processors and caches go to others.
+        """
+        waited_ns = self.pausing()
         self.last_ns = time.perf_counter_ns()
-        return self.last_ns - start
+        return waited_ns
 
 
 @dataclass
@@ -171,14 +173,16 @@ class Serving:
 
     # -- flushing ---------------------------------------------------------------------------------------------------------
 
-    def _pause(self) -> None:
-        """On the worker, between two moments."""
+    def _pause(self) -> int:
+        """On the worker, between two moments; returns how long it waited, in ns."""
         self._flush()
         self._tell_ab_test()
         self._tell_status()
         self._go.clear()
+        start = time.perf_counter_ns()
         self._link.send("pause")
         self._go.wait(PAUSE_LIMIT_S)
+        return time.perf_counter_ns() - start
 
     def _flush(self) -> None:
         with self._flushing:
