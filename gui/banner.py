@@ -27,40 +27,27 @@ class Banner(QFrame):
     """Hidden until there is something to say; the newest notice replaces the one before it (all are in the log)."""
 
     load_anyway = Signal()
+    taken_up = Signal()  # what was offered
     dismissed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("errorBanner")
-        self.text = Label()
-        self.text.setObjectName("bannerText")
-        self.text.setWordWrap(True)
-        self.text.setTextFormat(Qt.TextFormat.PlainText)
-        self.text.setTextInteractionFlags(
-            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
-        )
-        self.text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        self.details = QPushButton("Details")
-        self.details.setObjectName("bannerDetails")
+        self.text = _sentence()
+        self.details = _button("bannerDetails", "Details")
         self.details.setCheckable(True)
-        self.anyway = QPushButton("Load anyway")
-        self.anyway.setObjectName("loadAnyway")
+        self.anyway = _button("loadAnyway", "Load anyway")
+        self.offered = _button("bannerOffer", "")
         self.dismiss = QToolButton()
         self.dismiss.setObjectName("bannerDismiss")
         self.dismiss.setIcon(QIcon(resources.path("icons/close.svg")))
         self.dismiss.setToolTip("Dismiss")
         self.dismiss.setAccessibleName("Dismiss")
-        self.detail = QPlainTextEdit()
-        self.detail.setObjectName("bannerDetail")
-        self.detail.setAccessibleName("Details")
-        self.detail.setReadOnly(True)
-        self.detail.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        self.detail.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
-        self.detail.setFixedHeight(160)
+        self.detail = _traceback()
         row = QHBoxLayout()
         row.setSpacing(8)
         row.addWidget(self.text, 1)
-        for button in (self.anyway, self.details, self.dismiss):
+        for button in (self.offered, self.anyway, self.details, self.dismiss):
             row.addWidget(button, 0, Qt.AlignmentFlag.AlignTop)
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 8, 8, 8)
@@ -69,8 +56,9 @@ class Banner(QFrame):
         self.details.toggled.connect(self.detail.setVisible)
         self.dismiss.clicked.connect(self._on_dismiss)
         self.anyway.clicked.connect(self._on_anyway)
-        self.detail.hide()
-        self.hide()
+        self.offered.clicked.connect(self._on_taken_up)
+        for hidden in (self.detail, self.offered, self):
+            hidden.hide()
         self._busy = False  # "busy" came, and what it was about is not over yet
 
     def follow(self, notice: Notice) -> None:
@@ -97,12 +85,50 @@ class Banner(QFrame):
         self.details.setChecked(False)
         self.details.setVisible(bool(notice.detail))
         self.anyway.setVisible(notice.can_override)
+        self.offered.hide()
         self.show()
+
+    def offer(self, notice: Notice, label: str) -> None:
+        """Say it, with a button for what can be done about it; ``taken_up`` tells that it was pressed."""
+        self.show_notice(notice)
+        self.offered.setText(label)
+        self.offered.show()
 
     def _on_dismiss(self) -> None:
         self.hide()
         self.dismissed.emit()
 
+    def _on_taken_up(self) -> None:
+        self._on_dismiss()
+        self.taken_up.emit()
+
     def _on_anyway(self) -> None:
         self._on_dismiss()
         self.load_anyway.emit()
+
+
+def _sentence() -> Label:
+    text = Label()
+    text.setObjectName("bannerText")
+    text.setWordWrap(True)
+    text.setTextFormat(Qt.TextFormat.PlainText)
+    text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard)
+    text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+    return text
+
+
+def _button(name: str, text: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setObjectName(name)
+    return button
+
+
+def _traceback() -> QPlainTextEdit:
+    detail = QPlainTextEdit()
+    detail.setObjectName("bannerDetail")
+    detail.setAccessibleName("Details")
+    detail.setReadOnly(True)
+    detail.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+    detail.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+    detail.setFixedHeight(160)
+    return detail

@@ -16,6 +16,7 @@ from core.records.run import Run
 from gui import theme
 from gui.banner import Banner
 from gui.bridge import Bridge
+from gui.crash_offer import CrashOffer
 from gui.dropping import FileDrop
 from gui.feedback import Feedback
 from gui.files import Files
@@ -96,11 +97,13 @@ class MainWindow(QMainWindow):
         FileDrop(self, self.open_path)
         self._connect()
         restore(self)
+        self.crash_offer = CrashOffer(self)
         self.status_bar.show_cores(next((facts.threads for facts in choices.targets if facts.id == "cpu"), None))
         self.theme_switch.apply()
         self.router.show_session()
         self.router.on_status(program.status)
         self.sidebar.run.setFocus()
+        self.crash_offer.greet()
 
     # -- what the menus do ------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class NoticeRouter:
         if notice.text:
             window.log.add(notice)
         window.banner.follow(notice)
+        window.crash_offer.follow(notice)
         window.feedback.follow(notice, window.program.store.path if window.program.store is not None else None)
         if notice.kind in STARTS:
             window.sidebar.show_reports(())

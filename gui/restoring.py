@@ -62,6 +62,7 @@ def remember(window: MainWindow) -> None:
     settings.folder = last_folder()
     settings.folded = window.sidebar.folded()
     settings.view = max(0, window.header.tabs.currentIndex())
+    settings.under_way = False
     settings.executor = window.sidebar.target.where()
     setup = window.sidebar.setup()
     if setup is not None:

@@ -129,6 +129,15 @@ class Settings:
     def executor(self, name: str) -> None:
         self._file.setValue("executor", name)
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a run was going on in the window's own process when this was last written."""
+        return str(self._file.value("underWay", "false")).lower() == "true"
+
+    @under_way.setter
+    def under_way(self, value: bool) -> None:
+        self._file.setValue("underWay", value)
+
     def save(self) -> None:
         """Write the file now."""
         self._file.sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -170,3 +171,52 @@ def _alive(process: int) -> bool:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_the_command_line_runs_there_and_says_so(tmp_path: Path) -> None:
+    tiny = "arch:llama?hidden_size=64&intermediate_size=128&num_hidden_layers=2&num_attention_heads=4&vocab_size=256"
+    command = [
+        sys.executable,
+        "-m",
+        "gui",
+        "run",
+        "--model",
+        tiny,
+        "--prompt-tokens",
+        "8",
+        "--new-tokens",
+        "8",
+        "--threads",
+        "1",
+    ]
+    out = tmp_path / "it.tickscope"
+    command += ["--repeats", "2", "--warmup", "1", "--executor", "child", "--out", str(out), "--json"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["status"], told["target"]["executor"]) == ("finished", "child")
+    assert told["metrics"]["tpot_ns"]["median"] > 0
+    store = SessionStore.open(out, create=False)
+    assert store.runs()[0].facts.executor == "child"
+    store.close()
+
+
+def test_the_command_line_tells_how_a_process_ended(tmp_path: Path) -> None:
+    out = tmp_path / "it.tickscope"
+    command = [
+        sys.executable,
+        "-m",
+        "gui",
+        "run",
+        "--model",
+        f"py:{MODELS}:segfault",
+        "--trust-remote-code",
+        "--executor",
+        "child",
+    ]
+    command += ["--repeats", "100000", "--threads", "1", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "crashed in native code (SIGSEGV)" in done.stderr
+    assert f"Kept in {out}" in done.stderr

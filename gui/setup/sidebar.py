@@ -361,6 +361,7 @@ class Sidebar(QFrame):
         self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
         self.passes.show_reasons(self._reasons)
         self.quality.set_passes(bool(chosen))
+        self.target.advise(self.model.trust.isChecked())
         self._say_what_is_set(len(chosen))
         try:
             self.run_config()
@@ -374,10 +375,9 @@ class Sidebar(QFrame):
 
     def _say_what_is_set(self, passes_on: int) -> None:
         """In the head lines, for those that are folded."""
-        device, threads = self.target.combo.currentText(), self.target.threads.value()
         number, tokens = self.workload.batch.value(), self.workload.new_tokens
         self.sections["model"].say("", f"{self.model.path.text()} · {self.model.dtype.currentText()}")
-        self.sections["target"].say("", f"{device} · {threads} threads" if threads else device)
+        self.sections["target"].say("", self.target.summary())
         self.sections["passes"].say(f"{passes_on} on" if passes_on else "", f"{passes_on or 'none'} on")
         asked_for = "after the run" if passes_on else "once a pass is on"
         self.sections["quality"].say("", asked_for if self.quality.check.isChecked() else "not measured")

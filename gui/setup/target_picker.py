@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.config import TargetConfig
 from core.targets.base import TargetFacts
-from gui.plain import plain_tip
+from gui.plain import Label, plain_tip
 from gui.setup.field_box import FieldBox, spin_box
 
 WHERE = {
@@ -23,6 +23,8 @@ WHERE = {
     ),
 }
 """Executors by their id: title and what they mean."""
+
+ADVICE = "This model runs code that is not Tickscope's; in its own process, what that does costs the run alone."
 
 
 class TargetPicker(QWidget):
@@ -52,9 +54,16 @@ class TargetPicker(QWidget):
             self.executor.addItem(title, name)
             self.executor.setItemData(self.executor.count() - 1, plain_tip(hint), Qt.ItemDataRole.ToolTipRole)
         column.addWidget(FieldBox("Runs", self.executor, "Whether a crash of the model would take the window with it"))
+        self._advice = Label(ADVICE)
+        self._advice.setObjectName("executorAdvice")
+        self._advice.setProperty("role", "muted")
+        self._advice.setWordWrap(True)
+        self._advice.hide()
+        column.addWidget(self._advice)
         self.show_targets(targets)
         self.combo.currentIndexChanged.connect(self._on_changed)
         self.threads.valueChanged.connect(self._on_changed)
+        self.executor.currentIndexChanged.connect(self._on_changed)
 
     def show_targets(self, targets: Sequence[TargetFacts]) -> None:
         """List these; the choice stays if it is still there."""
@@ -85,9 +94,18 @@ class TargetPicker(QWidget):
         """The choice as the run wants it."""
         return TargetConfig(self.facts().id, self.threads.value() or None)
 
+    def summary(self) -> str:
+        """What is chosen, in a few words."""
+        threads = [f"{self.threads.value()} threads"] * bool(self.threads.value())
+        return " · ".join([self.combo.currentText(), *threads, *["own process"] * (self.where() == "child")])
+
     def where(self) -> str:
         """The executor that runs are carried out by, of ``core.config.EXECUTORS``."""
         return str(self.executor.currentData())
+
+    def advise(self, strange: bool) -> None:
+        """Say what a process of its own is good for, where the model's code is ``strange`` and would run in this one."""
+        self._advice.setVisible(strange and self.where() == "local")
 
     def set_where(self, executor: str) -> None:
         """Pick an executor; one that is not known leaves the choice as it is."""

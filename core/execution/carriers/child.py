@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from core.models.base import ModelFacts
 from core.notices import Notice, Status
 from core.private_folders import process_mark, sweep_temporary
 from core.records.deltas import Delta
-from core.records.run import RunFacts
+from core.records.run import Run, RunFacts
 from core.session import codec
 
 GRACE_S = 5.0
@@ -333,7 +333,7 @@ class ChildCarrier:
         if over:
             self._settle(over)
 
-    def _settle(self, over: list[Mirror]) -> None:
+    def _settle(self, over: list[Mirror]) -> Sequence[Run]:
         kept = self._listener.ended([mirror.run() for mirror in over])
         state = self._ab_test_state()
         for mirror, run in zip(over, kept, strict=True):
@@ -343,6 +343,7 @@ class ChildCarrier:
             self._ab_test = None
         for mirror in over:
             self._mirrors.pop(mirror.key, None)
+        return kept
 
     def _on_notice(self, message: dict[str, Any]) -> None:
         run = message["run"]
@@ -382,22 +383,16 @@ class ChildCarrier:
         cancelled, expected = self._cancelled, self._closing and not self.busy
         over = list(self._mirrors.values())
         status = "cancelled" if cancelled else "failed"
+        sentence = outcome.KILLED if cancelled else ending.sentence(over[-1].recorder.moments.count if over else 0)
         if over:
-            step = over[-1].recorder.moments.count
-            sentence = outcome.KILLED if cancelled else ending.sentence(step)
             for mirror in over:
                 mirror.fail(sentence, status)
-            self._settle(over)
-            kept = self._last_ab_test if len(over) > 1 else None
-            if kept is not None:
-                self._listener.tell(outcome.of_ab_test(status, status))
-            else:
-                self._listener.tell(Notice(f"run_{status}", sentence, ending.detail, run=self._numbers.get(over[-1].key)))
-        elif self.busy and not expected:
-            if cancelled:
-                self._listener.tell(Notice("load_cancelled", "Cancelled before anything was measured."))
-            else:
-                self._listener.tell(Notice("failed", ending.sentence(0), ending.detail))
+            kept = self._settle(over)
+            self._listener.tell(outcome.of_run(kept[0]) if len(kept) == 1 else outcome.of_ab_test(status, status))
+        elif cancelled:
+            self._listener.tell(Notice("load_cancelled", "Cancelled before anything was measured."))
+        if not cancelled and (over or (self.busy and not expected)):
+            self._listener.tell(Notice("failed", sentence, ending.detail))
         with self._changed:
             self._process = self._reader = None
             self._mirrors.clear()
