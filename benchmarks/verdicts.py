@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.analysis.intervals import share_interval
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from profilers.forward_patch import Forward, ForwardPatch, Order
 
 if TYPE_CHECKING:
     from core.execution.ab_test import ABTestState
@@ -57,20 +58,22 @@ class PlantedDelay:
 
     def apply(self, subject: Subject, options: DelayOptions) -> PassReport:
         """Wrap the model's forward on the instance."""
-        model = subject.model
-        plain = model.forward
 
-        @functools.wraps(plain)
-        def slower(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter_ns()
-            output = plain(*args, **kwargs)
-            end = start + (time.perf_counter_ns() - start) * (1 + options.percent / 100)
-            while time.perf_counter_ns() < end:
-                pass
-            return output
+        def delayed(plain: Forward) -> Forward:
+            @functools.wraps(plain)
+            def slower(*args: Any, **kwargs: Any) -> Any:
+                start = time.perf_counter_ns()
+                output = plain(*args, **kwargs)
+                end = start + (time.perf_counter_ns() - start) * (1 + options.percent / 100)
+                while time.perf_counter_ns() < end:
+                    pass
+                return output
 
-        model.__dict__["forward"] = slower
-        subject.undo.append(lambda: model.__dict__.pop("forward", None))
+            return slower
+
+        patch = ForwardPatch(Order.PASS, [(subject.model, delayed)])
+        patch.push()
+        subject.undo.append(patch.pop)
         return PassReport(self.id, self.title, {"percent": options.percent}, 1, f"{options.percent} % slower")
 
 

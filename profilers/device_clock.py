@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from profilers.forward_patch import Forward, ForwardPatch, Order
 from profilers.layer_clock import forward_slots, parents_of
 from profilers.trace import Recorder
 
 if TYPE_CHECKING:
     import torch
-
-Forward = Callable[..., Any]
 
 BACKWARDS = "The accelerator's clock went backwards; the layers that this touched were not measured."
 
@@ -84,24 +84,18 @@ class DeviceLayerClock:
         self._started = 0
         self._first: tuple[int, Any] | None = None  # the first mark of the moment, and the host's time of it
         self._lost: str | None = None
-        self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
-        for row, module in forward_slots(model, framed):
-            self._places.append((module.__dict__, module.__dict__.get("forward"), self._timed(row, module.forward)))
+        slots = forward_slots(model, framed)
+        self._patch = ForwardPatch(Order.CLOCK, [(module, partial(self._timed, row)) for row, module in slots])
 
     def install(self) -> None:
         """Put the clock on every layer. Left off once the device is gone."""
         self._forget()
         if self._lost is None:
-            for place, _own, timed in self._places:
-                place["forward"] = timed
+            self._patch.push()
 
     def remove(self) -> None:
         """Take the clock off every layer; each has again just what it had."""
-        for place, own, _timed in self._places:
-            if own is None:
-                place.pop("forward", None)
-            else:
-                place["forward"] = own
+        self._patch.pop()
 
     def collect(self, recorder: Recorder, moment: int, start_ns: int, duration_ns: int) -> str | None:
         """Append the spans of the traced moment just ended.

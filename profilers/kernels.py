@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,12 @@ import numpy as np
 from profilers import kineto
 from profilers.attribution import LAYER, MARK, aligned, columns_of
 from profilers.base import Reading
+from profilers.forward_patch import Forward, ForwardPatch, Order
 from profilers.layer_clock import forward_slots
 from profilers.trace import Recorder
 
 if TYPE_CHECKING:
     import torch
-
-Forward = Callable[..., Any]
 
 # Marks at each end, of which the tightest counts: the first ones in a process take long.
 _MARKS = 5
@@ -42,10 +42,8 @@ class KernelProfiler:
     """
 
     def __init__(self, model: torch.nn.Module, *, labels: bool = True, framed: Sequence[torch.nn.Module] = ()) -> None:
-        self._places: list[tuple[dict[str, Any], Forward | None, Forward]] = []
-        for row, module in forward_slots(model, framed) if labels else ():
-            own = module.__dict__.get("forward")
-            self._places.append((module.__dict__, own, _labelled(LAYER + str(row), module.forward)))
+        slots = forward_slots(model, framed) if labels else ()
+        self._patch = ForwardPatch(Order.LABEL, [(module, partial(_labelled, LAYER + str(row))) for row, module in slots])
         self._session: Any = None  # of the moment under way, or stopped and not collected
         self._running = False
         self._marks: list[tuple[int, int]] = []  # perf_counter_ns before and after each one began
@@ -66,19 +64,14 @@ class KernelProfiler:
         self._session, self._running = session, True
         self._marks.clear()
         self._mark()
-        for place, _own, labelled in self._places:
-            place["forward"] = labelled
+        self._patch.push()
 
     def stop(self) -> None:
         """Take the labels off, each layer has again just what it had, and stop the profiler. Again: nothing."""
         if not self._running:
             return
         self._running = False
-        for place, own, _labelled in self._places:
-            if own is None:
-                place.pop("forward", None)
-            else:
-                place["forward"] = own
+        self._patch.pop()
         self._mark()
         self._session.stop()
 
@@ -118,7 +111,7 @@ class KernelProfiler:
             "operators": self._operators,
             "aligned_within_ns": self._aligned_within_ns,
         }
-        if not self._places:
+        if not len(self._patch):
             found["layers"] = "operators of a compiled graph belong to no layer"
         if self._on_device:
             found["device"] = "not verified on hardware"

@@ -1,9 +1,9 @@
 """The layer clock: times every module of a model in traced moments, and is not there at all in clean ones.
 
-The clock stands on the instance, in the place of ``Module._call_impl`` (see ``_slot``), so that a call has no frame more than
-without it. Measured moment by moment in turns with an unobserved model (SmolLM2 float32, 396 layers, 2 cores): 1.000 times as
-long (0.992 to 1.006); with the clock around ``forward`` instead it was 1.031. It appends one tuple to a list, which measured
-faster in a real forward pass than three lists, ``array`` or numbered slots. Everything else happens after the moment.
+The clock stands on the instance, in the place of ``Module._call_impl`` (see ``forward_patch``), so that a call has no frame
+more than without it. Measured moment by moment in turns with an unobserved model (SmolLM2 float32, 396 layers, 2 cores): 1.000
+times as long (0.992 to 1.006); with the clock around ``forward`` instead it was 1.031. It appends one tuple to a list, which
+measured faster in a real forward pass than three lists, ``array`` or numbered slots. Everything else happens after the moment.
 
 Some layers (the blocks) may have the processor's counters read at both ends too. That takes some µs, so each reading lies
 outside the layer's own time; and the caller's own time is told without it.
@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from profilers.base import Reading
 from profilers.cycle_counter import CycleCounter, Raw
+from profilers.forward_patch import Forward, ForwardPatch, Order, Slot
 from profilers.trace import NOT_MEASURED, Array, Recorder
 
 if TYPE_CHECKING:
     import torch
-
-Forward = Callable[..., Any]
 
 NEAR_NS = 20_000
 """A reading of the counters no older than this serves for what begins now; what lies between counts for that."""
@@ -45,24 +45,6 @@ def forward_slots(model: torch.nn.Module, framed: Sequence[torch.nn.Module] = ()
         and not any(module is one for one in framed)
         and not isinstance(module, torch.jit.ScriptModule | torch.nn.ModuleList | torch.nn.ModuleDict)
     ]
-
-
-def _slot(module: torch.nn.Module) -> str:
-    """Where in the instance's dict the clock goes.
-
-    ``Module.__call__`` looks for ``_compiled_call_impl`` first and otherwise goes through ``_call_impl``, which looks for
-    hooks. A clock in the first place stands in for the second, so a call has no frame more than without it; in the place of
-    ``forward`` it would have one. Only for modules without hooks, which are called as all modules are.
-    """
-    from torch.nn.modules import module as torch_module
-
-    plain = type(module).__call__ is torch_module.Module.__call__ and module._compiled_call_impl is None
-    hooks = (
-        *(module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks),
-        *(torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks),
-        *(torch_module._global_backward_hooks, torch_module._global_backward_pre_hooks),
-    )
-    return "_compiled_call_impl" if plain and not any(hooks) else "forward"
 
 
 class LayerClock:
@@ -86,32 +68,30 @@ class LayerClock:
     ) -> None:
         self._log: list[tuple[int, int, int]] = []  # row, start, end: in the order of the ends
         self._counts: list[tuple[int, Raw, Raw, int]] = []  # of the counted rows, in the same order; see ``_counted``
-        self._places: list[tuple[dict[str, Any], str, Forward | None, Forward]] = []
         self._last_reading: tuple[int, Raw] = (0, [])
         self._counter = counter
         counting = frozenset(counted) - {0} if counter is not None else frozenset()
         self._counted_rows = np.array(sorted(counting), np.int64)
-        for row, module in forward_slots(model, framed):
-            slot = _slot(module)
-            timed = self._timed(row, module.forward) if row not in counting else self._counted(row, module.forward)
-            self._places.append((module.__dict__, slot, module.__dict__.get(slot), timed))
+        self._patch = ForwardPatch(
+            Order.CLOCK,
+            [
+                (module, partial(self._counted if row in counting else self._timed, row))
+                for row, module in forward_slots(model, framed)
+            ],
+            Slot.CALL,
+        )
         self._known_rows: Array | None = None
         self._known_parents: Array | None = None
 
     def install(self) -> None:
-        """Put the clock on every layer; in the instance's dict, because ``Module.__setattr__`` costs 20 times as much."""
+        """Put the clock on every layer."""
         self._log.clear()  # of a moment that was cut short
         self._counts.clear()
-        for place, slot, _own, timed in self._places:
-            place[slot] = timed
+        self._patch.push()
 
     def remove(self) -> None:
         """Take the clock off every layer; each has again just what it had."""
-        for place, slot, own, _timed in self._places:
-            if own is None:
-                place.pop(slot, None)
-            else:
-                place[slot] = own
+        self._patch.pop()
 
     def collect(self, recorder: Recorder, moment: int, start_ns: int, duration_ns: int) -> None:
         """Append the spans of the traced moment just ended.

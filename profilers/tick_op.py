@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from profilers.forward_patch import Forward, give_forward
 from profilers.shallow_clone import shallow_clone
 from profilers.trace import NOT_MEASURED, SPAN_COLUMNS, Array, Recorder
 
 if TYPE_CHECKING:
     import torch
 
-Forward = Callable[..., Any]
 Log = list[tuple[int, int, Any]]  # number, perf_counter_ns, raw reading of the counter (None without one)
 
 
@@ -228,7 +228,7 @@ def _ticking_twin(model: torch.nn.Module, pieces: Iterable[_Piece]) -> torch.nn.
     twin = shallow_clone(model)
     for piece in pieces:
         module = twin.get_submodule(piece.path)
-        module.__dict__["forward"] = _ticking(module.forward, piece)
+        give_forward(module, _ticking(module.forward, piece))
     return twin
 
 

@@ -15,6 +15,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from core.clock.gate import Gate
@@ -29,6 +30,7 @@ from core.models.base import generates
 from core.pass_api.base import Subject
 from core.progress import Progress
 from profilers.cancel_patch import CancelPatch
+from profilers.forward_patch import Forward, ForwardPatch, Order
 from profilers.trace import KINDS, NOT_MEASURED, Recorder, Tag
 
 __all__ = ["ALWAYS", "NEVER", "SETTLING_MOMENTS", "Frame", "Moments"]
@@ -94,7 +96,7 @@ class Moments:
         self.compiled_ns = 0
         self._on_pause = on_pause
         self._frames = (Frame(subject.model), *frames)
-        self._own_forwards: list[Any] = []
+        self._patch: ForwardPatch | None = None
         self._pass_on = yield_turn
         self._pause_steps = pause_steps
         self._request: RequestUnderWay | None = None
@@ -178,9 +180,8 @@ class Moments:
     # -- the frame --------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Moments:
-        for frame in self._frames:
-            self._own_forwards.append(frame.module.__dict__.get("forward"))
-            frame.module.__dict__["forward"] = self._framed(frame)
+        self._patch = ForwardPatch(Order.FRAME, [(frame.module, partial(self._framed, frame)) for frame in self._frames])
+        self._patch.push()
         gc.callbacks.append(self._on_collection)
         self._compiled_before_ns = self._compile_spent()
         return self
@@ -189,16 +190,11 @@ class Moments:
         gc.callbacks.remove(self._on_collection)
         self._gate.clock_runs = False
         self._set_clock(None)
-        for frame, own in zip(self._frames, self._own_forwards, strict=True):
-            if own is None:
-                frame.module.__dict__.pop("forward", None)
-            else:
-                frame.module.__dict__["forward"] = own
-        self._own_forwards.clear()
+        assert self._patch is not None
+        self._patch.pop()
 
-    def _framed(self, frame: Frame) -> Callable[..., Any]:
+    def _framed(self, frame: Frame, plain: Forward) -> Forward:
         """The module's forward with a moment around it."""
-        plain = frame.module.forward
         subject, watch = self._subject, self._watch
         synchronize, begin, end = watch.synchronize, watch.begin, watch.end
         decodes = frame.kind is None

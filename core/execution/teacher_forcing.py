@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.execution.eval_data import spread_out
 from core.execution.workload import text_config
+from profilers.forward_patch import has_own_forward
 
 if TYPE_CHECKING:
     import torch
@@ -131,8 +132,7 @@ def bulk_logits(model: Any, ids: torch.Tensor, scored: int) -> torch.Tensor:
     import torch
 
     # Leaving out what nobody looks at saves a fifth of a small model's time; an engine's forward may not know the argument.
-    own = "forward" in model.__dict__
-    knows = not own and "logits_to_keep" in inspect.signature(model.forward).parameters
+    knows = not has_own_forward(model) and "logits_to_keep" in inspect.signature(model.forward).parameters
     device = getattr(model, "device", "cpu")
     with torch.no_grad():
         output = model(

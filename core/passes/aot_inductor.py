@@ -56,17 +56,13 @@ class AotInductor:
         engine = AotPackage(folder_of(key), model, sample)
         expected = _results(model, sample)
         generates = "past_key_values" in sample.inputs
-        own = model.__dict__.get("forward")
+        patch = replace_forward(model, engine, generates=generates)
 
         def undo() -> None:
-            if own is None:
-                model.__dict__.pop("forward", None)
-            else:
-                model.__dict__["forward"] = own
+            patch.pop()
             subject.engine = subject.untickable = None
 
         subject.undo.append(undo)
-        replace_forward(model, engine, generates=generates)
         drift = _drift(expected, _results(model, sample))
         if not drift <= CLOSE:
             raise Refusal(f"AOTInductor's library of {type(model).__name__} gives other results than torch; switch it off.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.linears import is_linear
 from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from profilers.forward_patch import Forward, ForwardPatch, Order
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,15 @@ class Autocast:
         device = first.device.type
         if device == "cpu" and dtype == torch.float16 and not _multiplies_float16():
             raise Refusal("This processor has no float16 instructions; choose bfloat16 for autocast.")
-        own = model.__dict__.get("forward")
-        model.__dict__["forward"] = _cast(model.forward, device, dtype)
-
-        def undo() -> None:
-            if own is None:
-                model.__dict__.pop("forward", None)
-            else:
-                model.__dict__["forward"] = own
-
-        subject.undo.append(undo)
+        patch = ForwardPatch(Order.PASS, [(model, lambda forward: _cast(forward, device, dtype))])
+        patch.push()
+        subject.undo.append(patch.pop)
         note = "The float32 weights stay and are cast on every call, which costs most where a moment has few tokens (decode)."
         summary = f"products of {changed} layers → {options.dtype}, weights stay float32"
         return PassReport(self.id, self.title, asdict(options), changed, summary, notes=(note,))
 
 
-def _cast(forward: Callable[..., Any], device: str, dtype: Any) -> Callable[..., Any]:
+def _cast(forward: Forward, device: str, dtype: Any) -> Forward:
     """``forward`` under autocast; its signature stays visible, as ``generate`` reads it."""
     import torch
 

@@ -25,6 +25,7 @@ from core.model_parts.blocks import find_blocks, ranges
 from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
+from profilers.forward_patch import remember_forward
 
 if TYPE_CHECKING:
     import torch
@@ -175,16 +176,14 @@ def _offload(subject: Subject, block: torch.nn.Module, held: dict[str, Any], loa
     from accelerate.hooks import add_hook_to_module, remove_hook_from_module
 
     transfer_class, hook_class = _classes()
-    own = block.__dict__.get("forward")
+    restore_forward = remember_forward(block)
     block.add_module("weights", transfer_class(held, load).train(block.training))
     _let_go(held)
     add_hook_to_module(block, hook_class(held))
 
     def undo() -> None:
         remove_hook_from_module(block)  # leaves a forward on the instance
-        block.__dict__.pop("forward", None)
-        if own is not None:
-            block.__dict__["forward"] = own
+        restore_forward()
         block._modules.pop("weights", None)
 
     subject.undo.append(undo)

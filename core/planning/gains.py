@@ -30,6 +30,7 @@ from core.prediction.work import work_of
 from core.progress import Progress
 from core.records import roofline
 from core.records.roofline import ForwardCost, MatMul, ModelState, Step
+from profilers.forward_patch import has_own_forward
 
 VERSION = 2
 """Raised when gains that an older Tickscope predicted must be predicted anew."""
@@ -202,7 +203,7 @@ class GainPredictor:
         """A subject with a copy of the model's first blocks and of all that is no block."""
         self._progress.check()
         model = self._loaded.model
-        if any("forward" in part.__dict__ for part in model.modules()):
+        if any(has_own_forward(part) for part in model.modules()):
             raise Refusal(OWN_FORWARD)
         try:
             path, blocks = find_blocks(model)

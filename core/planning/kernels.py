@@ -14,6 +14,7 @@ import numpy as np
 
 from core.pass_api.base import Subject
 from profilers import kineto
+from profilers.forward_patch import Forward, ForwardPatch, Order
 from profilers.kernels import KernelProfiler
 from profilers.trace import NOT_MEASURED, Recorder
 
@@ -57,26 +58,26 @@ def as_run(subject: Subject) -> Iterator[None]:
 
     For a probe outside of the engine's moments, so that a compiled decode is probed and not the eager one.
     """
-    decode, model = subject.decode_forward, subject.model
+    decode = subject.decode_forward
     if decode is None:
         yield
         return
-    plain, own = model.forward, model.__dict__.get("forward")
 
-    @functools.wraps(plain)  # generate reads the signature
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        inputs = kwargs.get("input_ids")
-        one = subject.compiles_all or (inputs is not None and inputs.shape[1] == 1)
-        return (decode if one else plain)(*args, **kwargs)
+    def chosen(plain: Forward) -> Forward:
+        @functools.wraps(plain)  # generate reads the signature
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            inputs = kwargs.get("input_ids")
+            one = subject.compiles_all or (inputs is not None and inputs.shape[1] == 1)
+            return (decode if one else plain)(*args, **kwargs)
 
-    model.__dict__["forward"] = forward
+        return forward
+
+    patch = ForwardPatch(Order.PASS, [(subject.model, chosen)])
+    patch.push()
     try:
         yield
     finally:
-        if own is None:
-            del model.__dict__["forward"]
-        else:
-            model.__dict__["forward"] = own
+        patch.pop()
 
 
 def is_gemm(name: str) -> bool:

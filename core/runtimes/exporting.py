@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
 from core.models.base import TASKS
+from profilers.forward_patch import keeping_forward
 
 if TYPE_CHECKING:
     import torch
@@ -89,17 +90,11 @@ def export(exporter: Any, model: torch.nn.Module, sample: Sample, config: Any) -
     Raises:
         Refusal: the exporter cannot do it, in its own words.
     """
-    own = model.__dict__.get("forward")
     try:
-        with quiet():
+        with quiet(), keeping_forward(model):  # exporters leave the method they found on the instance
             component = exporter.export(model, sample.inputs, config).components["model"]
     except EXPORT_FAILURES as error:
         raise Refusal(f"{type(model).__name__} cannot be exported ({_first_line(error)}); switch the engine off.") from error
-    finally:
-        if own is None:
-            model.__dict__.pop("forward", None)  # exporters leave the method they found on the instance
-        else:
-            model.__dict__["forward"] = own
     return Exported(component.program, component.metadata, "past_key_values" in sample.inputs, _drift(exporter))
 
 

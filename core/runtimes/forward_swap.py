@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import Refusal
+from profilers.forward_patch import Forward, ForwardPatch, Order
 
 if TYPE_CHECKING:
     import torch
@@ -34,22 +35,29 @@ class Engine(Protocol):
         ...
 
 
-def replace_forward(model: torch.nn.Module, engine: Engine, *, generates: bool) -> None:
-    """From here on the engine runs the model. ``generates``: with a cache of keys and values."""
-    plain = model.forward
+def replace_forward(model: torch.nn.Module, engine: Engine, *, generates: bool) -> ForwardPatch:
+    """From here on the engine runs the model, until the patch is popped. ``generates``: with a cache of keys and values."""
     made = _stepping(engine) if generates else _calling(engine)
-    signature = inspect.signature(plain)
 
-    @functools.wraps(plain)  # generate looks at the signature
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        if args:
-            kwargs = {**signature.bind_partial(*args).arguments, **kwargs}
-        if any(kwargs.get(name) is not None and kwargs[name] is not False for name in _NEEDS_TORCH):
-            asked = next(name for name in _NEEDS_TORCH if kwargs.get(name) not in (None, False))
-            raise Refusal(f"{engine.name} runs one fixed graph, which knows nothing of {asked}; switch that engine off for it.")
-        return made(**kwargs)
+    def run_by_engine(plain: Forward) -> Forward:
+        signature = inspect.signature(plain)
 
-    model.__dict__["forward"] = forward
+        @functools.wraps(plain)  # generate looks at the signature
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if args:
+                kwargs = {**signature.bind_partial(*args).arguments, **kwargs}
+            if any(kwargs.get(name) is not None and kwargs[name] is not False for name in _NEEDS_TORCH):
+                asked = next(name for name in _NEEDS_TORCH if kwargs.get(name) not in (None, False))
+                raise Refusal(
+                    f"{engine.name} runs one fixed graph, which knows nothing of {asked}; switch that engine off for it."
+                )
+            return made(**kwargs)
+
+        return forward
+
+    patch = ForwardPatch(Order.PASS, [(model, run_by_engine)])
+    patch.push()
+    return patch
 
 
 def release_weights(model: torch.nn.Module) -> None:

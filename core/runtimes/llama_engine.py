@@ -74,11 +74,11 @@ class LlamaEngine:
 def hand_over(subject: Subject, pass_id: str, engine: LlamaEngine, weight_bytes: int) -> None:
     """From here on llama.cpp runs the subject's model, whose own weights are let go; ``subject.undo`` closes the file."""
     model = subject.model
-    replace_forward(model, engine, generates=True)
+    patch = replace_forward(model, engine, generates=True)
     release_weights(model)
 
     def undo() -> None:
-        model.__dict__.pop("forward", None)
+        patch.pop()
         engine.close()
 
     subject.undo.append(undo)

@@ -106,11 +106,11 @@ def _hand_over(subject: Subject, pass_id: str, engine: Replacement, exported: Ex
         sample: of the model's inputs, for the census.
     """
     model, generates = subject.model, exported.generates  # nothing below may hold the graph: its constants are torch's weights
-    replace_forward(model, engine, generates=generates)
+    patch = replace_forward(model, engine, generates=generates)
     release_weights(model)
 
     def undo() -> None:
-        model.__dict__.pop("forward", None)
+        patch.pop()
         engine.close()
 
     subject.undo.append(undo)
