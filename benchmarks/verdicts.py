@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.analysis.intervals import share_interval
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from profilers.forward_patch import Forward, ForwardPatch, Order
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class DelayOptions:
 
 
 @passes.register
-class PlantedDelay:
+class PlantedDelay(Pass):
     """Known only to this benchmark: spins after each forward pass, inside the clock."""
 
     id = "planted_delay"

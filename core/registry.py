@@ -44,6 +44,11 @@ class Registry(Generic[T]):
             raise Refusal(f"There is no {self.what} {item_id!r}; there is {', '.join(sorted(self._items))}.")
         return self._items[item_id]
 
+    def find(self, item_id: str) -> T | None:
+        """The object of that id, None where there is none (an older or newer version's, in a file)."""
+        self._discover()
+        return self._items.get(item_id)
+
     def _discover(self) -> None:
         if not self._discovered:
             self._discovered = True

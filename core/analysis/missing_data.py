@@ -8,6 +8,7 @@ from typing import Any
 from core.analysis.counts import COUNTS
 from core.analysis.imported import NOT_SAID
 from core.analysis.select import kinds_present, of_kind, tagged
+from core.pass_api.base import any_pass
 from core.records.run import Run
 from profilers.trace import Tag
 
@@ -74,7 +75,7 @@ def _layers(run: Run, layers: Sequence[Json]) -> list[tuple[str, str]]:
             continue
         if tagged(moments, Tag.TRACED)[after].any():
             why = "no traced moment of this kind has layer times that count"
-        elif kind == "decode" and any(choice.id == "compile_decode" for choice in run.config.passes):
+        elif kind == "decode" and any_pass(run.config.passes, lambda one: one.one_graph):
             why = "compiled decode ran as one graph, and no moment of it ran with the clock inside"
         elif kind == "draft":
             why = "the assistant is another model, whose layers are not timed"

@@ -14,6 +14,7 @@ from core.analysis.samples import samples
 from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
 from core.models.base import TASKS
+from core.pass_api.base import any_pass
 from core.records.run import Quality, Run
 
 COSTS: Mapping[str, tuple[str, str]] = {
@@ -144,7 +145,7 @@ def placed(found: Sequence[Point], reference: int | None = None) -> list[Point]:
 def setting(run: Run) -> Setting:
     """What the run's speed and cost depend on besides its passes."""
     model, facts, environment = run.config.model, run.facts, run.facts.environment
-    sets_threads = any(choice.id == "threads" for choice in run.config.passes)
+    sets_threads = any_pass(run.config.passes, lambda one: one.sets_threads)
     return Setting(
         model=f"{model.spec} {model.dtype} {model.seed}",
         workload=repr(run.config.workload.asked),

@@ -22,7 +22,7 @@ from core.execution.reference_model import pristine
 from core.execution.workload import check_length
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
-from core.pass_api.base import PassReport, Subject, passes
+from core.pass_api.base import PassReport, Subject, any_pass, passes
 from core.planning import plan
 from core.progress import Progress
 from core.targets.base import TargetFacts, targets
@@ -147,7 +147,7 @@ class ModelSlot:
     ) -> PreparedModel:
         assert self.loaded is not None
         threads = config.target.threads or target.threads or 1
-        in_windows = any(choice.id == "long_text" for choice in config.passes)
+        in_windows = any_pass(config.passes, lambda one: one.reads_in_windows)
         length = check_length(self.loaded.facts, config.workload, input_tokens, in_windows=in_windows)
         shape = _Shape(tuple(plan.order(config.passes)), threads, length, config.workload.batch, material)
         if self._prepared is not None and self._prepared[0] == shape:

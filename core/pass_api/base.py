@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from core.config import PassConfig
 from core.models.base import ModelFacts
+from core.pass_api.exclusions import Exclusion, Group
 from core.progress import Progress
 from core.registry import Registry
 from core.targets.base import TargetFacts
@@ -155,8 +157,8 @@ class Pass(Protocol):
     """One optimization. ``options`` is its frozen options dataclass (``None``: no options); one declaration feeds the
     form, the command line, validation and the file. Field metadata: ``label``, ``help``, ``minimum``, ``maximum``, ``choices``.
 
-    A pass whose gain follows from neither bytes nor operations may say why in a class attribute ``unpredictable``, a sentence
-    for people; the others are predicted from what they do to layers.
+    The attributes with a default are what the rest of the program asks about a pass, so that nobody above ``core.passes`` knows
+    one by its id. A pass of ours inherits them from here.
     """
 
     id: str
@@ -166,6 +168,18 @@ class Pass(Protocol):
     options: ClassVar[type | None]
     changes_weights: bool  # True: switching it off means loading the original again
     lossless: ClassVar[bool]  # claims the same tokens as the unoptimized model (held to it by the quality instrument)
+
+    unpredictable: ClassVar[str] = ""
+    """Why its gain follows from neither bytes nor operations, a sentence; "": it is predicted from what it does to layers."""
+
+    groups: ClassVar[frozenset[Group]] = frozenset()
+    excludes: ClassVar[tuple[Exclusion, ...]] = ()
+    """What it does not go with, besides what goes for its groups; of several the first counts. One of a pair says it."""
+
+    reads_in_windows: ClassVar[bool] = False  # a text longer than the model can see is read in pieces
+    casts_on_call: ClassVar[bool] = False  # weights are cast to the option ``dtype`` whenever they are multiplied
+    one_graph: ClassVar[bool] = False  # its moments run as one compiled graph, in which the layer clock may tick
+    sets_threads: ClassVar[bool] = False  # torch computes with another number of threads than the target says
 
     def check(self, context: PassContext) -> str | None:
         """Why it cannot be used here, as a short clause ("conflicts with bfloat16"), or None."""
@@ -177,3 +191,8 @@ class Pass(Protocol):
 
 
 passes: Registry[Pass] = Registry("pass", "core.passes")
+
+
+def any_pass(choices: Iterable[PassConfig], is_so: Callable[[Pass], bool]) -> bool:
+    """Whether one of the passes chosen is so. A pass that this version does not know (of another one's file) is not."""
+    return any(one is not None and is_so(one) for one in (passes.find(choice.id) for choice in choices))

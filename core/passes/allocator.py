@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
@@ -63,7 +63,7 @@ class AllocatorOptions:
 
 
 @passes.register
-class Allocator:
+class Allocator(Pass):
     """Sets glibc's thresholds for this process."""
 
     id = "allocator"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import units
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.passes.compiling import why_not
 from core.runtimes.aot_package import AotPackage, folder_of, is_kept, key_of, make
 from core.runtimes.exporting import Sample, sample_of, unexportable
@@ -23,7 +24,7 @@ CLOSE = 1e-3
 
 
 @passes.register
-class AotInductor:
+class AotInductor(Pass):
     """``torch.export`` and inductor's ahead-of-time mode."""
 
     id = "aot_inductor"
@@ -33,6 +34,8 @@ class AotInductor:
     options: ClassVar[type | None] = None
     changes_weights = False  # the library is given the model's own
     lossless: ClassVar[bool] = False  # fused sums round otherwise
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (RUNS_ELSEWHERE,)
     unpredictable: ClassVar[str] = (
         "None: the same bytes and operations; gained are fused operations and the time of Python between them."
     )

@@ -12,8 +12,16 @@ from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.speculative import UNKNOWN_GAIN, refuse_unguessable, set_for_drafts, tell_generate, unguessable
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Exclusion, Group
+from core.passes.speculative import (
+    GUESSING_EXCLUDES,
+    UNKNOWN_GAIN,
+    refuse_unguessable,
+    set_for_drafts,
+    tell_generate,
+    unguessable,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class AssistantOptions:
 
 
 @passes.register
-class Assistant:
+class Assistant(Pass):
     """transformers' own assisted decoding."""
 
     id = "assistant"
@@ -53,6 +61,8 @@ class Assistant:
     options: ClassVar[type | None] = AssistantOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.GUESSES, Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
     unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> str | None:

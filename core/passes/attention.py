@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ class AttentionOptions:
 
 
 @passes.register
-class Attention:
+class Attention(Pass):
     """Switches the attention implementation. Not lossless: each sums in another order, so rounding differs."""
 
     id = "attention"
@@ -55,6 +56,7 @@ class Attention:
     options: ClassVar[type | None] = AttentionOptions
     changes_weights = False
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task == "module":

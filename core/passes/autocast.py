@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.linears import is_linear
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Exclusion, Group
 from profilers.forward_patch import Forward, ForwardPatch, Order
 
 
@@ -27,7 +28,7 @@ class AutocastOptions:
 
 
 @passes.register
-class Autocast:
+class Autocast(Pass):
     """Puts ``torch.autocast`` around the model's forward."""
 
     id = "autocast"
@@ -37,6 +38,11 @@ class Autocast:
     options: ClassVar[type | None] = AutocastOptions
     changes_weights = False
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS, Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        Exclusion(frozenset({Group.QUANTIZES, Group.COMPILES}), "autocast would cast what they replace"),
+    )
+    casts_on_call: ClassVar[bool] = True
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.dtype != "float32":

@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.weights import cast
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 
 
 @passes.register
-class Bfloat16:
+class Bfloat16(Pass):
     """Casts weights to bfloat16, exactly as loading in that dtype would."""
 
     id = "bfloat16"
@@ -20,6 +21,7 @@ class Bfloat16:
     options: ClassVar[type | None] = None
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.dtype == "bfloat16":

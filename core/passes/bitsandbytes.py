@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, swap
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.pass_api.extras import missing
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class BitsandbytesOptions(LayerChoice):
 
 
 @passes.register
-class Bitsandbytes:
+class Bitsandbytes(Pass):
     """Replaces linear layers by bitsandbytes' own."""
 
     id = "bitsandbytes"
@@ -53,6 +54,7 @@ class Bitsandbytes:
     options: ClassVar[type | None] = BitsandbytesOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id not in ("cpu", "cuda", "xpu"):

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.exclusions import Exclusion, Group
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ChunkedPrefillOptions:
 
 
 @passes.register
-class ChunkedPrefill:
+class ChunkedPrefill(Pass):
     """Splits the prompt's forward pass; the first piece is the moment ``prefill``, each further one ``prefill_chunk``."""
 
     id = "chunked_prefill"
@@ -30,6 +31,8 @@ class ChunkedPrefill:
     options: ClassVar[type | None] = ChunkedPrefillOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (Exclusion(frozenset({"kv_cache"}), "a chunk would not fit the cache's shape"),)
     unpredictable: ClassVar[str] = "None: the operations are the same, and the weights are read once per chunk instead of once."
 
     def check(self, context: PassContext) -> str | None:

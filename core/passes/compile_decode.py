@@ -11,12 +11,13 @@ from functools import partial
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.exclusions import Exclusion, Group
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 
 @passes.register
-class CompileDecode:
+class CompileDecode(Pass):
     """``torch.compile`` of the model's forward for single-token moments."""
 
     id = "compile_decode"
@@ -26,6 +27,11 @@ class CompileDecode:
     options: ClassVar[type | None] = CompileOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.CACHES, Group.COMPILES, Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        Exclusion(frozenset({"kv_cache"}), "compiled decode brings a static cache of its own"),
+    )
+    one_graph: ClassVar[bool] = True
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":

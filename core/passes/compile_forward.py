@@ -8,12 +8,13 @@ from typing import ClassVar
 
 from core.errors import Refusal
 from core.models.base import generates
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 
 @passes.register
-class CompileForward:
+class CompileForward(Pass):
     """``torch.compile`` of an encoder's, classifier's or any module's forward."""
 
     id = "compile_forward"
@@ -23,6 +24,8 @@ class CompileForward:
     options: ClassVar[type | None] = CompileOptions
     changes_weights = False
     lossless: ClassVar[bool] = False  # fused sums round otherwise
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.COMPILES, Group.NEEDS_TORCH})
+    one_graph: ClassVar[bool] = True
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and generates(context.model.task):

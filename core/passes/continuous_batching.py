@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Exclusion, Group
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ class ContinuousBatchingOptions:
 
 
 @passes.register
-class ContinuousBatching:
+class ContinuousBatching(Pass):
     """Puts transformers' continuous batching in the place of the model's ``generate``."""
 
     id = "continuous_batching"
@@ -58,6 +59,14 @@ class ContinuousBatching:
     options: ClassVar[type | None] = ContinuousBatchingOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        Exclusion(
+            frozenset({Group.CACHES, Group.COMPILES, "chunked_prefill", "attention"}),
+            "it has its own paged cache, attention and schedule",
+        ),
+        Exclusion(frozenset({"autocast", "mixed_precision"}), "its paged cache has one precision"),
+    )
     unpredictable: ClassVar[str] = "None can be given: it changes the schedule, not the work."
 
     def check(self, context: PassContext) -> str | None:

@@ -6,8 +6,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.speculative import UNKNOWN_GAIN, base_config, refuse_unguessable, set_for_drafts, tell_generate, unguessable
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Exclusion, Group
+from core.passes.speculative import (
+    GUESSING_EXCLUDES,
+    UNKNOWN_GAIN,
+    base_config,
+    refuse_unguessable,
+    set_for_drafts,
+    tell_generate,
+    unguessable,
+)
 
 NOTE = "Only pays if the model was trained to answer from its first blocks too; others guess wrong nearly always."
 
@@ -36,7 +45,7 @@ class EarlyExitOptions:
 
 
 @passes.register
-class EarlyExit:
+class EarlyExit(Pass):
     """transformers' own early exit (self-speculative) decoding."""
 
     id = "early_exit"
@@ -46,6 +55,8 @@ class EarlyExit:
     options: ClassVar[type | None] = EarlyExitOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.GUESSES, Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
     unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> str | None:

@@ -6,14 +6,15 @@ from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.weights import cast
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 
 INSTRUCTIONS = frozenset({"avx512_fp16", "amx_fp16"})
 """Without one of these torch multiplies float16 element by element: 2.5 GFLOP/s against 99 in float32, measured on an EPYC."""
 
 
 @passes.register
-class Float16:
+class Float16(Pass):
     """Casts weights to float16, exactly as loading in that dtype would."""
 
     id = "float16"
@@ -23,6 +24,7 @@ class Float16:
     options: ClassVar[type | None] = None
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.dtype == "float16":

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.quantization.float8_rows import float8_linear
 
 
@@ -16,7 +17,7 @@ class Float8WeightOnlyOptions(LayerChoice):
 
 
 @passes.register
-class Float8WeightOnly:
+class Float8WeightOnly(Pass):
     """Replaces every linear layer by one that holds float8 weights."""
 
     id = "float8_weight_only"
@@ -26,6 +27,7 @@ class Float8WeightOnly:
     options: ClassVar[type | None] = Float8WeightOnlyOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         return None

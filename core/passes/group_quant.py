@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from core.errors import Refusal
 from core.model_parts.linears import as_linear, linear_paths, output_head, replace
 from core.native import available
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.quantization.grouped import GROUP, MOST_ROWS, grouped_linear
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class GroupQuantOptions:
 
 
 @passes.register
-class GroupQuant:
+class GroupQuant(Pass):
     """Replaces every linear layer by one whose weights are integers in groups."""
 
     id = "group_quant"
@@ -57,6 +58,7 @@ class GroupQuant:
     options: ClassVar[type | None] = GroupQuantOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id != "cpu":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.errors import Refusal
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.models.base import generates
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.pruning import attentions, calibration, expectation
 from core.pruning.activation_stats import mean_squares
 from core.pruning.attentions import Attention
@@ -52,7 +53,7 @@ class HeadRemovalOptions:
 
 
 @passes.register
-class HeadRemoval:
+class HeadRemoval(Pass):
     """Keeps the groups that add most to the residual stream; ``core.pruning.attentions`` says how that is scored."""
 
     id = "head_removal"
@@ -62,6 +63,7 @@ class HeadRemoval:
     options: ClassVar[type | None] = HeadRemovalOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
     def check(self, context: PassContext) -> str | None:
         return None

@@ -11,7 +11,8 @@ import psutil
 from core import units
 from core.errors import Refusal
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.pruning import calibration, expectation, healing
 
 NEEDED = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask"})
@@ -47,7 +48,7 @@ class HealOptions:
 
 
 @passes.register
-class Heal:
+class Heal(Pass):
     """Short knowledge distillation; the original is in memory only while it lasts."""
 
     id = "heal"
@@ -57,6 +58,7 @@ class Heal:
     options: ClassVar[type | None] = HealOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
     unpredictable: ClassVar[str] = f"None: {expectation.NOTHING_GAINED[:1].lower()}{expectation.NOTHING_GAINED[1:]}"
 
     def check(self, context: PassContext) -> str | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.quantization.int4_groups import GROUPS, ROWS_MULTIPLE, group_for, int4_linear
 from core.quantization.int8_rows import int8_linear
 
@@ -49,7 +50,7 @@ class Int4WeightOnlyOptions(LayerPatterns):
 
 
 @passes.register
-class Int4WeightOnly:
+class Int4WeightOnly(Pass):
     """Replaces linear layers by ones that hold int4 weights."""
 
     id = "int4_weight_only"
@@ -59,6 +60,7 @@ class Int4WeightOnly:
     options: ClassVar[type | None] = Int4WeightOnlyOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         return "its kernel is for the CPU" if context.target.id != "cpu" else None

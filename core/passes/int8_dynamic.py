@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.quantization.int8_tokens import LEVELS, int8_token_linear, levels
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Int8DynamicOptions(LayerChoice):
 
 
 @passes.register
-class Int8Dynamic:
+class Int8Dynamic(Pass):
     """Replaces every linear layer by one that multiplies whole numbers."""
 
     id = "int8_dynamic"
@@ -63,6 +64,7 @@ class Int8Dynamic:
     options: ClassVar[type | None] = Int8DynamicOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         return "its kernels are for the CPU" if context.target.id != "cpu" else None

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.quantization.int8_rows import int8_linear
 
 
@@ -25,7 +26,7 @@ class Int8WeightOnlyOptions(LayerChoice):
 
 
 @passes.register
-class Int8WeightOnly:
+class Int8WeightOnly(Pass):
     """Replaces every linear layer by one that holds int8 weights."""
 
     id = "int8_weight_only"
@@ -35,6 +36,7 @@ class Int8WeightOnly:
     options: ClassVar[type | None] = Int8WeightOnlyOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         return None

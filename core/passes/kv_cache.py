@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from core.errors import Refusal
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.exclusions import Group
 from core.units import size
 
 STATIC, FP8 = "static", "fp8"
@@ -29,7 +30,7 @@ class KvCacheOptions:
 
 
 @passes.register
-class KvCache:
+class KvCache(Pass):
     """Replaces the growing cache. Not lossless: 8 bits round, and a longer cache is summed in another order."""
 
     id = "kv_cache"
@@ -39,6 +40,7 @@ class KvCache:
     options: ClassVar[type | None] = KvCacheOptions
     changes_weights = False
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.CACHES, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task != "text-generation":

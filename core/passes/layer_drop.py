@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.blocks import block_config, find_blocks, ranges
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.pruning import calibration, expectation
 from core.pruning.block_influence import block_influence
 
@@ -55,7 +56,7 @@ class LayerDropOptions:
 
 
 @passes.register
-class LayerDrop:
+class LayerDrop(Pass):
     """Removes blocks and renumbers the rest, so that the KV cache stays right."""
 
     id = "layer_drop"
@@ -65,6 +66,7 @@ class LayerDrop:
     options: ClassVar[type | None] = LayerDropOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.layers is not None and context.model.layers < 2:

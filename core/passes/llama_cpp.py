@@ -10,7 +10,8 @@ from core import paths
 from core.errors import Refusal
 from core.model_parts.weights import weight_bytes
 from core.models.base import TASKS
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.pass_api.extras import missing
 from core.runtimes.llama_binding import Binding, Settings, open_file, package
 from core.runtimes.llama_engine import LlamaEngine, file_of, hand_over, key_shapes
@@ -44,7 +45,7 @@ class LlamaCppOptions:
 
 
 @passes.register
-class LlamaCpp:
+class LlamaCpp(Pass):
     """Opens the GGUF file in llama.cpp and lets it run the model."""
 
     id = "llama_cpp"
@@ -54,6 +55,11 @@ class LlamaCpp:
     options: ClassVar[type | None] = LlamaCppOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        RUNS_ELSEWHERE,
+        Exclusion(frozenset({Group.PRUNES, Group.CASTS}), "llama.cpp runs its own file, not the changed model"),
+    )
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id != "cpu":

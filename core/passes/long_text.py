@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, Windows, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, Windows, passes
+from core.pass_api.exclusions import Group
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,7 @@ class LongTextOptions:
 
 
 @passes.register
-class LongText:
+class LongText(Pass):
     """Each window is a forward pass, and so a moment, of its own."""
 
     id = "long_text"
@@ -52,6 +53,8 @@ class LongText:
     options: ClassVar[type | None] = LongTextOptions
     changes_weights = False
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
+    reads_in_windows: ClassVar[bool] = True
     unpredictable: ClassVar[str] = "None: without windows this model cannot read the text at all, or reads it in another way."
 
     def check(self, context: PassContext) -> str | None:

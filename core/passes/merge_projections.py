@@ -19,7 +19,8 @@ from core.compiled.key import graph_key
 from core.errors import Refusal
 from core.machine_facts import remembered
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,7 @@ class _Group:
 
 
 @passes.register
-class MergeProjections:
+class MergeProjections(Pass):
     """One product instead of two or three; the same numbers up to rounding."""
 
     id = "merge_projections"
@@ -81,6 +82,7 @@ class MergeProjections:
     options: ClassVar[type | None] = MergeProjectionsOptions
     changes_weights = True
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.task == "module":

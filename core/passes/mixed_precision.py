@@ -17,7 +17,8 @@ from core.errors import Refusal
 from core.model_parts.blocks import find_blocks, ranges
 from core.model_parts.linears import matches, output_head
 from core.model_parts.weights import cast
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ class MixedPrecisionOptions:
 
 
 @passes.register
-class MixedPrecision:
+class MixedPrecision(Pass):
     """Casts weights to bfloat16, but for the kept modules, and the values at the borders between the two."""
 
     id = "mixed_precision"
@@ -53,6 +54,7 @@ class MixedPrecision:
     options: ClassVar[type | None] = MixedPrecisionOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS, Group.NEEDS_TORCH})
 
     def check(self, context: PassContext) -> str | None:
         if context.model is not None and context.model.dtype != "float32":

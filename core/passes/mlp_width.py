@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
 from core.model_parts.blocks import all_configs, replace_numbers
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.pruning import calibration, expectation, mlps
 from core.pruning.activation_stats import mean_squares
 
@@ -58,7 +59,7 @@ class MlpWidthOptions:
 
 
 @passes.register
-class MlpWidth:
+class MlpWidth(Pass):
     """Keeps the neurons that add most; ``core.pruning.mlps`` says how they are scored."""
 
     id = "mlp_width"
@@ -68,6 +69,7 @@ class MlpWidth:
     options: ClassVar[type | None] = MlpWidthOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
     def check(self, context: PassContext) -> str | None:
         return None

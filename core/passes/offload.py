@@ -22,7 +22,8 @@ from core import paths
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.model_parts.blocks import find_blocks, ranges
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Exclusion, Group
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
 from profilers.forward_patch import remember_forward
@@ -82,7 +83,7 @@ class OffloadOptions:
 
 
 @passes.register
-class Offload:
+class Offload(Pass):
     """Lets a model run that does not fit, at the price of loading its weights for every token."""
 
     id = "offload"
@@ -92,6 +93,10 @@ class Offload:
     options: ClassVar[type | None] = OffloadOptions
     changes_weights = True
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        Exclusion(frozenset({Group.COMPILES, Group.QUANTIZES}), "it moves plain weights in and out"),
+    )
     unpredictable: ClassVar[str] = (
         "None: it depends on how fast the weights come, not on how many bytes and operations a token takes."
     )

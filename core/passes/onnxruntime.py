@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.runtimes.exporting import Exported, Sample, export, quiet, sample_of
 from core.runtimes.onnx_session import LEVELS, OnnxEngine
 from core.runtimes.runtime_pass import replaced, require, why_not
@@ -40,7 +41,7 @@ class OnnxRuntimeOptions:
 
 
 @passes.register
-class OnnxRuntime:
+class OnnxRuntime(Pass):
     """Exports the model to ONNX and lets ONNX Runtime run it."""
 
     id = "onnxruntime"
@@ -50,6 +51,11 @@ class OnnxRuntime:
     options: ClassVar[type | None] = OnnxRuntimeOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        RUNS_ELSEWHERE,
+        Exclusion(frozenset({Group.CASTS}), "it has a precision of its own, which is an option"),
+    )
 
     def check(self, context: PassContext) -> str | None:
         return why_not(context, PACKAGES, "onnx")

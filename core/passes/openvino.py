@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.runtimes.exporting import Exported, Sample, export, quiet, sample_of
 from core.runtimes.openvino_request import OpenVINOEngine, computes_in_bfloat16, layer_names
 from core.runtimes.runtime_pass import replaced, require, why_not
@@ -40,7 +41,7 @@ class OpenVINOOptions:
 
 
 @passes.register
-class OpenVINO:
+class OpenVINO(Pass):
     """Exports the model to OpenVINO's own graph and lets OpenVINO run it."""
 
     id = "openvino"
@@ -50,6 +51,11 @@ class OpenVINO:
     options: ClassVar[type | None] = OpenVINOOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = (
+        RUNS_ELSEWHERE,
+        Exclusion(frozenset({Group.CASTS}), "it has a precision of its own, which is an option"),
+    )
 
     def check(self, context: PassContext) -> str | None:
         return why_not(context, ("openvino",), "openvino")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
-from core.passes.speculative import UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Exclusion, Group
+from core.passes.speculative import GUESSING_EXCLUDES, UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
 
 NOTE = "Pays where the answer repeats the prompt: summaries, corrections, code. Elsewhere nothing is found to guess from."
 
@@ -36,7 +37,7 @@ class PromptLookupOptions:
 
 
 @passes.register
-class PromptLookup:
+class PromptLookup(Pass):
     """transformers' own prompt lookup decoding."""
 
     id = "prompt_lookup"
@@ -46,6 +47,8 @@ class PromptLookup:
     options: ClassVar[type | None] = PromptLookupOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.GUESSES, Group.NEEDS_TORCH})
+    excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
     unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> str | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from core import units
 from core.errors import Refusal
 from core.model_parts.linears import linear_paths
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.exclusions import Group
 from core.pruning import expectation, slices
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class SparseMaskOptions:
 
 
 @passes.register
-class SparseMask:
+class SparseMask(Pass):
     """Zeros by magnitude, written into the weights themselves: no mask, buffer or hook stays behind."""
 
     id = "sparse_mask"
@@ -56,6 +57,7 @@ class SparseMask:
     options: ClassVar[type | None] = SparseMaskOptions
     changes_weights = True
     lossless: ClassVar[bool] = False
+    groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
     def check(self, context: PassContext) -> str | None:
         return None

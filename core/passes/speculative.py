@@ -6,9 +6,18 @@ from typing import Any
 
 from core.errors import Refusal
 from core.pass_api.base import PassContext, Subject, without_cache
+from core.pass_api.exclusions import Exclusion, Group
 
 ARGUMENTS = frozenset({"prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"})
 """Arguments of ``generate`` with which tokens are guessed, then checked several at once (speculative decoding)."""
+
+GUESSING_EXCLUDES = (
+    Exclusion(
+        frozenset({Group.CACHES}), "guessed tokens that are refused cannot be taken back out of a static or quantised cache"
+    ),
+    Exclusion(frozenset({"chunked_prefill", "continuous_batching"}), "generate knows one or the other"),
+)
+"""What each pass that guesses tokens does not go with."""
 
 UNKNOWN_GAIN = "Follows from how many guesses are right, which depends on the text and is measured."
 

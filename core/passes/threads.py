@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.targets.cpu import usable_threads
 
 
@@ -25,7 +25,7 @@ class ThreadsOptions:
 
 
 @passes.register
-class Threads:
+class Threads(Pass):
     """Sets the number of threads that one operator uses; more is not always faster."""
 
     id = "threads"
@@ -35,6 +35,7 @@ class Threads:
     options: ClassVar[type | None] = ThreadsOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
+    sets_threads: ClassVar[bool] = True
 
     def check(self, context: PassContext) -> str | None:
         if context.target.id != "cpu":

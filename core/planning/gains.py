@@ -140,9 +140,8 @@ class GainPredictor:
         """Why nothing can be told before the pass has run; "" where something can."""
         if not on_cpu(self._loaded.model):
             return _clean(NOT_HERE)
-        told = str(getattr(one, "unpredictable", ""))  # most passes are known by what they do to layers, and say nothing
-        if told:
-            return _clean(told)
+        if one.unpredictable:
+            return _clean(one.unpredictable)
         if one.phase == Phase.ENGINE:
             return _clean(roofline.OTHER_ENGINE)
         return "" if one.phase in APPLIED or one.phase == Phase.COMPILE else _clean(roofline.UNCHANGED)

@@ -107,7 +107,7 @@ class LayerCosts:
             return report if step is None else _filled(report, *roofline.compiled_gain(before, step))
         if one.phase not in LOOKED_AT or before is None:
             return _filled(report, {}, roofline.UNCHANGED)
-        if one.id == "autocast":
+        if one.casts_on_call:
             self._casts_to = str(report.options["dtype"])
         self._state = self._look(before)
         gains, why = roofline.predict(before, self._state, self._steps)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.model_parts.linears import is_linear, output_head
 from core.models import experts
-from core.quantization import grouped, int4_groups, int8_rows
+from core.quantization.product_form import ProductForm
 from core.records.roofline import LayerProduct, MatMul
 
 if TYPE_CHECKING:
@@ -75,32 +75,26 @@ def _quantised(path: str, module: Any) -> MatMul | None:
         return replace(whole, held_bytes=whole.macs + 16 * outputs, form="int8 (torch.ao)", arithmetic="int8")
     if origin.startswith("bitsandbytes"):
         return _bitsandbytes(whole, module)
-    if (own := _own(whole, module)) is not None:
-        return own
+    if hasattr(module, "as_product"):
+        return _own(whole, module.as_product())
     weight = getattr(module, "weight", None)
     if weight is None or weight.dim() != 2:
         return None
     return replace(whole, form=_dtype(weight), arithmetic=_dtype(weight))
 
 
-def _own(whole: MatMul, module: Any) -> MatMul | None:
-    """One of Tickscope's layers, by its class's name: classes are made when torch is there. None: it is none."""
-    kind = type(module).__name__
-    if kind == "Int8Linear":
-        few = int8_rows.MOST_KERNEL_ROWS if module.has_kernel else 0
-        return _unpacking(whole, "int8 weights", _dtype(module.scale), few)
-    if kind == "Int4Linear":
-        if not module.in_blocks:
-            return replace(whole, form="int4 weights", arithmetic="bfloat16")
-        return _unpacking(whole, "int4 weights", "bfloat16", int4_groups.MOST_KERNEL_ROWS)
-    if kind == "Float8Linear":
-        return _unpacking(whole, "float8 weights", "bfloat16", 0)
-    if kind == "GroupedLinear":
-        return replace(_unpacking(whole, f"int{module.bits} groups", "bfloat16", grouped.MOST_ROWS), arithmetic="int8")
-    if kind == "Int8TokenLinear":
-        times = 2 if module.fine else 1  # what rounding left is multiplied too, right after, from a cache
-        return replace(whole, macs=whole.macs * times, form="int8", arithmetic="int8")
-    return None
+def _own(whole: MatMul, held: ProductForm) -> MatMul:
+    """A layer that says itself how it multiplies."""
+    unpacked_bytes = whole.inputs * whole.outputs * (4 if held.unpacks_to == "float32" else 2) if held.unpacks_to else 0
+    return replace(
+        whole,
+        macs=whole.macs * held.passes,
+        form=held.form,
+        arithmetic=held.arithmetic,
+        direct_rows=held.direct_rows,
+        unpacked_bytes=unpacked_bytes,
+        unpacked_arithmetic=held.unpacks_to,
+    )
 
 
 def _bitsandbytes(whole: MatMul, module: Any) -> MatMul:
@@ -110,19 +104,6 @@ def _bitsandbytes(whole: MatMul, module: Any) -> MatMul:
     scales = getattr(getattr(module.weight, "quant_state", None), "absmax", None)
     held = whole.held_bytes + (0 if scales is None else int(scales.nbytes))
     return replace(whole, held_bytes=held, form=form, arithmetic="bfloat16")
-
-
-def _unpacking(product: MatMul, form: str, arithmetic: str, few: int) -> MatMul:
-    """With a kernel for ``few`` rows, and for more an unpacked weight in the numbers that it computes with."""
-    size = product.inputs * product.outputs * (4 if arithmetic == "float32" else 2)
-    return replace(
-        product,
-        form=form,
-        arithmetic=arithmetic,
-        direct_rows=few,
-        unpacked_bytes=size,
-        unpacked_arithmetic=arithmetic,
-    )
 
 
 def _experts(path: str, module: Any) -> MatMul | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core.quantization.product_form import ProductForm
+
 if TYPE_CHECKING:
     import torch
 
@@ -61,6 +63,10 @@ def _class() -> Any:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             product = torch.nn.functional.linear(x, as_bfloat16(self.packed).to(x.dtype)) * self.scale.to(x.dtype)
             return product if self.bias is None else product + self.bias
+
+        def as_product(self) -> ProductForm:
+            """How it multiplies."""
+            return ProductForm("float8 weights", "bfloat16", direct_rows=0, unpacks_to="bfloat16")
 
         def extra_repr(self) -> str:
             return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

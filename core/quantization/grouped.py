@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core.native import load
+from core.quantization.product_form import ProductForm
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,10 @@ def _grouped_linear_class() -> Any:
                 product = torch.nn.functional.linear(rows.to(weight.dtype), weight)
             product = product.to(x.dtype).view(*x.shape[:-1], self.out_features)
             return product if self.bias is None else product + self.bias
+
+        def as_product(self) -> ProductForm:
+            """How it multiplies."""
+            return ProductForm(f"int{self.bits} groups", "int8", direct_rows=MOST_ROWS, unpacks_to="bfloat16")
 
         def extra_repr(self) -> str:
             return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.bits}"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core.quantization.product_form import ProductForm
+
 if TYPE_CHECKING:
     import torch
 
@@ -176,6 +178,12 @@ def _class() -> Any:
             # in one piece each: with gaps between them this takes ten times as long
             exact = torch.addcmul(zero.contiguous(), whole.to(torch.bfloat16), scale.contiguous())
             return exact.reshape(blocks, self.in_features, BLOCK).transpose(1, 2).reshape(self.out_features, self.in_features)
+
+        def as_product(self) -> ProductForm:
+            """How it multiplies."""
+            if not self.in_blocks:
+                return ProductForm("int4 weights", "bfloat16")
+            return ProductForm("int4 weights", "bfloat16", direct_rows=MOST_KERNEL_ROWS, unpacks_to="bfloat16")
 
         def extra_repr(self) -> str:
             return f"in_features={self.in_features}, out_features={self.out_features}, group={self.size}"

@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core.quantization.product_form import ProductForm
+
 if TYPE_CHECKING:
     import torch
 
@@ -71,6 +73,12 @@ def _int8_linear_class() -> Any:
                 product = torch.nn.functional.linear(rows, self.weight.to(rows.dtype)) * self.scale
             product = product.to(x.dtype).view(*x.shape[:-1], self.out_features)
             return product if self.bias is None else product + self.bias
+
+        def as_product(self) -> ProductForm:
+            """How it multiplies."""
+            few = MOST_KERNEL_ROWS if self.has_kernel else 0
+            dtype = str(self.scale.dtype).removeprefix("torch.")
+            return ProductForm("int8 weights", dtype, direct_rows=few, unpacks_to=dtype)
 
         def extra_repr(self) -> str:
             return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

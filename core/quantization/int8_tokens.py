@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from core.quantization.int8_rows import quantize_rows
+from core.quantization.product_form import ProductForm
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +79,10 @@ def _class() -> Any:
             """The exact product of whole numbers, given as floats, with the weight; int32."""
             inside = (whole + self.offset).to(torch.uint8) if self.offset else whole.to(torch.int8)
             return torch._int_mm(inside, self.weight.t()) - self.shift
+
+        def as_product(self) -> ProductForm:
+            """How it multiplies."""
+            return ProductForm("int8", "int8", passes=2 if self.fine else 1)  # the second multiplies what rounding left
 
         def extra_repr(self) -> str:
             return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

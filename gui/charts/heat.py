@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QMenu, QToolButton
 
 from core.analysis import series
 from core.analysis.select import main_kind
+from core.pass_api.base import any_pass
 from core.records.run import Run
 from gui.charts.axis import Axis, nice_limit
 from gui.charts.card import Chart
@@ -270,6 +271,6 @@ def hidden_layers(run: Run, kind: str) -> str:
     if run.facts.status == "imported":
         return "No layer times: an imported trace has operators only; see Layers."
     why = next((item.why for item in run.facts.unavailable if "layer" in item.what), "")
-    if not why and kind == "decode" and any(choice.id == "compile_decode" for choice in run.config.passes):
+    if not why and kind == "decode" and any_pass(run.config.passes, lambda one: one.one_graph):
         why = "no compiled decode has run with the clock inside its graph yet"
     return f"No layer times: {why.rstrip('.')}." if why else ""
