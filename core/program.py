@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class Program:
         self._local = LocalCarrier(self.gate, self)
         self._child = ChildCarrier(self.gate, self)
         self._carrier: Carrier = self._local
+        self._tested: Carrier = self._local  # the last A/B test
         self._executor = "local"
         self.use(executor)
         self._local.aside(sweep_once)
@@ -64,8 +66,8 @@ class Program:
 
     @property
     def busy(self) -> bool:
-        """Whether there is something to do that somebody waits for."""
-        return self._carrier.busy or self._local.busy
+        """Whether there is something to do that somebody waits for, wherever it was begun."""
+        return self._local.busy or self._child.busy
 
     @property
     def executor(self) -> str:
@@ -101,7 +103,7 @@ class Program:
     @property
     def trial(self) -> ABTestState | None:
         """The A/B test under way with fresh snapshots, or the last one."""
-        return self._carrier.ab_test
+        return self._tested.ab_test
 
     def probe_targets(self) -> list[TargetFacts]:
         """All targets, with the reason where one is absent (as much as is known before torch is loaded)."""
@@ -133,7 +135,8 @@ class Program:
 
     def start_trial(self, config: ABTestConfig) -> None:
         """Carry out an A/B test; its sides become runs of the session."""
-        self._carrier.start_ab_test(config)
+        self._tested = self._carrier
+        self._tested.start_ab_test(config)
 
     def import_trace(self, path: Path) -> None:
         """Read a Kineto or Chrome trace into a run of the session, in this process."""
@@ -141,9 +144,8 @@ class Program:
 
     def cancel(self) -> None:
         """Cancel what is going on; what was measured is kept."""
-        self._carrier.cancel()
-        if self._carrier is not self._local:
-            self._local.cancel()
+        self._local.cancel()
+        self._child.cancel()
 
     def skip_warm_up(self) -> None:
         """Let what is under way measure as soon as it can; nothing where nothing warms up."""
@@ -151,7 +153,12 @@ class Program:
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until there is nothing to do; False if ``timeout_s`` passed first."""
-        return self._carrier.join(timeout_s) and (self._carrier is self._local or self._local.join(timeout_s))
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.busy:
+            for carrier in (self._local, self._child):
+                if not carrier.join(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                    return False
+        return True
 
     def open_session(self, path: Path) -> None:
         """Close the session and open another; ``Refusal`` if that cannot be opened (the present one then stays). Waits."""

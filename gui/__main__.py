@@ -25,6 +25,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _begin(arguments: list[str]) -> int:
+    from core.execution.carriers.worker_process import FROZEN_COMMAND
+
+    if arguments[:1] == [FROZEN_COMMAND] and getattr(sys, "frozen", False):
+        from core.execution.carriers import child_process
+
+        return child_process.main(arguments[1:])
     from core import cli
 
     request = cli.window_request(arguments)

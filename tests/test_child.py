@@ -133,7 +133,33 @@ def test_a_refusal_there_is_a_sentence_here(program: Program) -> None:
     assert any(kind == "refused" and "no function 'missing'" in text for kind, text in notices(program))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a pipe as a lifeline is for POSIX")
+def test_whatever_the_process_sends_costs_the_run_alone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even an error that nobody thought of must neither end the reader nor leave anybody waiting."""
+    monkeypatch.setattr(child.ChildCarrier, "_on_facts", lambda _, message: message["no such"].anything)
+    program.start(asked("sound"))
+    assert program.join(60)
+    run = kept(program)
+    assert run.facts.status == "failed"
+    assert "sent what makes no sense (KeyError" in (run.facts.error or "")
+    monkeypatch.undo()
+    program.start(asked("sound"))
+    assert program.join(120)
+    assert kept(program).facts.status == "finished"
+
+
+def test_a_run_after_a_cancelled_one_is_not_called_cancelling(program: Program) -> None:
+    program.start(asked("sound", repeats=100_000))
+    until(lambda: program.status.state == "running")
+    program.cancel()
+    until(lambda: program.status.state == "cancelling")
+    assert program.join(60)
+    program.start(asked("sound", repeats=100_000))
+    until(lambda: program.status.state == "running")
+    program.cancel()
+    assert program.join(60)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no process groups and no pipe that outlives both")
 @pytest.mark.parametrize("model", ["sound", "hang"])
 def test_nothing_outlives_a_window_that_was_killed(tmp_path: Path, model: str) -> None:
     code = (
@@ -141,8 +167,8 @@ def test_nothing_outlives_a_window_that_was_killed(tmp_path: Path, model: str) -
         "from tests.test_child import asked\n"
         f"program = Program(Path({str(tmp_path / 'it.tickscope')!r}), executor='child')\n"
         f"program.start(asked({model!r}, repeats=100_000))\n"
-        "while program.status.state != 'running': time.sleep(0.05)\n"
-        "time.sleep(1.5)\nprint(program._child.process, flush=True)\ntime.sleep(600)\n"
+        "while program.status.state != 'running' or not len(program.live().trace.moments['kind']): time.sleep(0.05)\n"
+        "time.sleep(2.5)\nprint(program._child.process, flush=True)\ntime.sleep(600)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(HERE), "TMPDIR": str(tmp_path), "TICKSCOPE_TEST_AT": "300"}
     window = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,18 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_packaging_is_no_package() -> None:
     """It would shadow PyPI's ``packaging``, which transformers and pytest import from the repository root."""
     assert not (ROOT / "packaging" / "__init__.py").exists()
+
+
+def test_the_page_of_the_house_draws_the_rooms_that_the_contract_keeps() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    (rooms,) = (contract["layers"] for contract in contracts if contract["name"] == "Rooms of core, top to bottom")
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    (drawing,) = (part for part in page.split("```") if part.startswith("text\ncli "))
+    assert [line.split("  ")[0].strip() for line in drawing.splitlines()[1:]] == rooms
+
+
+def test_the_page_of_the_house_names_files_that_exist() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/**/*.py")}
+    for named in re.findall(r"`([a-z_/]+\.py)`", page):
+        assert any(f"/{path}".endswith(f"/{named}") for path in files), named

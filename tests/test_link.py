@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import struct
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 
 from core.execution.link import MESSAGE, ROWS, Link, LinkError
-from core.records.deltas import Written, put_into, since
+from core.records.deltas import Delta, Written, put_into, since
 from profilers.trace import KINDS, Layer, Output, Recorder
 
 
@@ -78,6 +79,51 @@ def test_a_gap_is_noticed() -> None:
     delta, _ = since(recorder.snapshot(), Written(moments=2))
     with pytest.raises(ValueError, match="missing"):
         put_into(Recorder(), delta)
+
+
+def changed(delta: Delta, table: str, column: str, value: int) -> Delta:
+    columns = {name: {key: values.copy() for key, values in rows.items()} for name, rows in delta.columns.items()}
+    columns[table][column][-1] = value
+    return replace(delta, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("moments", "request", 1),
+        ("moments", "kind", len(KINDS)),
+        ("moments", "kind", -1),
+        ("spans", "layer", 2),
+        ("spans", "layer", -2),
+        ("spans", "moment", 3),
+        ("spans", "moment", 0),
+        ("operators", "name", 1),
+        ("operators", "place", 9),
+        ("counters", "track", 1),
+    ],
+)
+def test_rows_that_point_nowhere_are_refused(table: str, column: str, value: int) -> None:
+    recorder = Recorder()
+    recorded(recorder, 3)
+    delta, _ = since(recorder.snapshot(), Written())
+    mirror = Recorder()
+    with pytest.raises(ValueError, match=f"{table}.*{column}|order"):
+        put_into(mirror, changed(delta, table, column, value))
+    assert mirror.moments.count == 0  # nothing of it was taken
+    put_into(mirror, delta)
+    same(recorder, mirror)
+
+
+def test_layers_within_later_ones_and_outputs_of_no_request_are_refused() -> None:
+    recorder = Recorder()
+    recorded(recorder, 3)
+    delta, _ = since(recorder.snapshot(), Written())
+    for bad in (
+        replace(delta, layers=(Layer("", "Model", "other", 1), Layer("a", "Linear", "mlp", 0))),
+        replace(delta, outputs=(Output(5, (), None, "length"),)),
+    ):
+        with pytest.raises(ValueError, match=r"layer|output"):
+            put_into(Recorder(), bad)
 
 
 def frame(kind: int, payload: bytes, length: int | None = None) -> bytes:

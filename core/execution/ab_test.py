@@ -38,7 +38,7 @@ after two settling rounds, and in none after ten.
 """
 
 ALONE_S = 3.0
-"""Of warm-up that each side has by itself before both settle in turns: with ten, a verdict came up to 14 s later."""
+"""Of warm-up that each side has by itself, before all of them settle in turns, which warms them too."""
 
 ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profilers.trace import NOT_MEASURED, Array, Instant, Layer, Output, Recorder, Trace, Track
+from profilers.trace import KINDS, NOT_MEASURED, PLACES, Array, Instant, Layer, Output, Recorder, Trace, Track
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def put_into(recorder: Recorder, delta: Delta) -> None:
     before the operators that point to them, tracks before their samples.
 
     Raises:
-        ValueError: rows are missing between what the recorder has and what comes.
+        ValueError: rows are missing between what the recorder has and what comes, or they point to rows that do not exist.
     """
+    _check(recorder, delta)
     if delta.layers:
         recorder.set_layers((*recorder.layers[: delta.first.layers], *delta.layers))
     for number, text in enumerate(delta.names, delta.first.names):
@@ -105,6 +106,61 @@ def put_into(recorder: Recorder, delta: Delta) -> None:
         if columns:
             _put(recorder, table, getattr(delta.first, table), columns)
     recorder.add(delta.instants, delta.outputs)
+
+
+_POINTERS: Mapping[str, Mapping[str, str]] = {  # the columns that are rows of another table; -1: none
+    "moments": {"request": "requests"},
+    "spans": {"layer": "layers"},
+    "operators": {"layer": "layers", "name": "names", "shapes": "names"},
+    "counters": {"track": "tracks"},
+}
+_SETS: Mapping[str, Mapping[str, int]] = {"moments": {"kind": len(KINDS)}, "operators": {"place": len(PLACES)}}
+
+
+def _check(recorder: Recorder, delta: Delta) -> None:
+    """Whoever draws or sums these rows takes what they point to for granted."""
+    first = delta.first
+    limits = {
+        "layers": first.layers + len(delta.layers) if delta.layers else len(recorder.layers),
+        "names": first.names + len(delta.names),
+        "tracks": first.tracks + len(delta.tracks),
+        "requests": max(recorder.requests.count, first.requests + _rows(delta, "requests")),
+        "moments": max(recorder.moments.count, first.moments + _rows(delta, "moments")),
+    }
+    for table, pointers in _POINTERS.items():
+        for column, to in pointers.items():
+            _within(table, column, delta, limits[to])
+    for table, sets in _SETS.items():
+        for column, count in sets.items():
+            _within(table, column, delta, count, least=0)
+    for table in ("spans", "operators"):  # of moments that are closed, in their order: searched by halving
+        _within(table, "moment", delta, limits["moments"])
+    if np.any(np.diff(_column(delta, "spans", "moment")) < 0):
+        raise ValueError("spans that are not in the order of their moments")
+    _check_lists(delta, limits["requests"])
+
+
+def _check_lists(delta: Delta, requests: int) -> None:
+    for row, layer in enumerate(delta.layers, delta.first.layers):
+        if not -1 <= layer.parent < row:
+            raise ValueError(f"layer {row} lies in layer {layer.parent}")
+    for output in delta.outputs:
+        if not 0 <= output.request < requests:
+            raise ValueError(f"an output of request {output.request}")
+
+
+def _column(delta: Delta, table: str, column: str) -> Array:
+    return delta.columns.get(table, {}).get(column, np.empty(0, np.int64))
+
+
+def _rows(delta: Delta, table: str) -> int:
+    return len(next(iter(delta.columns.get(table, {}).values()), ()))
+
+
+def _within(table: str, column: str, delta: Delta, limit: int, least: int = NOT_MEASURED) -> None:
+    values = _column(delta, table, column)
+    if len(values) and not (least <= values.min() and values.max() < limit):
+        raise ValueError(f"{table} with a {column} of {values.min()} to {values.max()}, of {limit}")
 
 
 def _put(recorder: Recorder, table: str, first: int, columns: Mapping[str, Array]) -> None:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import core
 from core.analysis.verdict import SideVerdict
 from core.clock.gate import Gate
 from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig
@@ -22,89 +15,18 @@ from core.errors import Refusal
 from core.execution import outcome
 from core.execution.ab_test import ABTestState
 from core.execution.carriers.base import Listener
-from core.execution.carriers.child_ending import Ending, kills_for_memory
-from core.execution.link import Link, LinkError
+from core.execution.carriers.child_ending import Ending
+from core.execution.carriers.worker_process import CLOSE_S, WorkerProcess
+from core.execution.link import LinkError
 from core.execution.mirror import Mirror
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
-from core.private_folders import process_mark, sweep_temporary
 from core.records.deltas import Delta
 from core.records.run import Run, RunFacts
 from core.session import codec
 
 GRACE_S = 5.0
 """After a cancel, until the process is killed."""
-
-CLOSE_S = 3.0
-ERROR_LINES = 400
-
-
-class _Process:
-    """One worker process, its link and its last words."""
-
-    def __init__(self) -> None:
-        lifeline, self._hold = os.pipe() if os.name == "posix" else (-1, -1)
-        self.kills_before = kills_for_memory()
-        roots = [str(Path(core.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-P", "-u", "-X", "faulthandler", "-m", "core.execution.carriers.child_process"]
-        if getattr(sys, "frozen", False):
-            command = [sys.executable, "child-process"]
-        self._popen = subprocess.Popen(
-            [*command, str(lifeline), process_mark()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
-            pass_fds=() if lifeline < 0 else (lifeline,),
-            start_new_session=True,
-            bufsize=0,
-        )
-        if lifeline >= 0:
-            os.close(lifeline)
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self.link = Link(self._popen.stdout, self._popen.stdin)
-        self.said: deque[str] = deque(maxlen=ERROR_LINES)
-        self._listening = threading.Thread(target=self._listen, name="tickscope-child-errors", daemon=True)
-        self._listening.start()
-
-    def _listen(self) -> None:
-        assert self._popen.stderr is not None
-        for line in self._popen.stderr:
-            self.said.append(line.decode("utf-8", "replace").rstrip("\n"))
-
-    @property
-    def number(self) -> int:
-        """Its process number."""
-        return self._popen.pid
-
-    def kill(self) -> None:
-        """End it, with all that it has started, at once."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.name == "posix":
-                os.killpg(self._popen.pid, signal.SIGKILL)
-            else:
-                self._popen.kill()
-
-    def ended(self) -> int:
-        """Wait until it is gone and everything of it with it; returns its exit status."""
-        try:
-            status = self._popen.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            status = self._popen.wait()
-        if self._hold >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._hold, b".")  # whoever it started goes too, and its folder
-            os.close(self._hold)
-            self._hold = -1
-        self._listening.join(1.0)
-        for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        sweep_temporary()
-        return status
 
 
 class ChildCarrier:
@@ -123,7 +45,7 @@ class ChildCarrier:
         self._changed = threading.Condition()
         self._jobs: set[int] = set()  # asked and not done
         self._asked = 0
-        self._process: _Process | None = None
+        self._process: WorkerProcess | None = None
         self._reader: threading.Thread | None = None
         self._closing = False
         self._cancelled = False
@@ -232,7 +154,7 @@ class ChildCarrier:
     def _started(self) -> None:
         with self._changed:
             if self._process is None and not self._closing:
-                self._process = process = _Process()
+                self._process = process = WorkerProcess()
                 self._reader = threading.Thread(target=self._read, args=(process,), name="tickscope-child", daemon=True)
                 self._reader.start()
 
@@ -242,14 +164,14 @@ class ChildCarrier:
             with contextlib.suppress(OSError, ValueError):  # it is gone, and the reader learns it
                 process.link.send(what, **values)
 
-    def _insist(self, process: _Process | None) -> None:
+    def _insist(self, process: WorkerProcess | None) -> None:
         """What was cancelled has to end."""
         if not self.join(GRACE_S) and process is not None and process is self._process and self._cancelled:
             process.kill()
 
     # -- the reader's thread ----------------------------------------------------------------------------------------------
 
-    def _read(self, process: _Process) -> None:
+    def _read(self, process: WorkerProcess) -> None:
         trouble: str | None = None
         try:
             while (frame := process.link.receive()) is not None:
@@ -257,11 +179,17 @@ class ChildCarrier:
                     self._hear(frame)
                 else:
                     self._take(*frame)
-        except (LinkError, OSError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a stranger's code may be sending: whatever it is costs the run alone
             trouble = f"{type(error).__name__}: {error}"
             process.kill()
         self._gate.clock_runs = False
-        self._end(Ending(process.ended(), tuple(process.said), process.kills_before, trouble))
+        ending = Ending(process.ended(), tuple(process.said), process.kills_before, trouble)
+        try:
+            self._end(ending)
+        except Exception as error:  # noqa: BLE001 - whoever waits must not wait for ever
+            self._listener.tell(outcome.of_error(error))
+        finally:
+            self._forget()
 
     def _hear(self, message: dict[str, Any]) -> None:
         heard: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -366,6 +294,8 @@ class ChildCarrier:
         self.load_ns = message["load_ns"]
         with self._changed:
             self._jobs.discard(int(message["job"]))
+            if not self._jobs:
+                self._cancelled = False
             self._changed.notify_all()
 
     def _ab_test_state(self) -> ABTestState | None:
@@ -393,11 +323,16 @@ class ChildCarrier:
             self._listener.tell(Notice("load_cancelled", "Cancelled before anything was measured."))
         if not cancelled and (over or (self.busy and not expected)):
             self._listener.tell(Notice("failed", sentence, ending.detail))
+
+    def _forget(self) -> None:
+        """Whatever was known of the process that is gone."""
         with self._changed:
             self._process = self._reader = None
+            self._cancelled = False
             self._mirrors.clear()
             self._unwanted.clear()
             self._numbers.clear()
+            self._perturbed.clear()
             self._ab_test = None
             self.loaded, self.load_ns, self._status = None, None, Status()
             self._jobs.clear()
