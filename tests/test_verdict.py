@@ -11,8 +11,8 @@ import pytest
 from core.analysis.alpha_spending import alpha_spent, levels, looks
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.signed_rank import hodges_lehmann, signed_rank_cutoff
-from core.analysis.stopping import clean_rounds
-from core.analysis.verdict import METRICS, NO_FLOOR, floors_of, judge, layer_verdicts
+from core.analysis.stopping import clean_rounds, stretches
+from core.analysis.verdict import METRICS, NO_FLOOR, differences, floors_of, judge, layer_verdicts
 from core.config import WorkloadConfig
 from core.records.run import Run
 from profilers.trace import Array, Recorder, Tag, Trace
@@ -337,3 +337,70 @@ def test_an_unequal_number_of_requests_is_cut_to_whole_rounds() -> None:
     verdict = judge((a, _first_rounds(b, 14)), {}, ROUNDS)[0].metrics["tpot_ns"]
     assert verdict.n == 11
     assert RequestTimes().ttft_ns.size == 0
+
+
+def test_a_long_request_is_compared_in_stretches_of_its_tokens() -> None:
+    """Of a request of 65 tokens, twice as slow on side B in the last quarter, each stretch has its own ratio."""
+    runs = synthetic_trial((1.0, 1.0), rounds=3, noise=gaussian(0.0), new_tokens=65)
+    other = runs[1]
+    moments = dict(other.trace.moments)
+    late = moments["step"] > 48
+    moments["latency_ns"] = np.where(late, 2 * moments["latency_ns"], moments["latency_ns"])
+    slowed = replace(other, trace=replace(other.trace, moments=moments))
+    times = [request_times(run, 4) for run in (runs[0], slowed)]
+    assert times[0].stretch_ns.shape == (3, 4)
+    found = np.exp(differences(times[0], times[1], "tpot_ns"))
+    assert found.reshape(3, 4)[0] == pytest.approx([1, 1, 1, 2])
+    whole = np.exp(differences(request_times(runs[0]), request_times(slowed), "tpot_ns"))
+    assert whole == pytest.approx([1.25] * 3)
+
+
+def test_stretches_are_counted_in_tokens_where_guesses_came_true() -> None:
+    """Each moment gives two tokens or one: the middle of the tokens is not that of the moments."""
+    (run, _) = synthetic_trial(rounds=1, new_tokens=7)
+    moments = dict(run.trace.moments)
+    requests = dict(run.trace.requests)
+    measured = moments["request"] == 1
+    moments["accepted"] = np.where(measured & (moments["step"] > 3), 1, 0)
+    requests["output_tokens"] = np.array([7, 10])
+    moments["latency_ns"] = np.where(measured, moments["step"] + 1, 1) * 100
+    times = request_times(replace(run, trace=replace(run.trace, moments=moments, requests=requests)), 3)
+    # gaps of steps 1 to 6 give 1 1 1 2 2 2 tokens in 200 300 400 500 600 700 ns
+    assert times.stretch_ns[0] == pytest.approx([900 / 3, 500 / 2, 1300 / 4])
+
+
+def test_more_stretches_find_what_fewer_rounds_show() -> None:
+    runs = synthetic_trial((1.0, 0.9), rounds=8, noise=gaussian(0.002), new_tokens=65)
+    assert judge(runs, {}, ROUNDS)[0].metrics["tpot_ns"].looked is False
+    verdict = judge(runs, {}, ROUNDS, 4)[0].metrics["tpot_ns"]
+    assert (verdict.word, verdict.n) == ("faster", 24)
+    assert "stretches of tokens" in verdict.why
+    assert judge(runs, {}, ROUNDS, 4)[0].metrics["ttft_ns"].n == 6
+
+
+@pytest.mark.parametrize(
+    ("new_tokens", "most_rounds", "parts"),
+    [(1, 60, 1), (16, 60, 1), (32, 60, 1), (33, 60, 2), (64, 60, 3), (129, 60, 8), (4096, 60, 8), (4096, 1000, 1)],
+)
+def test_stretches_are_long_enough_and_not_too_many(new_tokens: int, most_rounds: int, parts: int) -> None:
+    assert stretches(new_tokens, most_rounds) == parts
+
+
+@pytest.mark.parametrize("lasting", [0.0, 0.5, 0.98])
+def test_stretches_tell_no_equals_apart_however_long_the_noise_lasts(lasting: float) -> None:
+    """The machine's noise from token to token, correlated by ``lasting``, as the sides meet it in turns A B B A."""
+    most, tokens, trials = 3 * CLEAN, 16, 600
+    rng = np.random.default_rng(2)
+    sizes = looks(most, ALPHA)
+    risks = levels(sizes, tuple(alpha_spent(size, most, ALPHA) for size in sizes))
+    noise = rng.normal(0, 1, (2 * tokens * most, trials))
+    noise[1:] *= math.sqrt(1 - lasting**2)
+    for place in range(1, len(noise)):
+        noise[place] += lasting * noise[place - 1]
+    turns = noise.reshape(most, tokens // 2, 4, trials)
+    values = (turns[:, :, 1] + turns[:, :, 2] - turns[:, :, 0] - turns[:, :, 3]).mean(axis=1)
+    false = 0
+    for one in values.T:
+        bounds = (hodges_lehmann(one[:size], level) for size, level in zip(sizes, risks, strict=True))
+        false += any(bound.low is not None and bound.high is not None and bound.low * bound.high > 0 for bound in bounds)
+    assert false / trials <= 0.04

@@ -102,7 +102,7 @@ def compare(a: Run, b: Run) -> Comparison:
     refused = refusal(a, b)
     trial = b.facts.trial
     if refused is None and trial is not None:
-        (side,) = judge((a, b), trial.floors, trial.most_rounds, ended=b.facts.status != "running")
+        (side,) = judge((a, b), trial.floors, trial.most_rounds, trial.parts, ended=b.facts.status != "running")
         verdicts = list(side.metrics.values())
     return Comparison(_tiles(a, b), _layers(layer_rows(a), layer_rows(b)), warnings(a, b), verdicts, refused)
 

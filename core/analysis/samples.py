@@ -64,10 +64,16 @@ class RequestTimes:
     ttft_ns: Array = field(default_factory=lambda: _NONE)  # NaN for encoders
     tpot_ns: Array = field(default_factory=lambda: _NONE)  # mean of the gaps; NaN with fewer than two tokens, and for encoders
     e2e_ns: Array = field(default_factory=lambda: _NONE)
+    stretch_ns: Array = field(default_factory=lambda: np.empty((0, 1)))  # TPOT of each stretch: (requests, stretches)
 
 
-def request_times(run: Run) -> RequestTimes:
-    """The latency of each measured request, in ns, for the pairing of trials: fast enough for every round."""
+def request_times(run: Run, parts: int = 1) -> RequestTimes:
+    """The latency of each measured request, in ns, for the pairing of trials: fast enough for every round.
+
+    Args:
+        run: live or finished.
+        parts: in how many stretches of equally many tokens ``stretch_ns`` divides those after the first.
+    """
     requests = run.trace.requests
     count = len(requests["tags"])
     known = (run.trace.moments["request"] >= 0) & (run.trace.moments["request"] < count)
@@ -78,18 +84,22 @@ def request_times(run: Run) -> RequestTimes:
     clean = tagged(moments, Tag.CLEAN) & ~tagged(moments, SET_ASIDE | Tag.TRACED)
     if of_kind(moments, "forward").any():
         ttft = tpot = np.full(count, np.nan)
+        stretch = np.full((count, parts), np.nan)
         e2e = _means(
             moments["request"], _whole_calls(requests, moments), _calm(moments, clean & _last_calls(moments), count), count
         )
     else:
         first = first_tokens(moments)
         ttft = _means(moments["request"], moments["latency_ns"], _calm(moments, clean & first, count), count)
-        tpot = _tpot(requests, moments, _calm(moments, clean & token & ~first, count))
+        later = _calm(moments, clean & token & ~first, count)
+        tpot = _tpot(requests, moments, later)
+        stretch = _stretches(requests, moments, later, token & ~first, parts)
         more = requests["output_tokens"] - _begun(moments, count)
         e2e = ttft + np.where(more > 0, (requests["output_tokens"] - 1) * tpot, 0)
     rows = np.flatnonzero(~tagged(requests, Tag.WARMUP | Tag.PROFILED))
     ended = _whole(requests, moments, rows)
-    return RequestTimes(*(np.where(ended, values[rows], np.nan) for values in (ttft, tpot, e2e)))
+    ttft, tpot, e2e = (np.where(ended, values[rows], np.nan) for values in (ttft, tpot, e2e))
+    return RequestTimes(ttft, tpot, e2e, np.where(ended[:, None], stretch[rows], np.nan))
 
 
 def _whole(requests: Mapping[str, Array], moments: Mapping[str, Array], rows: Array) -> Array:
@@ -129,6 +139,29 @@ def _tpot(requests: Mapping[str, Array], moments: Mapping[str, Array], later: Ar
     begun, produced = _begun(moments, count), requests["output_tokens"]
     usable = (produced > 1) & (produced > begun)  # 0 while the request is running
     return each * np.divide(produced - begun, produced - 1, out=np.ones(count), where=usable)
+
+
+def _stretches(requests: Mapping[str, Array], moments: Mapping[str, Array], later: Array, gaps: Array, parts: int) -> Array:
+    """Mean time of a token in each of so many equal stretches of each request, as (requests, parts); NaN where none is left.
+
+    Args:
+        requests: as in a trace.
+        moments: as in a trace.
+        later: the gaps that count.
+        gaps: all gaps after the first token, which say where in its request each one lies.
+        parts: how many stretches.
+    """
+    request, count = moments["request"], len(requests["tags"])
+    tokens = np.where(gaps, tokens_given(moments), 0)
+    upto = np.cumsum(tokens)
+    total = np.bincount(request, tokens, minlength=count)
+    before = np.cumsum(total) - total  # moments lie in the order of their requests
+    middle = upto - tokens / 2 - before[request]
+    part = np.clip(np.floor(middle * parts / np.maximum(total[request], 1)), 0, parts - 1).astype(np.int64)
+    cell = request.astype(np.int64) * parts + part
+    sums = np.bincount(cell[later], moments["latency_ns"][later], minlength=count * parts)
+    given = np.bincount(cell[later], tokens[later], minlength=count * parts)
+    return np.divide(sums, given, out=np.full(count * parts, np.nan), where=given > 0).reshape(count, parts)
 
 
 def _begun(moments: Mapping[str, Array], count: int) -> Array:

@@ -32,6 +32,12 @@ KNOWN_TO = 0.01
 TRACED_EVERY = 4
 """Of so many rounds of a trial one is traced on all sides."""
 
+STRETCH_TOKENS = 16
+MOST_STRETCHES = 8
+MOST_PAIRS = 480
+"""A long request of a trial whose sides take turns token by token is judged by stretches of at least so many tokens, at most so
+many of them, and no more pairs over the whole trial than can be judged anew after each round (5 ms)."""
+
 
 def settled(requests: Sequence[Array], elapsed_s: float) -> str | None:
     """How warm-up ended, after the requests so far; None: go on.
@@ -95,6 +101,12 @@ def turns(number: int, sides: int) -> tuple[tuple[int, ...], bool]:
 def clean_rounds(rounds: int) -> int:
     """How many of the first so many rounds are clean."""
     return rounds - rounds // TRACED_EVERY
+
+
+def stretches(new_tokens: int, most_rounds: int) -> int:
+    """In how many stretches of tokens the requests of a trial are compared; 1: each request as a whole."""
+    fitting = min((new_tokens - 1) // STRETCH_TOKENS, MOST_STRETCHES, MOST_PAIRS // max(1, clean_rounds(most_rounds)))
+    return max(1, fitting)
 
 
 def _half_width(values: Sequence[float]) -> float:

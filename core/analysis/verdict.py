@@ -1,13 +1,15 @@
 """Faster, slower or can't tell: what a trial says about each side against its first one, honest however often it is asked.
 
-How it decides. In each round every side answers one request; a clean round leaves d = log(side / baseline) for each metric.
+How it decides. In each round every side answers one request; a clean round leaves d = log(side / baseline) for each metric,
+or, where the sides took turns token by token, one for each stretch of its tokens (TPOT alone).
 Under A/A the two are alike, so d is symmetric about 0 whatever the noise looks like: the interval is that of the signed ranks
 (``signed_rank``), and a risk of 5 % per side is shared out over the metrics and over looks fixed beforehand (``spending``).
 Between two looks the word of the last one stands, while ratio and interval follow every round.
 
 What it assumes. Taking turns (A B, B A, …) cancels a steady drift. Noise whose neighbours are alike makes successive d's alike
 too, by an eighth at most: simulated with a correlation of 0.5 from request to request, A/A trials end in a false verdict on one
-metric at its 2 % in 4.8 % of cases, without it in 2 to 2.7 % (``tests/test_verdict.py``). The A/A floor comes on top.
+metric at its 2 % in 4.8 % of cases, without it in 2 to 2.7 % (``tests/test_verdict.py``, which simulates stretches
+too, with noise that lasts from token to token). The A/A floor comes on top.
 """
 
 from __future__ import annotations
@@ -54,9 +56,10 @@ _NORMAL = NormalDist()
 class Verdict:
     """One metric of one side. ``ratio`` is side over baseline of times, so below 1 is faster.
 
-    ``low`` and ``high`` bound it, over the trial as a whole (not at one moment only); None: too few rounds so far. ``n`` clean
-    rounds are in it. ``floor``: the relative difference that A/A trials show here, 0 where none is known. ``hopeless``: no
-    difference worth the name, or none that could be told within the cap. ``why`` is one sentence or two.
+    ``low`` and ``high`` bound it, over the trial as a whole (not at one moment only); None: too few rounds so far. ``n`` pairs
+    are in it: clean rounds, or stretches of their tokens. ``floor``: the relative difference that A/A trials show here, 0 where
+    none is known. ``hopeless``: no difference worth the name, or none that could be told within the cap. ``why`` is a sentence
+    or two.
     """
 
     metric: str
@@ -86,7 +89,7 @@ class SideVerdict:
 
 
 def judge(
-    runs: Sequence[Run], floors: Mapping[str, float], most_rounds: int = MOST_ROUNDS, *, ended: bool = False
+    runs: Sequence[Run], floors: Mapping[str, float], most_rounds: int = MOST_ROUNDS, parts: int = 1, *, ended: bool = False
 ) -> tuple[SideVerdict, ...]:
     """The verdicts on all sides but the first, which they are compared with. A few milliseconds at 60 rounds.
 
@@ -94,9 +97,10 @@ def judge(
         runs: one per side of one trial; the k-th measured requests of all make round k.
         floors: relative difference by metric that this machine shows in A/A trials; ``ASSUMED_FLOOR`` where none is known.
         most_rounds: the cap that the trial began with, which the looks are planned for: it must not change on the way.
+        parts: in how many stretches of tokens each request's TPOT is compared; neither must that.
         ended: no round will follow, so what was measured since the last look is looked at too.
     """
-    times = [request_times(run) for run in runs]
+    times = [request_times(run, parts) for run in runs]
     weights = {metric: _WEIGHTS[metric] for metric in _metrics(runs)}
     share = RISK / sum(weights.values())
     rounds = min(len(one.e2e_ns) for one in times)
@@ -108,6 +112,7 @@ def judge(
             floors.get(metric, ASSUMED_FLOOR),
             metric in floors,
             ended or rounds >= most_rounds,
+            parts if metric == "tpot_ns" else 1,
         )
         for metric, weight in weights.items()
     }
@@ -138,8 +143,8 @@ def floors_of(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def differences(baseline: RequestTimes, side: RequestTimes, metric: str) -> Array:
-    """log(side / baseline) of each round in which both were measured clean, in the order of the rounds."""
-    a, b = getattr(baseline, metric), getattr(side, metric)
+    """log(side / baseline) of each pair (round, or stretch of it) that was measured clean on both sides, in their order."""
+    a, b = (one.stretch_ns if metric == "tpot_ns" else getattr(one, metric) for one in (baseline, side))
     rounds = min(len(a), len(b))
     a, b = a[:rounds], b[:rounds]
     both = (a > 0) & (b > 0)  # false for NaN
@@ -166,6 +171,7 @@ class _Plan:
     floor: float
     floor_known: bool
     ended: bool
+    parts: int = 1
 
     @property
     def told_floor(self) -> float:
@@ -174,8 +180,12 @@ class _Plan:
 
     @property
     def most(self) -> int:
-        """Clean rounds, if all can be used."""
-        return clean_rounds(self.most_rounds)
+        """Pairs, if all can be used."""
+        return self.parts * clean_rounds(self.most_rounds)
+
+    def told(self, pairs: int) -> str:
+        """So many pairs, in words."""
+        return f"{pairs} {'clean rounds' if self.parts == 1 else 'stretches of tokens'}"
 
     @property
     def every_look(self) -> tuple[int, ...]:
@@ -203,7 +213,7 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
     passed = plan.passed(n)
     shown = hodges_lehmann(values, passed[1] if passed else plan.level(plan.every_look[0]))
     word: Word = "can't tell"
-    hopeless, why = False, f"The first look is after {plan.every_look[0]} clean rounds."
+    hopeless, why = False, f"The first look is after {plan.told(plan.every_look[0])}."
     if passed:
         look, level = passed
         looked = shown if look == n else hodges_lehmann(values[:look], level)
@@ -229,13 +239,13 @@ def _word(looked: HodgesLehmann, floor: float) -> Word:
 
 def _outlook(word: Word, looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> tuple[bool, str]:
     """Whether more rounds are in vain, and a sentence about where the trial stands."""
-    after = f"after {look} clean rounds"
+    after = f"after {plan.told(look)}"
     if word != "can't tell":
         beyond = f"1 ± {_percent(plan.floor)}"
         side = "below" if word == "faster" else "above"
         return False, f"The whole interval lay {side} {beyond} {after}."
     if looked.low is None or looked.high is None:
-        return False, f"{look} clean rounds are too few for an interval."
+        return False, f"{plan.told(look)} are too few for an interval."
     outermost = max(abs(looked.low), abs(looked.high))
     if outermost <= math.log1p(max(plan.floor, NEGLIGIBLE)):
         return True, f"There is no difference of more than {_percent(math.expm1(outermost))}, {after}."

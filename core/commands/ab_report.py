@@ -117,7 +117,7 @@ def _verdicts(result: Json) -> str:
             why.append(f"  {name}: {one['why']}")
     if not rows:
         return ""
-    head = table(("", "time, ×", "95 %, whole trial", "verdict", "rounds", "floor"), rows)
+    head = table(("", "time, ×", "95 %, whole trial", "verdict", "pairs", "floor"), rows)
     return head if result["trial"]["same"] else f"{head}\n" + "\n".join(why)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import uuid4
 
-from core.analysis.stopping import clean_rounds, turns
+from core.analysis.stopping import clean_rounds, stretches, turns
 from core.analysis.verdict import SideVerdict, floors_of, judge
 from core.clock.gate import Gate
 from core.config import ABTestConfig, RunConfig
@@ -119,6 +119,7 @@ class ABTest:
         self._together = True
         self._baton = Interleaver()
         self._rounds_began: float | None = None
+        self._parts = 1  # of each request, as ``ABTestPart``
 
     # -- any thread -------------------------------------------------------------------------------------------------------
 
@@ -176,6 +177,8 @@ class ABTest:
             record = recording(config, prepared, self._gate, self._progress, turns_of_sides)
             record.label = f" ({NAMES[number]})"
             self._sides.append(_Side(number, config, holder, record, prepared, ExitStack()))
+        if self.by_moments:
+            self._parts = stretches(self.config.sides[0].workload.new_tokens, self.most_rounds)
         self._floors = {} if self.config.same else self._book.find(self._sides[0].recording.run()) or {}
         self._tell_part()
         for side in self._sides:
@@ -332,7 +335,7 @@ class ABTest:
 
     def _judged(self, *, ended: bool = False) -> tuple[SideVerdict, ...]:
         runs = [side.recording.run() for side in self._sides]
-        return judge(runs, self._floors, self.most_rounds, ended=ended)
+        return judge(runs, self._floors, self.most_rounds, self._parts, ended=ended)
 
     def _why_stop(self, rounds: int) -> str | None:
         found = [verdict.main for verdict in self._verdicts]
@@ -359,6 +362,7 @@ class ABTest:
                 dict(self._floors),
                 self.config.same,
                 self.most_rounds,
+                self._parts,
             )
             side.recording.facts = replace(side.recording.facts, trial=part)
 

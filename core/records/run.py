@@ -43,6 +43,7 @@ class ABTestPart:
     floors: Mapping[str, float] = field(default_factory=dict)
     same: bool = False
     most_rounds: int = 60  # the cap it began with, which the verdicts' looks were planned for
+    parts: int = 1  # stretches of tokens in which TPOT is compared, of each request; see ``stopping.stretches``
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core.execution.ab_test import ABTestState
 
 COLOURS = {"faster": "good", "slower": "warn", "can't tell": "muted"}
-HEADS = ("", "Time, side ÷ A (95 %)", "Verdict", "Rounds")
+HEADS = ("", "Time, side ÷ A (95 %)", "Verdict", "Pairs")
 
 
 class VerdictCard(FittedCard):

@@ -73,7 +73,7 @@ def verdict_of(runs: Sequence[Run]) -> str:
     if trial.same:
         return "Noise floor (A/A)" if floor is None else f"Noise floor (A/A): ±{units.percent(floor)}"
     ended = runs[0].facts.status != "running"
-    verdicts = judge(runs, trial.floors, trial.most_rounds, ended=ended)
+    verdicts = judge(runs, trial.floors, trial.most_rounds, trial.parts, ended=ended)
     said = [sentence(one.side, one.main, running=not ended).text for one in verdicts]
     return f"A/B trial of {len(runs)} sides · {' · '.join(said)}"
 
