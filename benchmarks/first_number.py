@@ -79,6 +79,8 @@ def verdict_time(program: Program, trial: ABTestConfig, step: Callable[[], None]
     """Seconds until the trial says faster or slower, or that no difference can be told; and the word."""
     begun = time.perf_counter()
     program.start_trial(trial)
+    while program.busy and program.status.state != "running":  # until then the trial before is the last one
+        step()
 
     def main() -> Any:
         state = program.trial
