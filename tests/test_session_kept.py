@@ -7,6 +7,7 @@ import queue
 import shutil
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -194,4 +195,34 @@ def test_a_failed_import_leaves_nothing_behind(tmp_path, monkeypatch, told) -> N
     assert main(["import", str(trace), "--out", str(there)]) == 2
     store = SessionStore.open(there)
     assert [head.id for head in store.runs()] == [1, 2, 3]
+    store.close()
+
+
+def test_a_file_that_duckdb_itself_made_shorter_is_whole(tmp_path) -> None:
+    """Free blocks at its end are cut off at a checkpoint, and the number of blocks that it says it has is that of before."""
+    path = tmp_path / "work.tickscope"
+    lengths = []
+    for number in range(1, 7):
+        store = SessionStore.open(path)
+        run_id = store.add(synthetic_run(repeats=6, new_tokens=40))
+        assert store.missing([store.read(run_id)]) is None
+        if number % 2 == 0:
+            store.delete(run_id - 1)
+        store.close()
+        lengths.append(path.stat().st_size)
+        store = SessionStore.open(path)
+        assert store.missing([store.read(run_id)]) is None, lengths
+        store.close()
+    assert any(after < before for before, after in pairwise(lengths)), lengths
+
+
+def test_one_block_that_is_cut_off_is_told(tmp_path) -> None:
+    path = tmp_path / "work.tickscope"
+    store = SessionStore.open(path)
+    run_id = store.add(synthetic_run())
+    store.close()
+    store = SessionStore.open(path)
+    run = store.read(run_id)
+    os.truncate(path, path.stat().st_size - 1)
+    assert store.missing([run]) == "was cut off meanwhile"
     store.close()

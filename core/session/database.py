@@ -15,6 +15,9 @@ from core.errors import Refusal
 STORAGE_VERSION = "v1.4.0"
 """DuckDB's own file format: that of the oldest DuckDB this program accepts, so that old and new clients read every file."""
 
+FILE_HEAD_BYTES = 3 * 4096
+"""Before the first block of a file: DuckDB's main header and its two database headers."""
+
 SETTINGS = {
     # One thread and little memory, so that writing does not compete with inference.
     "threads": 1,
@@ -83,6 +86,24 @@ def file_trouble(path: Path, opened: tuple[int, int] | None) -> str | None:
     if now is None:
         return "was removed meanwhile"
     return None if now == opened else "was replaced by another file meanwhile"
+
+
+def bytes_in_use(cursor: Any) -> int:
+    """How long the open file has to be for every block that a table or DuckDB's own records lie in.
+
+    Not as long as the blocks it counts: those that are free at its end DuckDB cuts off itself, after it has noted their number.
+    """
+    newest = "SELECT max(greatest(block_id, coalesce(list_max(additional_block_ids), -1))) FROM system.main.{} WHERE persistent"
+    tables = cursor.execute(
+        "SELECT table_name FROM system.main.duckdb_tables() WHERE NOT internal AND NOT temporary"
+    ).fetchall()
+    found = [cursor.execute(newest.format("pragma_storage_info(?)"), table).fetchone() for table in tables]
+    found.append(cursor.execute("SELECT max(block_id) FROM system.main.pragma_metadata_info()").fetchone())
+    name = cursor.execute("SELECT current_database()").fetchone()
+    query = "SELECT block_size FROM system.main.pragma_database_size() WHERE database_name = ?"
+    (size,) = cursor.execute(query, name).fetchone()
+    last = max((number for (number,) in found if number is not None), default=-1)
+    return FILE_HEAD_BYTES + (last + 1) * int(size) if last >= 0 else 0
 
 
 def remove_leftovers(path: Path) -> None:

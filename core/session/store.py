@@ -26,6 +26,7 @@ from core.records.run import STATUSES, UNREADABLE, Run, RunFacts
 from core.session import codec
 from core.session.copying import copy_session
 from core.session.database import (
+    bytes_in_use,
     check_folder,
     connect,
     explain,
@@ -203,13 +204,12 @@ class SessionStore:
         if changed is not None:
             return changed
         try:
-            with self.reading() as cursor:
-                query = "SELECT block_size * total_blocks FROM system.main.pragma_database_size() WHERE database_name = ?"
-                name = cursor.execute("SELECT current_database()").fetchone()
-                (taken,) = cursor.execute(query, name).fetchone()
+            with self._lock, self.reading() as cursor:  # nobody writes meanwhile, so the file neither grows nor shrinks
+                needed = bytes_in_use(cursor)
+                there = self.path.stat().st_size
         except Refusal as refusal:
             return f"cannot be read any more ({refusal})"
-        return "was cut off meanwhile" if self.path.stat().st_size < taken else None
+        return "was cut off meanwhile" if there < needed else None
 
     def rename(self, run_id: int, name: str) -> None:
         """Give a run another name."""
