@@ -10,9 +10,7 @@ not have grown. Prints a line per architecture and the passes that were refused,
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import random
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +24,7 @@ from core.execution.preparation import prepare
 from core.execution.tasks.base import form_of
 from core.models.base import generates
 from core.pass_api.base import Pass, passes
+from core.pass_api.search_space import Categorical, search_space
 from core.planning.kernels import as_run
 from core.progress import Progress
 
@@ -108,22 +107,16 @@ def _batches(choices: Sequence[PassConfig]) -> bool:
 
 def random_options(one: Pass, chance: random.Random) -> dict[str, Any]:
     """Some of the pass's options, drawn from their choices and limits; texts and paths stay as they are."""
-    if one.options is None:
-        return {}
-    kinds = typing.get_type_hints(one.options)
     drawn: dict[str, Any] = {}
-    for option in dataclasses.fields(one.options):
-        facts, kind = option.metadata, kinds[option.name]
+    for name, space in search_space(one.options).items():
         if chance.random() < 0.5:
             continue
-        if "choices" in facts:
-            drawn[option.name] = chance.choice([value for value in facts["choices"] if value not in ("zentorch",)])
-        elif kind is bool:
-            drawn[option.name] = chance.random() < 0.5
-        elif kind is float and {"minimum", "maximum"} <= facts.keys():
-            drawn[option.name] = round(chance.uniform(facts["minimum"], facts["maximum"]), 3)
-        elif kind is int and {"minimum", "maximum"} <= facts.keys():
-            drawn[option.name] = chance.randint(facts["minimum"], min(facts["maximum"], 16))
+        if isinstance(space, Categorical):
+            drawn[name] = chance.choice([value for value in space.choices if value not in ("zentorch",)])
+        elif space.kind is int:
+            drawn[name] = chance.randint(int(space.low), min(int(space.high), 16))
+        else:
+            drawn[name] = round(chance.uniform(space.low, space.high), 3)
     if one.id == "heal":
         drawn["steps"] = 2
     return drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -39,10 +38,14 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class PassConfig:
-    """One pass that is switched on, with its options by name (checked against the pass's options dataclass)."""
+    """One pass that is switched on. ``options`` is an instance of the pass's options dataclass.
+
+    It is a mapping by name where there is none: of a pass without options, of what another version's file says that this one
+    cannot read, and until ``pass_api.options`` has read what a command line, a form or a script gave.
+    """
 
     id: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Any = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -24,7 +25,9 @@ class Registry(Generic[T]):
         self.what = what
         self.package = package
         self._items: dict[str, T] = {}
-        self._discovered = False
+        self._asked = False
+        self._discovered = False  # to the end
+        self._discovering = threading.RLock()
 
     def register(self, make: Callable[[], T]) -> Callable[[], T]:
         """Class decorator: builds one object of the class and registers it."""
@@ -50,9 +53,13 @@ class Registry(Generic[T]):
         return self._items.get(item_id)
 
     def _discover(self) -> None:
-        if not self._discovered:
-            self._discovered = True
-            discover(self.package)
+        if self._discovered:
+            return
+        with self._discovering:  # another thread waits until all are there; a module that asks while it is imported does not
+            if not self._asked:
+                self._asked = True
+                discover(self.package)
+                self._discovered = True
 
 
 def discover(package: str) -> list[str]:

@@ -157,7 +157,6 @@ def _choices(program: Program, knowledge: ModelKnowledge | None) -> Any:
         targets=program.probe_targets(),
         knowledge=knowledge or CatalogKnowledge(),
         reasons=plan.reasons,
-        parse_options=plan.parse_options,
     )
 
 

@@ -19,11 +19,12 @@ import pytest
 from core import cli
 from core.commands import following
 from core.commands.arguments import parser
-from core.commands.configure import parse_pass, run_config
+from core.commands.configure import run_config, split_pass
 from core.commands.following import Progress, Stop, follow, interrupts, line
 from core.commands.output import table
 from core.errors import Refusal
 from core.notices import Notice, Status
+from core.pass_api.options import by_name
 from core.records.deltas import Written
 from core.session.store import SessionStore
 from tests.shape import check_run_json
@@ -155,7 +156,7 @@ def test_switches_become_the_config(tmp_path: Path) -> None:
     assert config.model.trust_remote_code
     assert config.model.allow_pickle
     assert config.model.force
-    passes = [(one.id, dict(one.options)) for one in config.passes]
+    passes = [(one.id, by_name(one.options)) for one in config.passes]
     assert passes == [
         ("layer_drop", {"layers": "0,2-3", "by": "place", "share": 0.1}),  # typed, and what is not said as it is by itself
         ("threads", {"count": 1}),
@@ -187,7 +188,7 @@ def test_no_profilers_at_all_can_be_asked_for() -> None:
     ],
 )
 def test_options_of_a_pass(text: str, options: dict[str, str]) -> None:
-    assert parse_pass(text).options == options
+    assert split_pass(text)[1] == options
 
 
 # -- listings -------------------------------------------------------------------------------------------------------------

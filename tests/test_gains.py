@@ -18,7 +18,8 @@ from core.errors import Cancelled
 from core.execution.foresight import Foreseen, foresee
 from core.execution.model_slot import ModelSlot
 from core.pass_api.base import passes
-from core.planning import gains, plan
+from core.pass_api.options import typed
+from core.planning import gains
 from core.planning.gains import APPLIED, IN_USE, Asked, GainPredictor, Prediction, predictions
 from core.prediction import layer_costs
 from core.program import Program
@@ -45,7 +46,7 @@ def by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predicted(model: Any, pass_id: str, asked: Asked = ASKED, **options: Any) -> Prediction:
-    return GainPredictor(loaded(model), asked, Progress()).predict(plan.typed(PassConfig(pass_id, options)))
+    return GainPredictor(loaded(model), asked, Progress()).predict(typed(PassConfig(pass_id, options)))
 
 
 def bytes_of(model: Any) -> tuple[int, int]:
@@ -115,7 +116,7 @@ def test_no_pass_touches_the_model_that_it_is_predicted_for() -> None:
     torch.set_num_threads(threads := ASKED.threads + 1)
     settings = model.config.to_dict()
     parts = [(path, type(part), part.__dict__.get("forward")) for path, part in model.named_modules()]
-    choices = [plan.typed(PassConfig(one.id)) for one in passes if one.phase in APPLIED]
+    choices = [typed(PassConfig(one.id)) for one in passes if one.phase in APPLIED]
     found = list(predictions(loaded(model), choices, ASKED, {}, Progress()))
     assert [one.pass_id for one in found] == [choice.id for choice in choices]
     assert {"bfloat16", "group_quant", "mlp_width"} <= {one.pass_id for one in found if one.gain is not None}

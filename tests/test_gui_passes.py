@@ -28,7 +28,7 @@ from tests.test_gui_setup import INSTRUMENTS, SOURCES, FakeKnowledge, at_once
 @pytest.fixture
 def sidebar(qtbot):
     targets = FakeProgram().probe_targets()
-    choices = Choices(SOURCES, catalogue(), targets, FakeKnowledge(), reasons, lambda _one, _given: None, INSTRUMENTS)
+    choices = Choices(SOURCES, catalogue(), targets, FakeKnowledge(), reasons, INSTRUMENTS)
     sidebar = Sidebar(choices, at_once)
     qtbot.addWidget(sidebar)
     sidebar.set_palette(DARK)

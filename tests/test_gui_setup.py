@@ -16,6 +16,7 @@ from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, Targe
 from core.errors import Refusal
 from core.models.base import Listing
 from core.pass_api.base import PassReport, passes
+from core.pass_api.options import typed
 from core.planning import plan
 from core.targets.base import TargetFacts
 from gui.plain import unbroken
@@ -110,7 +111,6 @@ def sidebar(qtbot):
         FakeProgram().probe_targets(),
         FakeKnowledge(),
         plan.reasons,
-        plan.parse_options,
         INSTRUMENTS,
     )
     sidebar = Sidebar(choices, at_once)
@@ -132,7 +132,7 @@ def test_it_yields_what_is_set(sidebar):
         spin.setValue(value)
     assert sidebar.run_config() == RunConfig(
         ModelConfig("hub:org/name@v1", "bfloat16", trust_remote_code=True),
-        (PassConfig("layer_drop", sidebar.forms["layer_drop"].values()),),
+        (typed(PassConfig("layer_drop", sidebar.forms["layer_drop"].values())),),
         TargetConfig("cpu", 2),
         WorkloadConfig("Hello", 12, 9, 3, 4, 0),
         quality=QualityConfig(),
@@ -142,7 +142,7 @@ def test_it_yields_what_is_set(sidebar):
 def test_it_shows_again_what_it_yielded(sidebar):
     config = RunConfig(
         ModelConfig("arch:gpt2?n_layer=4", "float16"),
-        (PassConfig("threads", {"count": 1}),),
+        (typed(PassConfig("threads", {"count": 1})),),
         TargetConfig("cpu", 1),
         WorkloadConfig("Again", None, 5, 2, 7, 3),
     )

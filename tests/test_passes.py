@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.model_parts.weights import weight_bytes
 from core.models.base import ModelFacts
 from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.options import parse
 from core.passes import compiling, layer_drop
 from core.planning import plan
 from core.planning.conflicts import clause, conflict
@@ -98,10 +100,10 @@ def test_every_pass_file_is_registered_and_every_pass_has_a_file() -> None:
 
 def test_every_option_has_a_label_and_a_help() -> None:
     for one in passes:
-        for field in () if one.options is None else plan.dataclasses.fields(one.options):
+        for field in () if one.options is None else fields(one.options):
             assert field.metadata["label"], (one.id, field.name)
             assert field.metadata["help"], (one.id, field.name)
-        plan.parse_options(one, {})  # every option has a default
+        parse(one, {})  # every option has a default
 
 
 def test_order_is_by_phase_not_by_click() -> None:
@@ -172,7 +174,7 @@ def test_unknown_pass_is_refused_with_the_known_ones() -> None:
     ],
 )
 def test_options_are_coerced(pass_id: str, given: dict[str, Any], expected: dict[str, Any]) -> None:
-    options = plan.parse_options(passes.get(pass_id), given)
+    options = parse(passes.get(pass_id), given)
     assert {name: getattr(options, name) for name in expected} == expected
 
 
@@ -192,7 +194,7 @@ def test_options_are_coerced(pass_id: str, given: dict[str, Any], expected: dict
 )
 def test_bad_options_are_refused_naming_the_good_ones(pass_id: str, given: dict[str, Any], says: str) -> None:
     with pytest.raises(Refusal, match=says):
-        plan.parse_options(passes.get(pass_id), given)
+        parse(passes.get(pass_id), given)
 
 
 # -- weights and kernels --------------------------------------------------------------------------------------------------

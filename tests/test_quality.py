@@ -25,8 +25,8 @@ from core.execution.eval_data import Labelled, check_material, class_of, read_ma
 from core.execution.quality import cost
 from core.export.csv_tables import quality_table
 from core.pass_api.base import passes
+from core.pass_api.options import parse
 from core.planning.kernels import kernels_by_layer
-from core.planning.plan import parse_options
 from core.program import Program
 from core.progress import Progress
 from core.records.run import Estimate
@@ -41,7 +41,7 @@ BERT_CLASSES = TINY_BERT + "&num_labels=3&task=classification"
 def applied(pass_id: str, model: Any, **options: Any) -> Any:
     one = passes.get(pass_id)
     changed = subject(model, max_length=LENGTH)
-    one.apply(changed, parse_options(one, options))
+    one.apply(changed, parse(one, options))
     return changed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 
 from core.analysis import compare
 from core.analysis.speed_quality import difference, setting
-from core.commands.configure import check, parse_pass
+from core.commands.configure import parse_pass, split_pass
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
+from core.pass_api.base import passes
+from core.pass_api.options import by_name, parse, typed_run
 from core.planning import plan
 from core.records import noise_floors
 from core.records.run import Run
+from core.session.codec import config_from_json, to_json
 from tests.synthetic import synthetic_run
 
 HOW_OFTEN = {"repeats": 7, "warmup": 9}
@@ -70,20 +74,25 @@ def a_run(*passes: PassConfig) -> RunConfig:
     return RunConfig(ModelConfig("arch:llama"), passes)
 
 
-@pytest.mark.parametrize("text", ["mlp_width:keep=0.5", "kv_cache", "layer_drop:layers=3-5", "threads:count=2"])
-def test_options_are_equal_from_the_command_line_and_from_a_form(text: str) -> None:
-    typed = parse_pass(text)
-    pass_id = typed.id
-    options = plan.parse_options(plan.get(pass_id), typed.options)
-    form = {one.name: getattr(options, one.name) for one in fields(options)}  # a form gives every field, in its type
-    from_line, from_form = check(a_run(typed)), check(a_run(PassConfig(pass_id, form)))
-    assert from_line == from_form
+@pytest.mark.parametrize("text", ["mlp_width:keep=0.5", "kv_cache", "layer_drop:layers=3-5", "threads:count=1", "bfloat16"])
+def test_options_are_equal_from_command_line_form_script_and_file(text: str) -> None:
+    from_line = a_run(parse_pass(text))
+    (choice,) = from_line.passes
+    pass_id, as_text = split_pass(text)
+    from_form = a_run(PassConfig(pass_id, parse(passes.get(pass_id), by_name(choice.options))))  # a form gives every field
+    from_script = typed_run(a_run(PassConfig(pass_id, as_text)))
+    old = json.loads(to_json(from_line)) | {"passes": [{"id": pass_id, "options": as_text}]}  # as earlier versions kept it
+    from_old_file, from_file = config_from_json(json.dumps(old)), config_from_json(to_json(from_line))
+    asked = replace(from_line, workload=replace(from_line.workload, chat=from_file.workload.chat))
+    assert from_line == from_form == from_script
+    assert asked == from_file
+    assert from_file.passes == from_old_file.passes
     assert ABTestConfig((from_line, from_form)).same
-    assert dict(from_line.passes[0].options) == form
+    assert hash(choice.options) == hash(from_file.passes[0].options) if choice.options else not from_file.passes[0].options
 
 
 def test_an_order_of_passes_has_typed_options() -> None:
     (choice,) = plan.order([PassConfig("mlp_width", {"keep": "0.5"})])
-    assert choice.options["keep"] == 0.5
+    assert choice.options.keep == 0.5
     with pytest.raises(Refusal, match="cannot be"):
         plan.order([PassConfig("mlp_width", {"keep": "half"})])

@@ -169,7 +169,7 @@ def test_read_only_file_of_a_killed_run(tmp_path):
 LOCKED_OUT = """
 import os, sys
 from pathlib import Path
-import duckdb, cattrs.preconf.json, json.decoder, unicodedata
+import duckdb, json.decoder, unicodedata
 from core.errors import Refusal
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore

@@ -110,17 +110,12 @@ def _quality(args: argparse.Namespace, passes: Sequence[PassConfig]) -> QualityC
 
 
 def check(config: RunConfig) -> RunConfig:
-    """The run with its passes' options typed; refuses what does not exist.
-
-    That is a pass or its option, a target, an instrument, a kind of model, or a file to measure on.
-    """
+    """The run; refuses what does not exist: a target, an instrument, a kind of model, or a file to measure on."""
     from core.execution.eval_data import read_material
     from core.models import catalog
-    from core.planning import plan
     from core.targets.base import targets
     from profilers.base import instruments
 
-    typed = plan.typed_run(config)
     known = instruments()
     for name in config.profilers:
         if name not in known:
@@ -132,11 +127,22 @@ def check(config: RunConfig) -> RunConfig:
     catalog.parse(config.model.spec)
     if config.quality is not None:
         read_material(config.quality)
-    return typed
+    return config
 
 
 def parse_pass(text: str) -> PassConfig:
-    """``ID[:key=value,...]``. A part without ``=`` belongs to the value before it: ``layer_drop:layers=20-24,28``."""
+    """``ID[:key=value,...]`` as a pass with its options typed; ``Refusal`` for one that there is not."""
+    return _chosen(*split_pass(text))
+
+
+def _chosen(pass_id: str, options: dict[str, str]) -> PassConfig:
+    from core.pass_api.options import typed
+
+    return typed(PassConfig(pass_id, options))
+
+
+def split_pass(text: str) -> tuple[str, dict[str, str]]:
+    """The id and the options as text. A part without ``=`` belongs to the value before it: ``layer_drop:layers=20-24,28``."""
     pass_id, colon, rest = text.partition(":")
     if not pass_id:
         raise Refusal(f"--pass {text!r} names no pass; write it as ID or ID:key=value,key=value.")
@@ -151,7 +157,7 @@ def parse_pass(text: str) -> PassConfig:
             options[name] += f",{part}"
         else:
             raise Refusal(f"--pass {text!r}: {part!r} is no key=value; write it as ID:key=value,key=value.")
-    return PassConfig(pass_id.strip(), options)
+    return pass_id.strip(), options
 
 
 def parse_passes(texts: Sequence[str], switch: str) -> tuple[PassConfig, ...]:
@@ -159,17 +165,17 @@ def parse_passes(texts: Sequence[str], switch: str) -> tuple[PassConfig, ...]:
 
     A comma before the first colon separates passes, one after it belongs to the options: ``bfloat16,layer_drop:layers=3,5``.
     """
-    found: list[PassConfig] = []
+    found: list[tuple[str, dict[str, str]]] = []
     for text in texts:
         names, colon, options = text.partition(":")
         *plain, last = [name.strip() for name in names.split(",")]
-        found += [parse_pass(name) for name in plain]
-        found.append(parse_pass(f"{last}{colon}{options}"))
-    if any(one.id == NO_PASS for one in found):
+        found += [split_pass(name) for name in plain]
+        found.append(split_pass(f"{last}{colon}{options}"))
+    if any(pass_id == NO_PASS for pass_id, _ in found):
         if len(found) > 1:
             raise Refusal(f"{switch} names {NO_PASS} beside other passes; give one or the other.")
         return ()
-    return tuple(found)
+    return tuple(_chosen(*one) for one in found)
 
 
 def _prompt(args: argparse.Namespace) -> str:

@@ -69,12 +69,12 @@ def _predict(args: argparse.Namespace, rows: list[Row]) -> None:
     from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
     from core.execution.foresight import Foreseen, foresee
     from core.execution.model_slot import ModelSlot
-    from core.planning import plan
+    from core.pass_api.options import typed
     from core.progress import Progress
 
     workload = WorkloadConfig(prompt_tokens=args.prompt_tokens, new_tokens=args.new_tokens, batch=args.batch)
     config = RunConfig(ModelConfig(args.model), (), TargetConfig(args.target, args.threads), workload, ())
-    holder, choices = ModelSlot(), tuple(plan.typed(PassConfig(row["id"])) for row in rows)
+    holder, choices = ModelSlot(), tuple(typed(PassConfig(row["id"])) for row in rows)
     try:
         holder.load(config.model, args.target, Progress())
         found = foresee(Foreseen(config, choices), holder, Progress(), lambda _: None)
@@ -123,19 +123,19 @@ def _formats(_args: argparse.Namespace) -> list[Row]:
 
 def options_json(options: type | None) -> Row:
     """An options dataclass as JSON: type, default and what its metadata says, by name."""
-    if options is None:
-        return {}
-    told = {}
-    for field in dataclasses.fields(options):
+    from core.pass_api.options import DECLARED
+
+    told: Row = {}
+    for field in dataclasses.fields(options) if options is not None else ():
         entry: Row = {"type": field.type if isinstance(field.type, str) else field.type.__name__}
         if field.default is not dataclasses.MISSING:
             entry["default"] = field.default
-        for key in ("label", "help", "minimum", "maximum", "choices"):
-            if key in field.metadata:
-                value = field.metadata[key]
-                entry[key] = list(value) if isinstance(value, tuple) else value
-        told[field.name] = entry
+        told[field.name] = entry | {key: _plain(field.metadata[key]) for key in DECLARED if key in field.metadata}
     return told
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _options(row: Row) -> str:

@@ -48,7 +48,7 @@ def _material(config: RunConfig, holder: ModelSlot) -> EvalData | None:
     """What quality is measured on; None where it is not asked for, or where no pass could cost any."""
     if config.quality is None or not config.passes or holder.loaded is None:
         return None
-    fitted_to = [str(choice.options["text"]) for choice in config.passes if choice.options.get("text")]
+    fitted_to = [text for choice in config.passes if (text := getattr(choice.options, "text", ""))]
     material = read_material(config.quality, fitted_to)
     check_material(material, holder.loaded)
     return material

@@ -155,7 +155,7 @@ class Subject:
 
 class Pass(Protocol):
     """One optimization. ``options`` is its frozen options dataclass (``None``: no options); one declaration feeds the
-    form, the command line, validation and the file. Field metadata: ``label``, ``help``, ``minimum``, ``maximum``, ``choices``.
+    form, the command line, validation, the file and the search space. Field metadata: ``pass_api.options.DECLARED``.
 
     The attributes with a default are what the rest of the program asks about a pass, so that nobody above ``core.passes`` knows
     one by its id. A pass of ours inherits them from here.

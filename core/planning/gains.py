@@ -22,6 +22,7 @@ from core.model_parts.blocks import find_blocks
 from core.model_parts.weights import weight_bytes
 from core.models.base import LoadedModel
 from core.pass_api.base import Pass, PassReport, Phase, Subject
+from core.pass_api.options import by_name, typed
 from core.passes.layer_drop import drop
 from core.planning import plan
 from core.prediction.ceilings import ceilings
@@ -122,7 +123,7 @@ class GainPredictor:
             return Prediction(choice.id, why=why)
         facts = self._loaded.facts
         model = (facts.spec, facts.architecture, facts.parameters, facts.layers, facts.dtype, facts.stored_as)
-        key = repr((VERSION, model, self._asked, choice.id, sorted(choice.options.items())))
+        key = repr((VERSION, model, self._asked, choice.id, sorted(by_name(choice.options).items())))
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         start, others = time.perf_counter(), others_s()
         try:
@@ -154,7 +155,7 @@ class GainPredictor:
         ledger = LayerCosts(subject, self._asked.input_tokens, plain)
         try:
             ledger.before(one)
-            report = one.apply(subject, plan.parse_options(one, choice.options))
+            report = one.apply(subject, typed(choice).options)
             report = ledger.after(one, report)
             return self._prediction(one.id, *self._of_whole(one, report, plain, ledger))
         finally:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from core import units
-from core.config import PassConfig, RunConfig
+from core.config import PassConfig
 from core.errors import Refusal
 from core.model_parts.linears import head_in_rows, output_head
 from core.model_parts.weights import held_bytes
 from core.models.base import ModelFacts
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.options import typed
 from core.planning.conflicts import clause
 from core.planning.kernels import as_run, kernels_by_layer
 from core.prediction.layer_costs import LayerCosts
@@ -69,98 +68,6 @@ def refuse_impossible(choices: Sequence[PassConfig], model: ModelFacts | None, t
             raise Refusal(f"The pass {pass_id} cannot be used here: {reason}; switch it off.")
 
 
-# -- options --------------------------------------------------------------------------------------------------------------
-
-
-def typed(choice: PassConfig) -> PassConfig:
-    """The choice with every option of its pass, each of its type, so that equal setups are equal wherever they came from.
-
-    A command line gives text for some options, a form values for all, a file of an earlier version either. ``Refusal`` as
-    ``parse_options``.
-    """
-    options = parse_options(get(choice.id), choice.options)
-    return PassConfig(choice.id, {} if options is None else dataclasses.asdict(options))
-
-
-def typed_run(config: RunConfig) -> RunConfig:
-    """The run with the options of all its passes ``typed``."""
-    return dataclasses.replace(config, passes=tuple(typed(choice) for choice in config.passes))
-
-
-def parse_options(one: Pass, given: Mapping[str, Any]) -> Any:
-    """The pass's options dataclass filled from names and values (text from a command line, or already of their type).
-
-    Returns:
-        An instance of ``one.options``; None for a pass without options.
-
-    Raises:
-        Refusal: an unknown name or a bad value; names the valid ones.
-    """
-    fields = {field.name: field for field in dataclasses.fields(one.options)} if one.options is not None else {}
-    unknown = [name for name in given if name not in fields]
-    if unknown:
-        known = f"it has {', '.join(fields)}" if fields else "it has none"
-        raise Refusal(f"The pass {one.id} has no option {unknown[0]!r}; {known}.")
-    if one.options is None:
-        return None
-    kinds = typing.get_type_hints(one.options)
-    values = {name: _value(one.id, fields[name], kinds[name], value) for name, value in given.items()}
-    try:
-        return one.options(**values)
-    except ValueError as error:
-        raise Refusal(f"The pass {one.id} cannot use its options: {error}.") from error
-
-
-def _value(pass_id: str, field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
-    """One option's value, of its type and within its limits."""
-    choices = field.metadata.get("choices")
-    low, high = field.metadata.get("minimum"), field.metadata.get("maximum")
-    if isinstance(kind, types.UnionType):  # "int | None"
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "")):
-            return None
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    try:
-        result = _coerced(kind, value)
-    except ValueError:
-        result = None
-    outside = (
-        result is not None
-        and kind in (int, float)
-        and ((low is not None and result < low) or (high is not None and result > high))
-    )
-    if result is None or outside or (choices is not None and result not in choices):
-        raise Refusal(f"{field.name} of the pass {pass_id} cannot be {value!r}; give {_wanted(kind, choices, low, high)}.")
-    return result
-
-
-_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-
-
-def _coerced(kind: Any, value: Any) -> Any:
-    """``value`` as ``kind`` (bool, int, float or str); ``ValueError`` if it is not one."""
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        word = str(value).strip().lower()
-        if word not in _BOOLEANS:
-            raise ValueError(word)
-        return _BOOLEANS[word]
-    if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
-        raise ValueError(value)
-    return str(value) if kind is str else kind(value)
-
-
-def _wanted(kind: Any, choices: Sequence[Any] | None, low: Any, high: Any) -> str:
-    if choices is not None:
-        return " or ".join(str(choice) for choice in choices)
-    if kind is bool:
-        return "true or false"
-    noun = {int: "a whole number", float: "a number"}.get(kind, "a text")
-    if low is not None and high is not None:
-        return f"{noun} from {low} to {high}"
-    return noun if low is None else f"{noun} of at least {low}"
-
-
 # -- applying -------------------------------------------------------------------------------------------------------------
 
 
@@ -169,8 +76,8 @@ def apply_all(
 ) -> tuple[PassReport, ...]:
     """Apply the chosen passes to ``subject`` in phase order.
 
-    All choices are checked against each other, and their options parsed, before the first one changes anything. If a pass
-    fails half-way, ``subject.undo`` holds what must be called, and changed weights must be loaded again.
+    All choices are checked against each other, and options that nobody has read yet are read, before the first one changes
+    anything. If a pass fails half-way, ``subject.undo`` holds what must be called, and changed weights must be loaded again.
 
     Args:
         subject: the model; changed in place.
@@ -191,7 +98,7 @@ def apply_all(
         if (reason := clause(choice.id, chosen - {choice.id})) is not None:
             raise Refusal(f"The pass {choice.id} {reason}; switch one of them off.")
         one = get(choice.id)
-        steps.append((one, parse_options(one, choice.options)))
+        steps.append((one, choice.options))
     reports = []
     held = held_bytes(subject) if steps else 0
     looks = _kernel_signatures(subject.model)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from core.config import CONSENTS, RunConfig
+from core.pass_api.options import read_run
 from core.records.run import RunFacts
 
 Kind = TypeVar("Kind")
@@ -19,16 +21,9 @@ Kind = TypeVar("Kind")
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-@cache
-def _converter() -> Any:
-    from cattrs.preconf.json import make_converter  # 30 ms, and not needed before the first file
-
-    return make_converter()
-
-
 def to_json(value: Any) -> str:
     """JSON text of anything made of dataclasses, mappings, sequences, strings and numbers (numpy's too)."""
-    return json.dumps(_converter().unstructure(value), default=_plain, ensure_ascii=False)
+    return json.dumps(value, default=_plain, ensure_ascii=False)
 
 
 def facts_to_json(facts: RunFacts) -> str:
@@ -39,12 +34,13 @@ def facts_to_json(facts: RunFacts) -> str:
 def config_from_json(text: str) -> RunConfig:
     """The config that ``to_json`` wrote; unknown keys are ignored, missing ones take their defaults.
 
+    Options of passes are typed, as far as this version knows them (``options.read``).
     Whoever made the file may have allowed its code to run. Whoever opens it has not, so no consent comes from a file.
     """
     values = value_from_json(text)
     if isinstance(values, dict) and isinstance(values.get("workload"), dict):
         values["workload"].setdefault("chat", False)  # before there was a choice, prompts were given as they are
-    config: RunConfig = _converter().structure(values, RunConfig)
+    config = read_run(_structured(values, RunConfig))
     return replace(config, model=replace(config.model, trust_remote_code=False, allow_pickle=False, force=False))
 
 
@@ -56,14 +52,16 @@ def consents_in(text: str) -> tuple[str, ...]:
 
 def facts_from_json(text: str, environment: dict[str, Any]) -> RunFacts:
     """The facts that ``facts_to_json`` wrote, with the environment put back."""
-    facts: RunFacts = _converter().structure(value_from_json(text), RunFacts)
-    return replace(facts, environment=environment)
+    return replace(_structured(value_from_json(text), RunFacts), environment=environment)
 
 
 def structured(text: str, kind: type[Kind]) -> Kind:
     """What ``to_json`` wrote of a dataclass (or of a tuple of them) in this very program: nothing is left out or presumed."""
-    value: Kind = _converter().structure(json.loads(text), kind)
-    return value
+    return _structured(json.loads(text), kind)
+
+
+def _structured(values: Any, kind: type[Kind]) -> Kind:
+    return msgspec.convert(values, kind, strict=False)  # a whole number may have been written as 2.0
 
 
 def value_from_json(text: str) -> Any:
@@ -81,6 +79,10 @@ def _whole(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

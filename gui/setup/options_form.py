@@ -1,16 +1,14 @@
-"""A form built from an options dataclass: one declaration feeds the form, the command line, validation and the file."""
+"""A form built from what an options dataclass declares."""
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
+from core.pass_api.options import Option, declared
 from gui.plain import plain_tip
 from gui.setup.field_box import FloatSpinBox, QuietComboBox, QuietSpinBox, narrow
 
@@ -31,24 +29,21 @@ class OptionsForm(QWidget):
         form.setVerticalSpacing(6)
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        hints = typing.get_type_hints(options)
-        for field in fields(options):
-            editor = self._editor(field, hints[field.name])
-            editor.setObjectName(f"option_{field.name}")
-            label = str(field.metadata.get("label", field.name.replace("_", " ")))
-            explanation = str(field.metadata.get("help", ""))
-            editor.setAccessibleName(label)
-            editor.setAccessibleDescription(explanation)
-            editor.setToolTip(plain_tip(explanation))
-            self.editors[field.name] = editor
+        known = declared(options)
+        for name, option in known.items():
+            self.editors[name] = editor = self._editor(option)
+            editor.setObjectName(f"option_{name}")
+            editor.setAccessibleName(option.label)
+            editor.setAccessibleDescription(option.help)
+            editor.setToolTip(plain_tip(option.help))
             if isinstance(editor, QCheckBox):
-                editor.setText(label)
+                editor.setText(option.label)
                 form.addRow(editor)
             else:
-                form.addRow(label, editor)
+                form.addRow(option.label, editor)
                 form.labelForField(editor).setProperty("role", "fieldLabel")
-                form.labelForField(editor).setToolTip(plain_tip(explanation))
-        self.set_values({field.name: _default(field) for field in fields(options)})
+                form.labelForField(editor).setToolTip(plain_tip(option.help))
+        self.set_values({name: option.default for name, option in known.items()})
 
     def values(self) -> dict[str, Any]:
         """What the form says now."""
@@ -60,24 +55,19 @@ class OptionsForm(QWidget):
             if name in self.editors:
                 _write(self.editors[name], value)
 
-    def _editor(self, field: Field[Any], hint: Any) -> QWidget:
-        metadata = field.metadata
-        optional = type(None) in typing.get_args(hint)
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] if _is_union(hint) else [hint]
-        choices = metadata.get("choices") or (typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else None)
-        if choices or (optional and kinds == [bool]):
-            return self._combo(tuple(choices or (True, False)), optional)
-        if kinds == [bool]:
+    def _editor(self, option: Option) -> QWidget:
+        if option.choices or (option.optional and option.kind is bool):
+            return self._combo(option.choices or (True, False), option.optional)
+        if option.kind is bool:
             box = QCheckBox()
             box.toggled.connect(self.changed)
             return box
-        if kinds in ([int], [float]):
-            return self._number(metadata, kinds == [int], optional, _default(field))
+        if option.kind in (int, float):
+            return self._number(option)
         line = QLineEdit()
-        line.setProperty("optional", optional)
-        if optional:
+        line.setProperty("optional", option.optional)
+        if option.optional:
             line.setPlaceholderText("auto")
-        line.setProperty("as_tuple", typing.get_origin(kinds[0]) is tuple)
         line.textChanged.connect(self.changed)
         return line
 
@@ -92,28 +82,24 @@ class OptionsForm(QWidget):
         combo.currentIndexChanged.connect(self.changed)
         return combo
 
-    def _number(self, metadata: Mapping[str, Any], whole: bool, optional: bool, default: Any) -> QWidget:
+    def _number(self, option: Option) -> QWidget:
         """A spin box; where None is allowed it is one step below the least value and reads "auto"."""
-        least, most = metadata.get("minimum", 0), metadata.get("maximum", MOST)
-        spin = QuietSpinBox() if whole else FloatSpinBox((default, least, most), optional)
-        if optional:
+        least = 0 if option.minimum is None else option.minimum
+        most = MOST if option.maximum is None else option.maximum
+        spin: Any = QuietSpinBox()
+        if option.kind is float:
+            spin = FloatSpinBox((option.default, least, most), option.optional)
+        if option.optional:
             least -= 1
             spin.setSpecialValueText("auto")
-        spin.setProperty("optional", optional)
+        spin.setProperty("optional", option.optional)
         spin.setRange(least, most)
+        if option.step is not None:
+            spin.setSingleStep(option.step)
         spin.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         spin.valueChanged.connect(self.changed)
-        return spin
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _default(field: Field[Any]) -> Any:
-    if field.default is not MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not MISSING else None
+        editor: QWidget = spin
+        return editor
 
 
 def _read(editor: QWidget) -> Any:
@@ -138,4 +124,4 @@ def _write(editor: QWidget, value: Any) -> None:
         editor.setValue(editor.minimum() if value is None else float(value))
     else:
         assert isinstance(editor, QLineEdit)
-        editor.setText(" ".join(map(str, value)) if isinstance(value, tuple | list) else "" if value is None else str(value))
+        editor.setText("" if value is None else str(value))

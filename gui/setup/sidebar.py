@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
-from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal, SignalInstance
 from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
@@ -24,6 +23,7 @@ from core.config import ModelConfig, PassConfig, RunConfig
 from core.errors import Refusal
 from core.models.base import ModelFacts, Source
 from core.notices import Status
+from core.pass_api import options
 from core.pass_api.base import Pass, PassReport
 from core.records.run import Run
 from core.targets.base import TargetFacts
@@ -53,7 +53,6 @@ ORDER_HINT = (
 )
 BUSY = ("loading", "preparing", "running", "cancelling")
 Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, str | None]]
-ParseOptions = Callable[[Pass, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,6 @@ class Choices:
     targets: Sequence[TargetFacts]
     knowledge: ModelKnowledge
     reasons: Reasons
-    parse_options: ParseOptions
     instruments: Sequence[Instrument] = field(default_factory=known_instruments)
 
 
@@ -217,13 +215,10 @@ class Sidebar(QFrame):
 
     def _collected(self) -> RunConfig:
         """What every form says; ``ValueError`` where one of them cannot be read."""
-        chosen = []
-        for pass_id in self.passes.chosen():
-            options = self.forms[pass_id].values() if pass_id in self.forms else {}
-            chosen.append(PassConfig(pass_id, self._typed(self._pass(pass_id), options)))
+        chosen = tuple(self._choice(self._pass(pass_id)) for pass_id in self.passes.chosen())
         return RunConfig(
             self.model.config(),
-            tuple(chosen),
+            chosen,
             self.target.config(),
             self.workload.config(),
             self.instruments.asked(),
@@ -233,9 +228,9 @@ class Sidebar(QFrame):
     def _pass(self, pass_id: str) -> Pass:
         return next(one for one in self._choices.passes if one.id == pass_id)
 
-    def _typed(self, known: Pass, options: Mapping[str, Any]) -> dict[str, Any]:
-        parsed = self._choices.parse_options(known, options) if known.options is not None else None
-        return {} if parsed is None else {one.name: getattr(parsed, one.name) for one in fields(parsed)}
+    def _choice(self, known: Pass) -> PassConfig:
+        """A pass with the options that its form says; ``ValueError`` where they cannot be read."""
+        return PassConfig(known.id, options.parse(known, self.forms[known.id].values() if known.id in self.forms else {}))
 
     def model_config(self) -> ModelConfig:
         """The chosen model, or ``ValueError``."""
@@ -246,8 +241,7 @@ class Sidebar(QFrame):
         found = []
         for one in self._choices.passes:
             with contextlib.suppress(ValueError):
-                options = self.forms[one.id].values() if one.id in self.forms else {}
-                found.append(PassConfig(one.id, self._typed(one, options)))
+                found.append(self._choice(one))
         return found
 
     def setup(self) -> RunConfig | None:
@@ -264,19 +258,12 @@ class Sidebar(QFrame):
         self.workload.show_config(config.workload)
         for choice in config.passes:
             if choice.id in self.forms:
-                self.forms[choice.id].set_values(self._readable(choice))
+                self.forms[choice.id].set_values(options.by_name(options.read(choice).options))
         self.passes.choose(choice.id for choice in config.passes)
         self.quality.show_config(config.quality, bool(config.passes))
         self.instruments.choose(config.profilers)
         known = {one.id for one in self._choices.passes}
         return [choice.id for choice in config.passes if choice.id not in known] + ([] if there else [config.target.id])
-
-    def _readable(self, choice: PassConfig) -> Mapping[str, Any]:
-        """Typed, as far as they can be: files of earlier versions hold text, and "false" is not False."""
-        try:
-            return self._typed(self._pass(choice.id), choice.options)
-        except ValueError:
-            return choice.options
 
     def show_status(self, status: Status, loaded: ModelFacts | None) -> None:
         """Offer what can be done now: Cancel stands where Run was while something is going."""
@@ -390,7 +377,7 @@ class Sidebar(QFrame):
         self._column.setContentsMargins(left, top, right - (SCROLL_BAR if high > 0 else 0), bottom)
 
 
-def _button(name: str, text: str, explanation: str, asked: Any) -> QPushButton:
+def _button(name: str, text: str, explanation: str, asked: SignalInstance) -> QPushButton:
     button = QPushButton(text)
     button.setObjectName(name)
     button.setToolTip(plain_tip(explanation))

@@ -21,6 +21,7 @@ from core.execution.link import LinkError
 from core.execution.mirror import Mirror
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
+from core.pass_api.options import read_run
 from core.records.deltas import Delta
 from core.records.run import Run, RunFacts
 from core.session import codec
@@ -232,7 +233,8 @@ class ChildCarrier:
             shown.recorder.live_text = str(message["live_text"])
 
     def _on_began(self, message: dict[str, Any]) -> None:
-        config, facts = codec.structured(message["config"], RunConfig), codec.structured(message["facts"], RunFacts)
+        config = read_run(codec.structured(message["config"], RunConfig))
+        facts = codec.structured(message["facts"], RunFacts)
         mirror = Mirror(int(message["key"]), str(message["name"]), str(message["created"]), config, facts)
         mirror.recorder.origin_ns = int(message["origin_ns"])
         self._perturbed = {}

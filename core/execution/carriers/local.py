@@ -20,7 +20,7 @@ from core.execution.recording import Recording
 from core.execution.worker import Worker
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
-from core.planning import plan
+from core.pass_api.options import typed_run
 from core.private_folders import keep_compiler_private
 from core.progress import Progress
 from core.records.noise_floors import NoiseFloors
@@ -182,7 +182,7 @@ class LocalCarrier:
         self._listener.tell(Notice("unloaded", "The model was unloaded."))
 
     def _run(self, config: RunConfig) -> None:
-        config = plan.typed_run(config)
+        config = typed_run(config)
         self._load(config.model, config.target)
         self._state = "preparing"
         prepared = prepare(config, self._slot, self._progress)
@@ -208,7 +208,7 @@ class LocalCarrier:
             self._warn(words)
 
     def _carry_out_ab_test(self, config: ABTestConfig) -> None:
-        config = replace(config, sides=tuple(plan.typed_run(side) for side in config.sides))
+        config = replace(config, sides=tuple(typed_run(side) for side in config.sides))
         self._state = "loading"
         self._warn_if_busy(config.sides[0])
         ab_test = ABTest(config, self._slot, self._gate, self._progress, self._listener.began, NoiseFloors())

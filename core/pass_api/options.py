@@ -1,0 +1,182 @@
+"""Options of passes: a dataclass says what there is, and window, command line and file are read by it, once each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, replace
+from functools import cache
+from types import MappingProxyType, NoneType
+from typing import Any
+
+import msgspec
+
+from core.config import PassConfig, RunConfig
+from core.errors import Refusal
+from core.pass_api.base import Pass, passes
+
+DECLARED = ("label", "help", "minimum", "maximum", "step", "choices")
+"""What a field's metadata may say of an option."""
+
+_WORDS = {"yes": True, "on": True, "1": True, "true": True, "no": False, "off": False, "0": False, "false": False}
+_NOUNS = {int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of an options dataclass, as its type and its metadata say it.
+
+    ``kind`` is bool, int, float or str; ``optional``: None is a value too, with which the pass decides by itself.
+    """
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    choices: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    label: str = ""
+    help: str = ""
+
+    def typed(self, given: Any) -> Any:
+        """``given`` (text, or a value of about its type) as a value of its kind, whatever its limits; else ``ValueError``."""
+        word = given.strip().lower() if isinstance(given, str) else given
+        if self.optional and word in (None, "", "none"):
+            return None
+        if self.kind is bool:
+            given = _WORDS.get(word, given)
+        elif self.kind is str and isinstance(given, int | float) and not isinstance(given, bool):
+            given = str(given)
+        elif self.kind is not str:
+            given = word
+        found: Any = msgspec.convert(given, self.kind, strict=False)
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(found)
+        return found
+
+    def value(self, given: Any) -> Any:
+        """As ``typed``, of its choices and within its limits."""
+        found = self.typed(given)
+        if found is None:
+            return None
+        known = self.choices is None or found in self.choices
+        if (
+            not known
+            or (self.minimum is not None and found < self.minimum)
+            or (self.maximum is not None and found > self.maximum)
+        ):
+            raise ValueError(found)
+        return found
+
+    @property
+    def wanted(self) -> str:
+        """What may be given for it, as part of a sentence."""
+        if self.choices is not None:
+            return " or ".join(str(choice) for choice in self.choices)
+        if self.kind is bool:
+            return "true or false"
+        noun = _NOUNS[self.kind]
+        if self.minimum is not None and self.maximum is not None:
+            return f"{noun} from {self.minimum} to {self.maximum}"
+        return noun if self.minimum is None else f"{noun} of at least {self.minimum}"
+
+
+@cache
+def declared(options: type | None) -> Mapping[str, Option]:
+    """The options that a dataclass declares, by name in its order; none where there is no dataclass."""
+    if options is None:
+        return MappingProxyType({})
+    kinds = typing.get_type_hints(options)
+    return MappingProxyType({one.name: _option(one, kinds[one.name]) for one in dataclasses.fields(options)})
+
+
+def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
+    parts = typing.get_args(hint) or (hint,)  # "int | None" is a union of two
+    (kind,) = (part for part in parts if part is not NoneType)
+    told = {
+        "label": field.name.replace("_", " "),
+        **{name: field.metadata[name] for name in DECLARED if name in field.metadata},
+    }
+    return Option(field.name, kind, NoneType in parts, None if field.default is MISSING else field.default, **told)
+
+
+def parse(one: Pass, given: Mapping[str, Any]) -> Any:
+    """A pass's options from names and values: text from a command line, what a form says, or what a file holds.
+
+    Returns:
+        An instance of ``one.options``; an empty mapping for a pass without options.
+
+    Raises:
+        Refusal: an unknown name or a bad value; names the valid ones.
+    """
+    known = declared(one.options)
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        there = f"it has {', '.join(known)}" if known else "it has none"
+        raise Refusal(f"The pass {one.id} has no option {unknown[0]!r}; {there}.")
+    values = {name: _value(one.id, known[name], value) for name, value in given.items()}
+    try:
+        return {} if one.options is None else one.options(**values)
+    except ValueError as error:
+        raise Refusal(f"The pass {one.id} cannot use its options: {error}.") from error
+
+
+def _value(pass_id: str, option: Option, given: Any) -> Any:
+    try:
+        return option.value(given)
+    except ValueError:
+        raise Refusal(f"{option.name} of the pass {pass_id} cannot be {given!r}; give {option.wanted}.") from None
+
+
+def typed(choice: PassConfig) -> PassConfig:
+    """The choice with every option of its pass, each of its type, so that equal setups are equal wherever they came from.
+
+    ``Refusal`` for a pass that there is not, and as ``parse``.
+    """
+    return PassConfig(choice.id, parse(passes.get(choice.id), choice.options)) if _unread(choice) else choice
+
+
+def read(choice: PassConfig) -> PassConfig:
+    """As ``typed``, but what a file says is never refused.
+
+    Options of another version's pass, or that this machine does not allow (more threads than it has), stay a mapping, in which
+    whatever has a type here is of it. Whoever applies them is refused.
+    """
+    one = passes.find(choice.id)
+    if one is None or not _unread(choice):
+        return choice
+    try:
+        return typed(choice)
+    except Refusal:
+        known = declared(one.options)
+        return PassConfig(choice.id, {name: _if_readable(known.get(name), value) for name, value in choice.options.items()})
+
+
+def _if_readable(option: Option | None, given: Any) -> Any:
+    try:
+        return given if option is None else option.typed(given)
+    except ValueError:
+        return given
+
+
+def _unread(choice: PassConfig) -> bool:
+    return isinstance(choice.options, Mapping)
+
+
+def typed_run(config: RunConfig) -> RunConfig:
+    """The run with the options of all its passes ``typed``."""
+    return replace(config, passes=tuple(map(typed, config.passes)))
+
+
+def read_run(config: RunConfig) -> RunConfig:
+    """The run with the options of all its passes ``read``."""
+    return replace(config, passes=tuple(map(read, config.passes)))
+
+
+def by_name(options: Any) -> dict[str, Any]:
+    """Values of options by name, whether or not this version has a dataclass for them."""
+    return dict(options) if isinstance(options, Mapping) else dataclasses.asdict(options)
