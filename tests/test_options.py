@@ -77,7 +77,7 @@ def test_a_value_is_of_its_kind_however_it_is_written(name: str, given: Any, exp
         ("maybe", "x", "a whole number"),
         ("way", "c", "a or b"),
         ("size", 33, "32 or 64"),
-        *(("on", given, "true or false") for given in ("maybe", 2, None)),
+        *(("on", given, "true or false") for given in ("maybe", 2, None, [True], {})),
         *(("text", given, "a text") for given in (None, True, ["a"])),
     ],
 )

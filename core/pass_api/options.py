@@ -48,7 +48,7 @@ class Option:
         if self.optional and word in (None, "", "none"):
             return None
         if self.kind is bool:
-            given = _WORDS.get(word, given)
+            given = _WORDS.get(str(word), given)
         elif self.kind is str and isinstance(given, int | float) and not isinstance(given, bool):
             given = str(given)
         elif self.kind is not str:
@@ -63,12 +63,8 @@ class Option:
         found = self.typed(given)
         if found is None:
             return None
-        known = self.choices is None or found in self.choices
-        if (
-            not known
-            or (self.minimum is not None and found < self.minimum)
-            or (self.maximum is not None and found > self.maximum)
-        ):
+        outside = (self.minimum is not None and found < self.minimum) or (self.maximum is not None and found > self.maximum)
+        if outside or (self.choices is not None and found not in self.choices):
             raise ValueError(found)
         return found
 
@@ -97,6 +93,7 @@ def declared(options: type | None) -> Mapping[str, Option]:
 def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
     parts = typing.get_args(hint) or (hint,)  # "int | None" is a union of two
     (kind,) = (part for part in parts if part is not NoneType)
+    assert kind in (bool, *_NOUNS), f"{field.name} is a {kind}, for which there is neither a field in a form nor a text"
     told = {
         "label": field.name.replace("_", " "),
         **{name: field.metadata[name] for name in DECLARED if name in field.metadata},
