@@ -14,6 +14,12 @@ def test_changed_session_files_are_shown_or_refused_with_a_sentence(tmp_path, fi
     assert any(one.startswith("refused") for one in told)
 
 
+@pytest.mark.parametrize("seed", [2651, 12594])
+def test_a_number_that_sizes_an_array_has_an_end(tmp_path, seed):
+    """Two thousand million guessed tokens of a forward pass took more than twenty seconds and tens of gigabytes."""
+    assert tried(mutated(seed, tmp_path / "it.tickscope")).startswith("refused: Run")
+
+
 def test_the_sound_file_is_shown():
     assert tried(SAMPLE) == "shown"
 

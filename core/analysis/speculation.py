@@ -56,10 +56,14 @@ def speculation(run: Run) -> Speculation | None:
 def _by_position(drafted: Array, accepted: Array) -> tuple[float, ...]:
     if not len(drafted):
         return ()
-    places = np.arange(int(drafted.max()))
-    tried = (drafted[:, None] > places).sum(axis=0)
-    right = (accepted[:, None] > places).sum(axis=0)
+    longest = int(drafted.max())
+    tried, right = (_longer(np.minimum(tokens, longest), longest) for tokens in (drafted, accepted))
     return tuple(float(share) for share in right / tried)  # a longest guess has every shorter place, so none is 0
+
+
+def _longer(tokens: Array, longest: int) -> Array:
+    """How many are more than 0, 1, … and ``longest`` - 1."""
+    return np.bincount(tokens, minlength=longest + 1)[::-1].cumsum()[::-1][1:]
 
 
 def _draft_share(run: Run) -> float | None:

@@ -11,6 +11,9 @@ from profilers.trace import NOT_MEASURED, STAGES, Array, Layer, Trace
 MOST = 1 << 60
 """36 years in ns: the sum of a few such amounts still fits its column."""
 
+MOST_DRAFTED = 1 << 16
+"""Tokens guessed for one forward pass; each place of a guess is told by itself."""
+
 
 def fault(trace: Trace) -> str | None:
     """What is wrong with the columns, as a clause ("its layers hang in a circle"), or None."""
@@ -36,6 +39,8 @@ def _faults(trace: Trace) -> Iterator[str]:
         if len(column) and (column.min() < least or column.max() >= count):
             yield f"its {what} that are not there"
     yield from _times(trace)
+    if len(trace.moments["drafted"]) and trace.moments["drafted"].max() > MOST_DRAFTED:
+        yield "its moments guess more tokens than can be"
     unknown = {layer.stage for layer in trace.layers} - set(STAGES)
     if unknown:
         yield f"its layers have stages that there are not ({', '.join(sorted(unknown))[:60]})"
