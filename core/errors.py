@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from core.messages.reason import Reason, of_text
+
 
 class Refusal(ValueError):
     """Something the user asked for cannot be done. ``str(refusal)`` is one sentence for people, with the remedy in it.
 
-    ``can_override`` marks a refusal that an explicit switch (``force``) lifts, such as "will not fit in memory".
+    ``reason`` is that sentence as code and facts. ``can_override`` marks a refusal that an explicit switch (``force``) lifts,
+    such as "will not fit in memory".
     """
 
-    def __init__(self, sentence: str, *, can_override: bool = False) -> None:
-        super().__init__(sentence)
+    def __init__(self, reason: Reason | str, *, can_override: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason if isinstance(reason, Reason) else of_text(reason)
         self.can_override = can_override
 
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from core.config import CONSENTS, RunConfig
+from core.messages.reason import Reason
 from core.pass_api.options import read_run
 from core.records.run import RunFacts
 
@@ -61,7 +62,13 @@ def structured(text: str, kind: type[Kind]) -> Kind:
 
 
 def _structured(values: Any, kind: type[Kind]) -> Kind:
-    return msgspec.convert(values, kind, strict=False)  # a whole number may have been written as 2.0
+    return msgspec.convert(values, kind, strict=False, dec_hook=_special)  # a whole number may have been written as 2.0
+
+
+def _special(kind: type, value: Any) -> Any:
+    if kind is Reason:
+        return Reason.from_json(value)
+    raise TypeError(f"{kind.__name__} cannot be read from JSON")
 
 
 def value_from_json(text: str) -> Any:
@@ -79,6 +86,8 @@ def _whole(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Reason):
+        return value.as_json()
     if is_dataclass(value):
         return {one.name: getattr(value, one.name) for one in fields(value)}
     if isinstance(value, Mapping):
