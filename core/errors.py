@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.messages.reason import Reason, of_text
+from core.messages.reason import Reason, as_reason
 
 
 class Refusal(ValueError):
@@ -14,7 +14,7 @@ class Refusal(ValueError):
 
     def __init__(self, reason: Reason | str, *, can_override: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason if isinstance(reason, Reason) else of_text(reason)
+        self.reason = as_reason(reason)
         self.can_override = can_override
 
 

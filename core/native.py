@@ -16,17 +16,18 @@ from core.disk_space import require_to_compile
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, usable
+from core.messages.reason import Reason
 
 SOURCE = "native/grouped_linear.cpp"
 LIBRARY = "kernels.so"
 _FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
 
 
-def available() -> str | None:
+def available() -> Reason | None:
     """Why these kernels cannot be had here, as a short clause; None where they can (or are compiled already)."""
     if sys.platform == "win32":
-        return "its kernels are compiled by g++ or clang++, which Windows does not have"
-    return None if shutil.which(compiler()) else f"needs a C++ compiler ({compiler()} is not installed)"
+        return Reason("native.not-on-windows")
+    return None if shutil.which(compiler()) else Reason("native.needs-compiler", compiler=compiler())
 
 
 @cache

@@ -61,7 +61,8 @@ class Warnings(logging.Handler):
 class Status:
     """What the worker is doing now, as the status bar shows it. ``fraction`` and ``seconds_left`` are None while unknown.
 
-    ``warming``: requests that do not count are being made, which can be skipped.
+    ``warming``: requests that do not count are being made, which can be skipped. ``compiling``: a graph is compiled, so that
+    nobody knows the time left.
     """
 
     state: str = "idle"
@@ -69,3 +70,4 @@ class Status:
     fraction: float | None = None
     seconds_left: float | None = None
     warming: bool = False
+    compiling: bool = False

@@ -122,7 +122,7 @@ def _window(
 
 def _session(argv: Sequence[str]) -> Path | None:
     """The session file that was named, if one was."""
-    return next((Path(word) for word in argv if word.endswith(".tickscope")), None)
+    return next((Path(given) for given in argv if given.endswith(".tickscope")), None)
 
 
 def _application() -> QApplication:

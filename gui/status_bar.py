@@ -126,7 +126,7 @@ def _left(status: Status) -> str:
     """Time left, where anybody can know it: not while a graph is compiled, and not once it has become absurd."""
     if status.seconds_left is not None and 0 <= status.seconds_left < MOST_LEFT_S:
         return f"{units.clock(status.seconds_left)} left"
-    return "compiling" if "compil" in status.text else ""
+    return "compiling" if status.compiling else ""
 
 
 def _label(name: str, explanation: str = "") -> Label:

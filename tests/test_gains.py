@@ -17,6 +17,7 @@ from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, Worklo
 from core.errors import Cancelled
 from core.execution.foresight import Foreseen, foresee
 from core.execution.model_slot import ModelSlot
+from core.messages.reason import of_text
 from core.pass_api.base import passes
 from core.pass_api.options import typed
 from core.planning import gains
@@ -271,7 +272,7 @@ def test_the_list_shows_sorts_and_explains_what_is_predicted(qtbot: Any) -> None
 
     shown = PassList(list(passes))
     qtbot.addWidget(shown)
-    shown.show_reasons({"float16": "this processor has none"})
+    shown.show_reasons({"float16": of_text("this processor has none")})
     found = {
         "bfloat16": Prediction("bfloat16", 1.2, {"decode": 1.2}, "It reads half."),
         "group_quant": Prediction("group_quant", 2.5, {"prefill": 1.1, "decode": 2.9}, "It reads a quarter."),

@@ -163,7 +163,7 @@ def test_a_compiler_that_fails_is_one_sentence(tmp_path: Path) -> None:
 
 def test_without_a_compiler_the_pass_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert native.available() == "needs a C++ compiler (no-such-compiler is not installed)"
+    assert str(native.available()) == "needs a C++ compiler (no-such-compiler is not installed)"
 
 
 def test_an_owner_that_casts_to_the_weights_type_still_runs() -> None:

@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from core.analysis import series
 from core.config import PassConfig
+from core.messages.reason import of_text
 from core.records.run import Unavailable
 from gui.charts.axis import Axis, nice_limit, nice_spacing, plain_number
 from gui.charts.card import START_HINT
@@ -206,7 +207,7 @@ def test_memory_of_a_long_run_is_thinned(qtbot, run):
 
 
 def test_memory_that_was_not_measured_says_why(qtbot, run):
-    facts = replace(run.facts, unavailable=(Unavailable("host_memory", "this system does not tell it"),))
+    facts = replace(run.facts, unavailable=(Unavailable("host_memory", of_text("this system does not tell it")),))
     chart = shown(qtbot, MemoryChart, replace(run, trace=replace(run.trace, tracks=()), facts=facts))
     assert chart.explanation == "Memory was not measured: this system does not tell it."
 
@@ -410,7 +411,7 @@ def test_machine_shows_each_track_with_its_latest_value(qtbot, run):
 def test_a_machine_track_that_is_missing_shows_a_dash_and_the_reason(qtbot, run):
     tracks = tuple(replace(track, name="rss") if track.name == "frequency" else track for track in run.trace.tracks)
     tracks = tuple(replace(track, unit="bytes") if track.name == "rss" else track for track in tracks)
-    facts = replace(run.facts, unavailable=(Unavailable("frequency", "the system does not tell the clock"),))
+    facts = replace(run.facts, unavailable=(Unavailable("frequency", of_text("the system does not tell the clock")),))
     chart = shown(qtbot, MachineChart, replace(run, trace=replace(run.trace, tracks=tracks), facts=facts))
     assert chart.cells["frequency"].value.text() == "—"
     assert chart.cells["frequency"].reason.text() == "the system does not tell the clock"

@@ -15,6 +15,7 @@ from core.analysis import series
 from core.analysis.drawn import without_profiled
 from core.analysis.operators import OperatorRow, operator_rows, slowdown
 from core.analysis.summary import summarize
+from core.messages.reason import of_text
 from core.records.run import Unavailable
 from gui.charts.heat import LayerHeat
 from gui.charts.latency import LatencyChart
@@ -245,7 +246,7 @@ def test_heat_without_counters_says_why_and_keeps_to_time(qtbot, counted, run):
 def test_why_there_are_no_counts(run):
     assert missing_count(imported_run(), "cycles").startswith("this is an imported trace")
     assert missing_count(with_counters(run, hardware=False), "instructions") == VIRTUAL
-    told = replace(run.facts, unavailable=(Unavailable("cycles", "the kernel forbids it."),))
+    told = replace(run.facts, unavailable=(Unavailable("cycles", of_text("the kernel forbids it.")),))
     assert missing_count(replace(run, facts=told), "cycles") == "the kernel forbids it"
     off = replace(run, config=replace(run.config, profilers=("layer_clock",)))
     assert missing_count(off, "cycles") == "the processor counters were not switched on"
@@ -499,7 +500,7 @@ def test_operators_that_were_not_recorded(qtbot, state, run):
     going = replace(run, facts=replace(run.facts, status="running"))
     show(view, replace(going, config=replace(run.config, profilers=("layer_clock", "kernels"))))
     assert view.operators.explanation == LATER
-    facts = replace(run.facts, unavailable=(Unavailable("kernels", "torch was built without Kineto"),))
+    facts = replace(run.facts, unavailable=(Unavailable("kernels", of_text("torch was built without Kineto")),))
     show(view, replace(run, facts=facts))
     assert view.operators.explanation == "No operators were recorded: torch was built without Kineto."
     show(view, with_operators(run))

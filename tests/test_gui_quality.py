@@ -17,6 +17,7 @@ from core.errors import Refusal
 from core.export.base import exporters
 from core.export.figures import CHARTS, SPEED_QUALITY, write_speed_quality
 from core.export.speed_quality import cost_axis, cost_place, cost_text, draw_speed_quality, stairs
+from core.messages.reason import of_text
 from core.notices import Status
 from core.records.run import Estimate, Quality, Unavailable
 from gui.charts.latency import LatencyChart
@@ -121,13 +122,13 @@ def test_overlapping_bars_make_none_of_two_the_better() -> None:
 
 def test_runs_of_another_setup_or_without_a_cost_stay_out_of_the_front(runs):
     found = {one.name: one for one in points(runs)}
-    assert found["other model"].apart == "another model"
+    assert str(found["other model"].apart) == "another model"
     assert found["not judged"].cost is None
     assert not found["other model"].on_front
     assert not found["not judged"].on_front
     turned = {one.name: one for one in points(runs, reference=runs[-1].id)}
-    assert turned["other model"].apart == ""
-    assert turned["baseline"].apart == "another model"
+    assert turned["other model"].apart is None
+    assert str(turned["baseline"].apart) == "another model"
 
 
 @pytest.mark.parametrize(
@@ -145,19 +146,19 @@ def test_what_differs_is_named(runs, change, apart):
         fast = replace(fast, config=replace(fast.config, **change))
     else:
         fast = replace(fast, facts=replace(fast.facts, **change))
-    assert points([plain, fast], reference=plain.id)[1].apart == apart
+    assert str(points([plain, fast], reference=plain.id)[1].apart or "") == apart
 
 
 def test_a_pass_that_sets_threads_is_no_other_setup(runs):
     threaded = with_passes(runs[1], "threads", quality=language_quality(0.0, lossless=True))
     threaded = replace(threaded, facts=replace(threaded.facts, threads=7))
-    assert points([runs[0], threaded], reference=runs[0].id)[1].apart == ""
+    assert points([runs[0], threaded], reference=runs[0].id)[1].apart is None
 
 
 def test_quality_on_another_text_is_not_comparable(runs):
     other = replace(runs[2].facts.quality, text="mine.txt")
     fast = replace(runs[2], id=99, facts=replace(runs[2].facts, quality=other))
-    assert points([runs[1], runs[2], fast], reference=2)[2].apart.startswith("its quality was measured on mine.txt")
+    assert str(points([runs[1], runs[2], fast], reference=2)[2].apart).startswith("its quality was measured on mine.txt")
 
 
 def test_encoders_cost_cosine_distance_and_classifiers_disagreement(runs):
@@ -380,7 +381,7 @@ def test_a_cost_that_was_not_measured_is_a_dash_with_the_reason(qtbot, run):
     assert quality_text.told(optimized).why.startswith("not asked for")
     asked = replace(optimized, config=replace(optimized.config, quality=QualityConfig()))
     assert quality_text.told(asked).why == "not measured (the run is finished)"
-    failed = replace(asked.facts, unavailable=(Unavailable("quality", "the model has no tokenizer."),))
+    failed = replace(asked.facts, unavailable=(Unavailable("quality", of_text("the model has no tokenizer.")),))
     assert quality_text.told(replace(asked, facts=failed)).why == "the model has no tokenizer"
     going = replace(asked, facts=replace(asked.facts, status="running"))
     assert quality_text.told(going).why == "measured at the end"

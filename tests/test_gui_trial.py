@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QLabel, QTableView, QWidget
 from core.analysis.verdict import judge
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, WorkloadConfig
 from core.execution.ab_test import ABTestState
+from core.messages.reason import of_text
 from core.notices import Notice, Status
 from core.records.run import ABTestPart
 from gui import app, theme
@@ -197,7 +198,7 @@ def test_while_a_trial_runs_its_verdict_forms(view):
 
 
 def test_a_speed_up_names_its_quality_cost_or_that_it_was_not_measured(view):
-    state = trial(stopped="decided")
+    state = trial(stopped=of_text("decided"))
     view.show_trial(state)
     label = child(view, "trialQuality", QLabel)
     assert label.text() == "Quality cost  —  not measured; a faster side may answer worse"
@@ -208,7 +209,7 @@ def test_a_speed_up_names_its_quality_cost_or_that_it_was_not_measured(view):
 
 
 def test_after_a_trial_its_reason_and_its_layers_stay(view):
-    state = trial(stopped="decided")
+    state = trial(stopped=of_text("decided"))
     view.show_trial(state)
     view.show_trial(state)
     assert child(view, "trialProgress", QLabel).text() == "Ended after 18 rounds: decided"
@@ -229,12 +230,12 @@ def test_layers_are_judged_once_while_nothing_changes(view, monkeypatch):
     view.show_trial(state)
     view.show_trial(replace(state, order=(*state.order, 0)))
     assert len(asked) == 1
-    view.show_trial(trial(rounds=8, stopped="cancelled"))
+    view.show_trial(trial(rounds=8, stopped=of_text("cancelled")))
     assert len(asked) == 2
 
 
 def test_a_slower_side_and_more_sides_have_a_sentence_each(view):
-    view.show_trial(trial(rounds=40, scales=(1.0, 1.31, 0.6), stopped="decided"))
+    view.show_trial(trial(rounds=40, scales=(1.0, 1.31, 0.6), stopped=of_text("decided")))
     first, second = shown_headlines(view)
     assert first.startswith("B is 1.3")
     assert first.endswith("slower")
@@ -243,7 +244,7 @@ def test_a_slower_side_and_more_sides_have_a_sentence_each(view):
 
 
 def test_no_floor_is_said_and_how_to_get_one(view):
-    view.show_trial(trial(floors={}, stopped="cancelled"))
+    view.show_trial(trial(floors={}, stopped=of_text("cancelled")))
     assert "Noise floor (A/A)" in child(view, "trialFloor", QLabel).text()
 
 
@@ -273,7 +274,7 @@ def test_small_ratios_are_not_said_to_be_one():
 
 
 def test_the_chart_has_a_dot_a_round_a_band_and_the_floor(view):
-    view.show_trial(trial(rounds=18, stopped="decided"))
+    view.show_trial(trial(rounds=18, stopped=of_text("decided")))
     chart = view.trial.chart
     assert chart.explanation == ""
     drawn = len(chart.dots[0].getData()[0]) + len(chart.outliers.getData()[0])
@@ -287,7 +288,7 @@ def test_the_chart_has_a_dot_a_round_a_band_and_the_floor(view):
 
 
 def test_a_far_off_round_is_marked_at_the_edge(view):
-    state = trial(rounds=18, stopped="decided")
+    state = trial(rounds=18, stopped=of_text("decided"))
     trace = state.runs[1].trace
     moments = dict(trace.moments)
     latency = moments["latency_ns"].copy()
@@ -299,7 +300,7 @@ def test_a_far_off_round_is_marked_at_the_edge(view):
 
 
 def test_hovering_reads_a_round(view):
-    view.show_trial(trial(rounds=18, stopped="decided"))
+    view.show_trial(trial(rounds=18, stopped=of_text("decided")))
     view.trial.chart.plot.pointer_moved.emit(4.2, 0.8)
     assert view.trial.chart.hover_text.startswith("round 4 · B 0.7")
 
@@ -308,7 +309,7 @@ def test_hovering_reads_a_round(view):
 
 
 def test_sides_of_one_trial_get_a_verdict_and_others_a_reason(view):
-    state = trial(rounds=18, stopped="decided")
+    state = trial(rounds=18, stopped=of_text("decided"))
     pair = [
         replace(run, facts=replace(run.facts, trial=ABTestPart("t", side, 2, state.order, FLOORS)))
         for side, run in enumerate(state.runs)
@@ -355,7 +356,7 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     window.bridge._let_in()
     assert shown_headlines(shown) == ["B: measuring, no look at it yet"]
     assert child(window, "statusText").text() == "round 3 of at most 60 · B · moment 12 of 64"
-    window.program.trial = trial(stopped="decided")
+    window.program.trial = trial(stopped=of_text("decided"))
     window.program.status = Status("ready")
     window.program.notices.put(Notice("trial_finished", "The trial is over: decided."))
     window.bridge.tick()
@@ -364,7 +365,7 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
 
 
 def test_a_trial_that_ended_elsewhere_is_there_when_the_view_is_turned_to(window):
-    window.program.trial = trial(stopped="decided")
+    window.program.trial = trial(stopped=of_text("decided"))
     window.switch_view(2)
     assert shown_headlines(window.views[2])[0].endswith("× faster")
 
@@ -434,7 +435,7 @@ def test_session_changes_happen_one_after_the_other(qtbot, window, tmp_path):
 def test_no_time_left_is_told_while_a_graph_is_compiled(qtbot):
     bar = StatusBar()
     qtbot.addWidget(bar)
-    bar.show_status(Status("running", "warm-up 1 · compiling", None))
+    bar.show_status(Status("running", "warm-up 1 · compiling", None, compiling=True))
     assert bar.left.text() == "compiling"
     bar.show_status(Status("running", "repeat 1", 0.0001, 5e9))
     assert bar.left.text() == ""

@@ -16,6 +16,7 @@ from core.analysis.compare import TileDifference
 from core.analysis.summary import summarize
 from core.config import PassConfig, WorkloadConfig
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.records.roofline import LayerProduct
 from core.records.run import ABTestPart, Unavailable
 from core.session.store import RunHead
@@ -457,7 +458,7 @@ def test_layers_view_says_why_it_is_empty(qtbot, state, run):
     view = shown(qtbot, LayersView(state))
     assert START_HINT in view.explanation
     bare = replace(run.trace, spans={name: column[:0] for name, column in run.trace.spans.items()})
-    off = replace(run.facts, unavailable=(Unavailable("layers", "the layer clock was switched off for this run"),))
+    off = replace(run.facts, unavailable=(Unavailable("layers", of_text("the layer clock was switched off for this run")),))
     show(view, replace(run, trace=bare, facts=off))
     assert "the layer clock was switched off for this run" in view.explanation
     show(view, run)

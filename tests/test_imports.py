@@ -73,7 +73,7 @@ def by_name(run):
 
 
 def whys(run):
-    return {one.what: one.why for one in run.facts.unavailable}
+    return {one.what: str(one.why) for one in run.facts.unavailable}
 
 
 def many(count):

@@ -159,13 +159,13 @@ def test_where_it_cannot_be_used(fake: FakeLlama, file: Path, monkeypatch: pytes
         return plan.reasons(replace(facts(), **changes), target, [])["llama_cpp"]
 
     assert why() is None
-    assert why(CUDA) == "it is set up for the CPU only"
-    assert why(task="embedding") == "takes text generation, not text embedding"
+    assert str(why(CUDA)) == "it is set up for the CPU only"
+    assert str(why(task="embedding")) == "takes text generation, not text embedding"
     with pytest.raises(Refusal, match="choose a batch of 1"):
         plan.apply_all(Subject(from_gguf(file), "text-generation", 1, 64, 2), [PassConfig("llama_cpp")])
     for name in ("llama_cpp", "cyllama"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert why() == "needs cyllama: pip install 'tickscope[llama]'"
+    assert str(why()) == "needs cyllama: pip install 'tickscope[llama]'"
     with pytest.raises(Refusal, match="needs cyllama"):
         applied(from_gguf(file))
 

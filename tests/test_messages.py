@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 import string
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import pytest
 from core.errors import Refusal
 from core.messages import catalogue
 from core.messages.reason import DEPTH, Reason, of_text
+from core.records.run import RunFacts, Unavailable, file_is_quantized, status_said
+from core.session import codec
 from tests.compile_messages import FOLDER, catalogues, compiled
 
 ROOT = Path(__file__).parent.parent
@@ -86,12 +90,18 @@ def test_every_code_in_the_source_is_in_the_catalogue_with_exactly_its_facts(eng
 
 def test_every_code_in_the_catalogue_is_in_the_source(english: dict[str, polib.POEntry]) -> None:
     used = {call.args[0].value for _, call in made() if call.args and isinstance(call.args[0], ast.Constant)}
-    assert sorted(set(english) - used - {"text"}) == []
+    assert sorted(set(english) - used - {"text", "messages.or"}) == []  # which no place in the source makes a reason of
 
 
-def test_a_code_begins_with_its_room(english: dict[str, polib.POEntry]) -> None:
+def test_a_code_begins_with_its_room() -> None:
+    """So that a translator knows where a sentence stands, and two rooms do not take one name for different things."""
     used = [(place, call.args[0].value) for place, call in made() if call.args and isinstance(call.args[0], ast.Constant)]
-    assert [(place, code) for place, code in used if "." not in code and code != "text"] == []
+    wrong = []
+    for place, code in used:
+        floor, room = place.partition(":")[0].removesuffix(".py").split("/")[:2]
+        if code.partition(".")[0] != (room if floor == "core" else floor) and code != "text":
+            wrong.append((place, code))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.stem)
@@ -105,6 +115,93 @@ def test_every_form_of_every_language_tells_the_facts_of_english(path: Path, eng
     for entry in polib.pofile(str(path)):
         assert entry_facts(entry) == entry_facts(english[entry.msgid]), entry.msgid
         assert entry.msgstr or entry.msgstr_plural, entry.msgid
+
+
+SAID = re.compile(
+    r"(^|_)(text|why|words?|warnings?|refus(ed|al)|told|sentences?|title|message|reasons?|notes?|detail|label|line|"
+    r"summary|error|problem|refusal|apart|stopped|said)$"
+)
+"""Names of values that hold words for people, or the words of an error."""
+
+FOREIGN = {
+    "core/disk_space.py": "torch's compilers wrap the system's error in one of their own, whose number is lost",
+    "core/execution/carriers/child_ending.py": "what faulthandler writes when a process dies",
+    "core/execution/workload.py": "torch's allocator raises a plain RuntimeError",
+    "core/machine_facts.py": "what the kernel writes of the processor",
+    "core/models/gguf_conversion.py": "safetensors raises a plain error with the system's number in its words",
+    "core/models/loading.py": "torch's allocator raises a plain RuntimeError",
+    "core/native.py": "lines of a compiler",
+    "core/plain_text.py": "formulas that a spreadsheet would carry out",
+    "core/session/database.py": "DuckDB raises one class for a dozen troubles",
+    "core/session/older_sentences.py": "what earlier versions wrote into files",
+    "gui/setup/model_picker.py": "what a person types",
+    "profilers/attribution.py": "labels that torch's profiler gives back",
+}
+"""Where words of others are read, because they give no code."""
+
+STILL = ("core/planning/gains.py",)
+"""Where predictions, which are words still, lose the word that they begin with. Nothing is to be added here."""
+
+
+def name_of(node: ast.expr) -> str:
+    """The name that an expression ends on; of ``str(x)`` and ``x["why"]`` that of what is inside."""
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("lower", "strip", "rstrip", "lstrip", "casefold"):
+            return name_of(node.func.value)
+        return name_of(node.args[0]) if isinstance(node.func, ast.Name) and node.func.id == "str" and node.args else ""
+    if isinstance(node, ast.Subscript):
+        return node.slice.value if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str) else ""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def wordy(node: ast.expr) -> bool:
+    """Whether it is a literal with a letter: punctuation and control characters are looked for in any text."""
+    if isinstance(node, ast.Tuple):
+        return any(wordy(one) for one in node.elts)
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and any(map(str.isalpha, node.value))
+
+
+def is_read(node: ast.AST) -> bool:
+    """Whether words for people are looked into here: ``"x" in why``, ``why == "x y"``, ``why.startswith("x")``."""
+    if isinstance(node, ast.Compare):
+        left, right, how = node.left, node.comparators[0], node.ops[0]
+        if isinstance(how, ast.In | ast.NotIn):
+            return bool(SAID.search(name_of(right))) and (wordy(left) or bool(SAID.search(name_of(left))))
+        equal = isinstance(how, ast.Eq | ast.NotEq) and SAID.search(name_of(left))
+        return bool(equal) and wordy(right) and " " in ast.unparse(right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+        looks = node.func.attr in ("startswith", "endswith", "find", "index", "count")
+        literal = isinstance(node.args[0], ast.Constant | ast.Tuple)
+        return looks and bool(SAID.search(name_of(node.func.value))) and (wordy(node.args[0]) or not literal)
+    return False
+
+
+def words_read(tree: ast.AST) -> Iterator[int]:
+    """Lines in which words for people are looked into."""
+    for node in ast.walk(tree):
+        if is_read(node):
+            yield node.lineno  # type: ignore[attr-defined]
+
+
+def test_no_logic_reads_words() -> None:
+    """A text is for people: in another language, or said better, what read it would do something else."""
+    found = [f"{path}:{line}" for path, tree in sources() if str(path) not in (*FOREIGN, *STILL) for line in words_read(tree)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'x = "compil" in status.text',
+        "x = [warning for warning in found.warnings if warning not in refused]",
+        'x = any(word in str(item["why"]).lower() for word in ("memory",)) or "memory" in str(item["why"]).lower()',
+        'x = verdict.word == "can\'t tell"',
+        'x = sentence.startswith("None: ")',
+        "x = [one for one in starts if sentence.startswith(one)]",
+    ],
+)
+def test_reading_words_is_seen(code: str) -> None:
+    assert list(words_read(ast.parse(code)))
 
 
 def test_a_reason_is_told_with_units_and_with_clauses_inside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +278,21 @@ def test_the_first_sentence_needs_nothing_beside_the_standard_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     foreign = {name.partition(".")[0] for name in done.stdout.split()} - set(sys.stdlib_module_names) - {"core", "resources"}
     assert foreign == set()
+
+
+def test_what_an_older_file_says_of_a_quantized_model_is_known_again() -> None:
+    """The window tells it beside the quality cost, which it used to find by the sentence's first words."""
+    note = "The model's file holds its weights in GGUF Q4_1 already, so this is what the passes cost on top of that. More."
+    text = codec.to_json({"quality": {"notes": [note, "Another sentence."]}, "stopped": "as asked"})
+    facts = codec.facts_from_json(text, {})
+    assert facts.quality is not None
+    assert facts.quality.notes == (file_is_quantized("GGUF Q4_1"), of_text("Another sentence."))
+    assert str(facts.stopped) == "as asked"
+
+
+def test_reasons_come_back_from_a_file_as_code_and_facts() -> None:
+    why = Reason("analysis.no-moment-measured", status=status_said("cancelled"))
+    facts = RunFacts(unavailable=(Unavailable("ttft_ns", why),), stopped=Reason("analysis.no-faster", n=4))
+    written = json.loads(codec.facts_to_json(facts))
+    assert written["stopped"] == {"code": "analysis.no-faster", "facts": {"n": 4}, "text": "no faster after 4 requests"}
+    assert codec.facts_from_json(json.dumps(written), {}) == facts

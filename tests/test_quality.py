@@ -24,6 +24,7 @@ from core.execution.baseline import Baseline, Tolerate, baseline
 from core.execution.eval_data import Labelled, check_material, class_of, read_material, spread_out, token_ids
 from core.execution.quality import cost
 from core.export.csv_tables import quality_table
+from core.messages.reason import Reason, of_text
 from core.pass_api.base import passes
 from core.pass_api.options import parse
 from core.planning.kernels import kernels_by_layer
@@ -337,7 +338,7 @@ def test_a_pass_that_claims_to_be_lossless_is_held_to_it(before: tuple[Any, Base
     quality = cost(subject(model, max_length=LENGTH), loaded(model), found, Progress(), lossless=True)
     assert quality.lossless is False
     assert quality.figures["token_agreement"].value < 1
-    assert any("first token that differs" in note for note in quality.notes)
+    assert any("first token that differs" in str(note) for note in quality.notes)
 
 
 def test_guessed_tokens_are_judged_by_the_tokens_alone(before: tuple[Any, Baseline]) -> None:
@@ -364,8 +365,8 @@ def test_an_engine_that_gives_the_last_position_only_is_measured_while_decoding(
     changed.engine = "Made-up Runtime 1.0"
     quality = cost(changed, loaded(model), found, Progress())
     assert quality.figures["kld_mean"].value == quality.figures["decode_kld_mean"].value < 1e-6
-    assert any("last position only" in note for note in quality.notes)
-    assert any("Made-up Runtime 1.0" in note for note in quality.notes)
+    assert any("last position only" in str(note) for note in quality.notes)
+    assert any("Made-up Runtime 1.0" in str(note) for note in quality.notes)
     assert quality.layer_sqnr_db == {}
 
 
@@ -388,16 +389,16 @@ def test_a_cancel_comes_through_between_two_layers() -> None:
 
 
 def test_a_part_that_fails_leaves_the_others_and_says_why() -> None:
-    notes: list[str] = []
-    with Tolerate("the layers", notes):
+    notes: list[Reason] = []
+    with Tolerate(of_text("the layers"), notes):
         raise KeyError("odd")
-    assert notes == ["Not measured: the layers (KeyError: 'odd')."]
-    with pytest.raises(MemoryError), Tolerate("the layers", notes):
+    assert [str(note) for note in notes] == ["Not measured: the layers (KeyError: 'odd')."]
+    with pytest.raises(MemoryError), Tolerate(of_text("the layers"), notes):
         raise MemoryError
     whole = Tolerate()
     with whole:
         raise MemoryError
-    assert whole.why == "memory ran out while it was measured"
+    assert str(whole.why) == "memory ran out while it was measured"
     with pytest.raises(Cancelled), whole:
         raise Cancelled
 
@@ -548,7 +549,7 @@ def test_a_cancelled_quality_keeps_the_run(program: Program, monkeypatch: pytest
     monkeypatch.setattr(teacher_forcing, "decoded_logits", slow)
     run = carried_out(program, asked)
     assert run.facts.quality is None
-    assert {item.what: item.why for item in run.facts.unavailable}["quality"] == "cancelled before it was known"
+    assert {item.what: str(item.why) for item in run.facts.unavailable}["quality"] == "cancelled before it was known"
     assert len(run.trace.moments["kind"]) == 8
     monkeypatch.setattr(teacher_forcing, "decoded_logits", plain)
     assert carried_out(program, asked).facts.quality is not None  # and the model is whole again
@@ -562,11 +563,11 @@ def test_a_failing_quality_does_not_fail_the_run(program: Program, monkeypatch: 
     quality = carried_out(program, config(TINY_LLAMA, "bfloat16")).facts.quality
     assert quality is not None
     assert quality.layer_sqnr_db == {}
-    assert any("odd" in note for note in quality.notes)
+    assert any("odd" in str(note) for note in quality.notes)
     monkeypatch.setattr("core.execution.baseline.teacher_forcing.windows", fails)
     other = carried_out(program, config(TINY_LLAMA, "bfloat16", quality=QualityConfig(tokens=32)))
     assert other.facts.quality is None
-    assert "odd" in {item.what: item.why for item in other.facts.unavailable}["quality"]
+    assert "odd" in {item.what: str(item.why) for item in other.facts.unavailable}["quality"]
 
 
 def test_a_missing_text_is_refused_before_the_run(program: Program) -> None:

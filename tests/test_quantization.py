@@ -245,7 +245,7 @@ def test_int8_dynamic_names_its_kernel() -> None:
     made = Subject(llama(), "text-generation", 1, 16, 2)
     (report,) = plan.apply_all(made, [PassConfig("int8_dynamic")], lambda: tokens(made.model, 2))
     assert report.kernels == ("aten::_int_mm",)
-    assert passes.get("int8_dynamic").check(PassContext(None, CUDA, frozenset())) == "its kernels are for the CPU"
+    assert str(passes.get("int8_dynamic").check(PassContext(None, CUDA, frozenset()))) == "its kernels are for the CPU"
 
 
 def test_fbgemm_equals_torchs_own() -> None:
@@ -423,7 +423,7 @@ def test_bitsandbytes_leaves_what_does_not_fit() -> None:
 def test_bitsandbytes_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.pass_api.extras.find_spec", lambda _: None)
     reason = passes.get("bitsandbytes").check(PassContext(None, CPU, frozenset()))
-    assert reason == "needs bitsandbytes: pip install 'tickscope[bitsandbytes]'"
+    assert str(reason) == "needs bitsandbytes: pip install 'tickscope[bitsandbytes]'"
     with pytest.raises(Refusal, match="pip install"):
         apply(llama(), "bitsandbytes")
 

@@ -67,7 +67,7 @@ def test_what_is_overruled_does_not_count(run: Run, overruled: str, by: dict[str
 
 def test_a_difference_is_named(run: Run) -> None:
     (told,) = compare.conditions(run, with_workload(run, question="Who?", image_size=64))
-    assert told == "the workloads differ: question  and Who?, image size not known and 64"
+    assert str(told) == "the workloads differ: question  and Who?, image size not known and 64"
 
 
 def a_run(*passes: PassConfig) -> RunConfig:

@@ -13,6 +13,7 @@ from core.analysis.samples import request_times, samples
 from core.analysis.summary import observer_effect, summarize
 from core.commands import report
 from core.config import PassConfig
+from core.messages.reason import of_text
 from core.records.run import ABTestPart, Estimate, Quality, Run, Unavailable
 from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, Columns, Output, Tag, Trace, Track
 from tests.shape import check_run_json
@@ -318,7 +319,9 @@ def test_noise_that_nobody_watched_is_null_and_not_zero(summary: dict[str, Any])
 
 def test_requests_trial_phases_and_reasons_are_in_the_json(run: Run) -> None:
     trial = ABTestPart("t1", 1, 2, (0, 1, 1, 0), {"tpot_ns": 0.01})
-    facts = replace(run.facts, trial=trial, phase_peak_bytes={"decode": 5}, warmup_done="as asked", stopped="as asked")
+    facts = replace(
+        run.facts, trial=trial, phase_peak_bytes={"decode": 5}, warmup_done=of_text("as asked"), stopped=of_text("as asked")
+    )
     summary = summarize(replace(run, facts=facts), intervals=False)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["trial"] == {
@@ -371,7 +374,7 @@ def sum_of_measured_s(run: Run) -> float:
 def test_the_report_tells_counts_noise_and_why_it_ended(run: Run) -> None:
     facts = replace(
         run.facts,
-        warmup_done="3 requests within 5 %",
+        warmup_done=of_text("3 requests within 5 %"),
         stopped="TPOT known to 1 %",
         phase_peak_bytes={"prefill": 900 << 20},
         competitors=("cc1plus (61 % of a core)",),
@@ -551,7 +554,7 @@ def test_quality_notes_and_predictions_are_in_the_json_and_in_the_report(run: Ru
 def test_the_report_tells_equal_tokens_and_why_quality_was_not_measured(run: Run) -> None:
     assert "equal tokens" in report.text(summarize(with_quality(run, figures={}, lossless=True)))
     assert "other tokens" in report.text(summarize(with_quality(run, figures={}, lossless=False)))
-    missing = (*run.facts.unavailable, Unavailable("quality", "there is no memory for a second model"))
+    missing = (*run.facts.unavailable, Unavailable("quality", of_text("there is no memory for a second model")))
     said = report.text(summarize(replace(run, facts=replace(run.facts, unavailable=missing))))
     assert "not measured: there is no memory for a second model" in said
     assert "Quality cost" not in report.text(summarize(replace(run, facts=replace(run.facts, passes=()))))

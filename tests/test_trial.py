@@ -15,6 +15,7 @@ from core.analysis.select import tagged
 from core.analysis.summary import summarize
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.models import catalog
 from core.notices import Notice
 from core.program import Program
@@ -120,11 +121,13 @@ def test_sides_settle_in_turns_and_an_early_end_is_traced_some_more(program: Pro
     monkeypatch.setattr("core.execution.ab_test.ENOUGH_TRACED", 5)
     monkeypatch.setattr("core.analysis.stopping.WARMUP_LEAST_S", 0.0)
     free = replace(SHORT, warmup=None)
-    monkeypatch.setattr("core.execution.ab_test.ABTest._why_stop", lambda self, rounds: "decided" if rounds == 5 else None)
+    monkeypatch.setattr(
+        "core.execution.ab_test.ABTest._why_stop", lambda self, rounds: of_text("decided") if rounds == 5 else None
+    )
     carried_out(program, side(workload=free), side("bfloat16", workload=free))
     state = program.trial
     assert state is not None
-    assert state.stopped == "decided"
+    assert str(state.stopped) == "decided"
     assert len(state.order) == 2 * (5 + 4)  # one of five rounds was traced; four more make five
     for run in state.runs:
         moments, requests = run.trace.moments, run.trace.requests

@@ -14,6 +14,7 @@ from core.analysis.select import tagged, warming_up
 from core.analysis.summary import summarize
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.execution import warm_up
+from core.messages.reason import of_text
 from core.notices import Status
 from core.program import Program
 from core.records.noise_floors import NoiseFloors
@@ -43,7 +44,7 @@ def test_warm_up_ends_in_the_middle_of_a_request_that_takes_too_long(program: Pr
     run = program.live()
     assert run is not None
     assert run.facts.status == "finished"
-    assert run.facts.warmup_done == "cap of 0 s reached"
+    assert str(run.facts.warmup_done) == "cap of 0 s reached"
     moments, requests = run.trace.moments, run.trace.requests
     warm = tagged(moments, Tag.WARMUP)
     assert warm.sum() == warm_up.LEAST_MOMENTS  # and the one that was about to begin was not made
@@ -63,7 +64,7 @@ def test_warm_up_can_be_skipped(program: Program) -> None:
     assert program.join(60)
     run = program.live()
     assert run is not None
-    assert run.facts.warmup_done == "skipped"
+    assert str(run.facts.warmup_done) == "skipped"
     assert tagged(run.trace.requests, Tag.WARMUP).sum() < 1000
     assert (~tagged(run.trace.requests, Tag.WARMUP)).sum() == 1
 
@@ -80,7 +81,7 @@ def test_both_sides_of_a_trial_are_skipped_at_once(program: Program) -> None:
     assert program.join(60)
     state = program.trial
     assert state is not None
-    assert [run.facts.warmup_done for run in state.runs] == ["skipped", "skipped"]
+    assert [str(run.facts.warmup_done) for run in state.runs] == ["skipped", "skipped"]
     assert [run.facts.status for run in state.runs] == ["finished", "finished"]
 
 
@@ -106,7 +107,7 @@ def test_numbers_of_warm_up_are_provisional_and_those_after_it_are_not() -> None
     assert tpot["provisional"] is True
     assert (tpot["n"], tpot["interval"]) == (3, None)  # only the first token of the first request is cold
     assert tpot["median"] == pytest.approx(summarize(run)["metrics"]["tpot_ns"]["median"], rel=0.2)
-    assert warming_up(replace(young, facts=replace(young.facts, warmup_done="skipped"))) is None
+    assert warming_up(replace(young, facts=replace(young.facts, warmup_done=of_text("skipped")))) is None
     assert np.array_equal(young.trace.moments["tags"], tags[early])  # what is stored stays as it was
 
 

@@ -48,7 +48,9 @@ def imported(path: Path, events: list[Event] | str, *, header: Event | None = No
 
 def told(run: Run) -> dict[str, str]:
     """What was left out, but for what every import says."""
-    return {one.what: one.why for one in run.facts.unavailable if not one.why.startswith("every moment of an imported")}
+    return {
+        one.what: str(one.why) for one in run.facts.unavailable if not str(one.why).startswith("every moment of an imported")
+    }
 
 
 def sums(run: Run) -> dict[tuple[str, str], tuple[int, int, int]]:

@@ -11,7 +11,8 @@ from core.analysis.samples import samples
 from core.analysis.statistics import median_ratio
 from core.analysis.summary import memory_json
 from core.analysis.verdict import Verdict, judge
-from core.records.run import Run
+from core.messages.reason import Reason
+from core.records.run import Run, status_said
 
 Json = dict[str, Any]
 
@@ -43,9 +44,7 @@ _VERSIONS = (
 )
 _TORCH = ("torch_cpu_capability", "torch_libraries", "torch_matmul_precision", "torch_deterministic")
 
-_RECORDED_APART = "Recorded apart: only runs that took turns in one trial (A B B A …) get a verdict"
-
-NOT_INTERLEAVED = "the two runs were recorded apart and not interleaved, so a drift of the machine counts as a difference"
+NOT_INTERLEAVED = Reason("analysis.not-interleaved")
 
 
 @dataclass(frozen=True)
@@ -82,18 +81,31 @@ class Comparison:
     """Two runs, ``a`` the one to compare with. ``warnings`` are clauses without a full stop.
 
     ``verdicts`` has one entry per metric where both were sides of one trial; else it is empty and ``refused`` is a sentence
-    that says why, and what differs besides.
+    that says why, and what differs besides (its fact ``differing``).
     """
 
     tiles: list[TileDifference]
     layers: list[LayerDifference]
-    warnings: tuple[str, ...]
+    warnings: tuple[Reason, ...]
     verdicts: list[Verdict] = field(default_factory=list)
-    refused: str | None = None
+    refused: Reason | None = None
+
+    @property
+    def untold(self) -> tuple[Reason, ...]:
+        """The warnings that ``refused`` does not give already."""
+        told = self.refused.facts.get("differing") if self.refused is not None else None
+        return tuple(one for one in self.warnings if not isinstance(told, tuple) or one not in told)
 
     def as_json(self) -> Json:
-        """For ``compare --json``: the same fields."""
-        return {"schema": 1, **asdict(self), "warnings": list(self.warnings)}
+        """For ``compare --json``: the same fields, reasons in words."""
+        return {
+            "schema": 1,
+            "tiles": [asdict(tile) for tile in self.tiles],
+            "layers": [asdict(layer) for layer in self.layers],
+            "warnings": [str(warning) for warning in self.warnings],
+            "verdicts": [verdict.as_json() for verdict in self.verdicts],
+            "refused": None if self.refused is None else str(self.refused),
+        }
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -113,12 +125,12 @@ def same_trial(a: Run, b: Run) -> bool:
     return ours is not None and theirs is not None and ours.id == theirs.id and ours.side != theirs.side
 
 
-def refusal(a: Run, b: Run) -> str | None:
+def refusal(a: Run, b: Run) -> Reason | None:
     """Why the two get no verdict, as one sentence that names all that differs; None where they get one."""
     if same_trial(a, b):
         return None
     differing = conditions(a, b)
-    return f"{_RECORDED_APART}; besides, {', '.join(differing)}." if differing else f"{_RECORDED_APART}."
+    return Reason("analysis.recorded-apart-besides", differing=differing) if differing else Reason("analysis.recorded-apart")
 
 
 def _tiles(a: Run, b: Run) -> list[TileDifference]:
@@ -170,48 +182,62 @@ def _ratio(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None or a == 0 else b / a
 
 
-def warnings(a: Run, b: Run) -> tuple[str, ...]:
+def warnings(a: Run, b: Run) -> tuple[Reason, ...]:
     """What stands in the way of reading a difference as the effect of one change."""
-    found = _status(a, "first") + _status(b, "second")
+    found = [*_first_is_partial(a), *_second_is_partial(b)]
     if a.config.model.spec != b.config.model.spec and not (a.imported or b.imported):
-        found.append(f"the models differ: {a.config.model.spec} and {b.config.model.spec}")
+        found.append(Reason("analysis.models-differ", first=a.config.model.spec, second=b.config.model.spec))
     found += conditions(a, b)
     return tuple(found) if same_trial(a, b) else (*found, NOT_INTERLEAVED)
 
 
-def conditions(a: Run, b: Run) -> list[str]:
+def conditions(a: Run, b: Run) -> tuple[Reason, ...]:
     """What differs of the circumstances, as clauses: target, threads, workload, machine, versions, environment variables."""
     if a.imported or b.imported:
-        return []  # nothing is known that could differ
+        return ()  # nothing is known that could differ
     found = []
     if _target(a) != _target(b):
-        found.append(f"the targets differ: {_target(a)} and {_target(b)}")
+        found.append(Reason("analysis.targets-differ", first=_target(a), second=_target(b)))
     if a.facts.threads != b.facts.threads:
-        found.append(f"the thread counts differ: {a.facts.threads} and {b.facts.threads}")
+        found.append(Reason("analysis.threads-differ", first=a.facts.threads, second=b.facts.threads))
     ours = a.config.workload.asked
-    found += _differing("workloads", ours, b.config.workload.asked, tuple(ours))
-    found += _differing("machines", a.facts.environment, b.facts.environment, _MACHINE)
-    found += _differing("versions", a.facts.environment, b.facts.environment, _VERSIONS)
-    found += _differing("settings of torch", a.facts.environment, b.facts.environment, _TORCH)
-    return found + _variables(a.facts.environment.get("variables"), b.facts.environment.get("variables"))
+    if differing := _differing(ours, b.config.workload.asked, tuple(ours)):
+        found.append(Reason("analysis.workloads-differ", differing=differing))
+    environments = a.facts.environment, b.facts.environment
+    if differing := _differing(*environments, _MACHINE):
+        found.append(Reason("analysis.machines-differ", differing=differing))
+    if differing := _differing(*environments, _VERSIONS):
+        found.append(Reason("analysis.versions-differ", differing=differing))
+    if differing := _differing(*environments, _TORCH):
+        found.append(Reason("analysis.torch-settings-differ", differing=differing))
+    if differing := _variables(*(one.get("variables") for one in environments)):
+        found.append(Reason("analysis.variables-differ", differing=differing))
+    return tuple(found)
 
 
-def _variables(a: Mapping[str, str] | None, b: Mapping[str, str] | None) -> list[str]:
+def _variables(a: Mapping[str, str] | None, b: Mapping[str, str] | None) -> tuple[Reason, ...]:
     """Not known on one side (None) counts as no variable set."""
     ours, theirs = a or {}, b or {}
     names = [name for name in (*ours, *(name for name in theirs if name not in ours)) if ours.get(name) != theirs.get(name)]
-    told = [f"{name} {_set(ours.get(name))} and {_set(theirs.get(name))}" for name in names]
-    return [f"the environment variables that matter for speed differ: {', '.join(told)}"] if told else []
+    return tuple(
+        Reason("analysis.two-values", name=name, first=_set(ours.get(name)), second=_set(theirs.get(name))) for name in names
+    )
 
 
-def _set(value: str | None) -> str:
-    return "not set" if value is None else _short(value)
+def _set(value: str | None) -> Reason | str:
+    return Reason("analysis.not-set") if value is None else _short(value)
 
 
-def _status(run: Run, which: str) -> list[str]:
+def _first_is_partial(run: Run) -> list[Reason]:
     if run.imported:
-        return [f"the {which} run is an imported trace, which does not say its model, workload, target and dtype"]
-    return [] if run.facts.status == "finished" else [f"the {which} run is {run.facts.status}, so it holds only a part"]
+        return [Reason("analysis.first-imported")]
+    return [] if run.facts.status == "finished" else [Reason("analysis.first-partial", status=status_said(run.facts.status))]
+
+
+def _second_is_partial(run: Run) -> list[Reason]:
+    if run.imported:
+        return [Reason("analysis.second-imported")]
+    return [] if run.facts.status == "finished" else [Reason("analysis.second-partial", status=status_said(run.facts.status))]
 
 
 def _target(run: Run) -> str:
@@ -219,12 +245,17 @@ def _target(run: Run) -> str:
     return f"{facts.title} {facts.name}".strip() if facts else run.config.target.id
 
 
-def _differing(what: str, a: Mapping[str, Any], b: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[Reason, ...]:
     names = [key for key in keys if a.get(key) != b.get(key)]
-    told = [f"{name.replace('_', ' ')} {_short(a.get(name))} and {_short(b.get(name))}" for name in names]
-    return [f"the {what} differ: {', '.join(told)}"] if told else []
+    return tuple(
+        Reason("analysis.two-values", name=name.replace("_", " "), first=_known(a.get(name)), second=_known(b.get(name)))
+        for name in names
+    )
 
 
-def _short(value: Any) -> str:
-    text = "not known" if value is None else str(value)
+def _known(value: Any) -> Reason | str:
+    return Reason("analysis.not-known") if value is None else _short(str(value))
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"

@@ -11,6 +11,7 @@ import numpy as np
 
 from core.analysis.intervals import LEAST_VALUES, median_interval
 from core.analysis.samples import request_times
+from core.messages.reason import Reason
 from core.records.run import Run
 from profilers.trace import Array
 
@@ -75,12 +76,14 @@ def drift(run: Run) -> Trend | None:
     return next((trend(one) for one in known if len(one) >= LEAST_VALUES), None)
 
 
-def sentence(found: Trend | None) -> str:
-    """What people should know of a trend; "" for none that is worth it."""
+def sentence(found: Trend | None) -> Reason | None:
+    """What people should know of a trend; None for none that is worth it."""
     if found is None or not found.told:
-        return ""
-    size = f"{100 * abs(found.change):.0f} % {'slower' if found.change > 0 else 'faster'}"
-    return f"Requests got {size} from the first to the last, so no one number fits all of them."
+        return None
+    percent = 100 * abs(found.change)
+    if found.change > 0:
+        return Reason("analysis.drift-slower", change_percent=percent)
+    return Reason("analysis.drift-faster", change_percent=percent)
 
 
 def still_falling(requests: Sequence[Array], within: float) -> bool:

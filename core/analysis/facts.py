@@ -71,7 +71,7 @@ def quality_json(run: Run) -> Json | None:
         "second_positions": quality.second_positions,
         "texts_disagree": list(disagreements(quality)),
         "lossless": quality.lossless,
-        "notes": list(quality.notes),
+        "notes": [str(note) for note in quality.notes],
         "layer_sqnr_db": dict(quality.layer_sqnr_db),
         "took_ns": quality.took_ns,
     }

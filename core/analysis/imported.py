@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from core.config import WorkloadConfig
+from core.messages.reason import Reason
 from core.records.run import Run
 from profilers.trace import Tag
 
-NOT_SAID = "the imported file does not say it"
+NOT_SAID = Reason("analysis.not-in-import")
 """Why a fact of the configuration or a measurement of Tickscope's own is missing."""
 
 Json = dict[str, Any]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from core.analysis.layers import per_moment
 from core.analysis.select import SET_ASIDE, of_kind, tagged
 from core.analysis.student import t_reach, t_risk
+from core.analysis.word import Word
 from core.records.noise_floors import ASSUMED_FLOOR
 from core.records.run import Run
 from profilers.trace import KINDS, Array, Tag
-
-Word = Literal["faster", "slower", "can't tell"]
 
 FALSE_SHARE = 0.05
 """Of the layers called faster or slower this share is expected to be called so falsely."""
@@ -97,10 +95,10 @@ def _side(
     found = []
     for row, ((path, kind), (a, b)) in enumerate(paired.items()):
         low = high = None
-        word: Word = "can't tell"
+        word = Word.UNDECIDED
         if rounds[row] >= LEAST_ROUNDS:
             low, high = mean[row] - reach[row], mean[row] + reach[row]
-            word = "faster" if high < -floor[row] else "slower" if low > floor[row] else word
+            word = Word.FASTER if high < -floor[row] else Word.SLOWER if low > floor[row] else word
             low, high = math.exp(max(low, -700)), math.exp(min(high, 700))
         ratio, medians = math.exp(mean[row]), (float(np.median(a)), float(np.median(b)))
         stage = first[path, kind].stage

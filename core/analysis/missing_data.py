@@ -8,16 +8,18 @@ from typing import Any
 from core.analysis.counts import COUNTS
 from core.analysis.imported import NOT_SAID
 from core.analysis.select import kinds_present, of_kind, tagged
+from core.messages.reason import Reason, of_text
 from core.pass_api.base import any_pass
-from core.records.run import Run
+from core.records.run import Run, status_said
 from profilers.trace import Tag
 
 Json = dict[str, Any]
 
 _GENERATION = ("ttft_ns", "prefill_tokens_per_s", "itl_ns", "tpot_ns", "decode_tokens_per_s", "e2e_ns")
-_FIRST = "no first token counts: each one was cold, warm-up or traced; give more repeats"
-_UNCOUNTED = "no moment was counted from end to end by the same threads"
-_LATER = "no token after the first counts: each one was warm-up or traced; give more new tokens or repeats"
+_FIRST = Reason("analysis.no-first-token-counts")
+_LATER = Reason("analysis.no-later-token-counts")
+
+Missing = tuple[str, Reason]
 
 
 def unavailable_json(
@@ -26,15 +28,15 @@ def unavailable_json(
     """The reasons that the run itself noted, then those that follow from what is missing."""
     reasons = {item.what: item.why for item in run.facts.unavailable}
     if run.imported:
-        return [{"what": what, "why": why} for what, why in {**reasons, **_of_imported(run, metrics, layers)}.items()]
+        return [{"what": what, "why": str(why)} for what, why in {**reasons, **_of_imported(run, metrics, layers)}.items()]
     if energy is None:
         reasons.setdefault("energy", _energy(run))
     for what, why in (*_metrics(run, metrics), *_layers(run, layers), *_counts(run), *_others(run)):
         reasons.setdefault(what, why)
-    return [{"what": what, "why": why} for what, why in reasons.items()]
+    return [{"what": what, "why": str(why)} for what, why in reasons.items()]
 
 
-def _of_imported(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) -> dict[str, str]:
+def _of_imported(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) -> dict[str, Reason]:
     """What a trace of another profiler cannot tell: what was asked, and everything that only Tickscope measures."""
     missing = ["model", "target", "dtype", "workload", *(name for name in _GENERATION if metrics[name]["n"] == 0)]
     missing += [name for name in COUNTS if not (run.trace.moments[name] >= 0).any()]
@@ -43,27 +45,28 @@ def _of_imported(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) 
     return dict.fromkeys(missing, NOT_SAID)
 
 
-def _metrics(run: Run, metrics: Mapping[str, Json]) -> list[tuple[str, str]]:
+def _metrics(run: Run, metrics: Mapping[str, Json]) -> list[Missing]:
     kinds = kinds_present(run.trace.moments)
     missing = [name for name in _GENERATION if metrics[name]["n"] == 0]
     if not kinds:
-        return [(name, f"no moment was measured (the run is {run.facts.status})") for name in missing]
+        why = Reason("analysis.no-moment-measured", status=status_said(run.facts.status))
+        return [(name, why) for name in missing]
     if "forward" in kinds:
-        why = "an encoder gives no tokens one after another"
+        why = Reason("analysis.encoder-gives-no-tokens")
         return [(name, _FIRST if name == "e2e_ns" else why) for name in missing]
     found = []
     for name in missing:
         if name in ("itl_ns", "tpot_ns", "decode_tokens_per_s"):
             one = run.config.workload.new_tokens == 1
-            found.append((name, "one new token has no gap to a next one" if one else _LATER))
+            found.append((name, Reason("analysis.one-new-token") if one else _LATER))
         else:
             found.append((name, _FIRST))
     return found
 
 
-def _layers(run: Run, layers: Sequence[Json]) -> list[tuple[str, str]]:
+def _layers(run: Run, layers: Sequence[Json]) -> list[Missing]:
     if "layer_clock" not in run.config.profilers:
-        return [("layers", "the layer clock was not switched on")]
+        return [("layers", Reason("analysis.layer-clock-off"))]
     measured = {row["kind"] for row in layers}
     found = []
     moments = run.trace.moments
@@ -74,42 +77,42 @@ def _layers(run: Run, layers: Sequence[Json]) -> list[tuple[str, str]]:
         if not after.any():
             continue
         if tagged(moments, Tag.TRACED)[after].any():
-            why = "no traced moment of this kind has layer times that count"
+            why = Reason("analysis.no-layer-times-count")
         elif kind == "decode" and any_pass(run.config.passes, lambda one: one.one_graph):
-            why = "compiled decode ran as one graph, and no moment of it ran with the clock inside"
+            why = Reason("analysis.one-graph-without-clock")
         elif kind == "draft":
-            why = "the assistant is another model, whose layers are not timed"
+            why = Reason("analysis.assistant-not-timed")
         else:
-            why = "no moment of this kind was traced; give more repeats"
+            why = Reason("analysis.no-moment-traced")
         found.append((f"layers of {kind}", why))
     return found
 
 
-def _counts(run: Run) -> list[tuple[str, str]]:
+def _counts(run: Run) -> list[Missing]:
     """Counters of the processor that no moment has, with what the counter itself says of it."""
     moments = run.trace.moments
     missing = [name for name in COUNTS if not (moments[name] >= 0).any()]
     if "cycles" not in run.config.profilers:
-        return [(name, "the processor counters were not switched on") for name in missing]
-    told = run.facts.instruments.get("cycles", {}).get("missing", {})
-    return [(name, told.get(name, _UNCOUNTED)) for name in missing]
+        return [(name, Reason("analysis.counters-off")) for name in missing]
+    noted = run.facts.instruments.get("cycles", {}).get("missing", {})
+    return [(name, of_text(str(noted[name])) if name in noted else Reason("analysis.uncounted")) for name in missing]
 
 
-def _energy(run: Run) -> str:
+def _energy(run: Run) -> Reason:
     if "energy" not in run.config.profilers:
-        return "the energy counters were not switched on"
-    told = run.facts.instruments.get("energy", {}).get("missing", {})
-    return str(told.get("energy", "the energy counters gave too few values in the time that was measured"))
+        return Reason("analysis.energy-off")
+    noted = run.facts.instruments.get("energy", {}).get("missing", {})
+    return of_text(str(noted["energy"])) if "energy" in noted else Reason("analysis.too-few-energy-values")
 
 
-def _others(run: Run) -> list[tuple[str, str]]:
+def _others(run: Run) -> list[Missing]:
     found = []
     if "noise" not in run.config.profilers:
-        found.append(("noise", "the noise instrument was not switched on; nobody watched what else the machine did"))
+        found.append(("noise", Reason("analysis.noise-off")))
     if run.facts.device_peak_bytes is None and run.facts.target is not None and run.facts.target.id == "cpu":
-        found.append(("device_peak_bytes", "the model ran on the CPU; see rss_peak_bytes"))
+        found.append(("device_peak_bytes", Reason("analysis.ran-on-cpu")))
     if run.config.workload.prompt_tokens is not None:
-        found.append(("tokenize", "the workload is a token count; nothing was tokenised"))
+        found.append(("tokenize", Reason("analysis.nothing-tokenised")))
     if (run.trace.moments["kv_bytes"] < 0).all():
-        found.append(("kv_cache_bytes", "the model keeps no cache that can be measured"))
+        found.append(("kv_cache_bytes", Reason("analysis.no-cache")))
     return found

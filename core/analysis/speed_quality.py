@@ -13,6 +13,7 @@ from core.analysis.quality_headline import BULK, DECODE, headline
 from core.analysis.samples import samples
 from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
+from core.messages.reason import Reason
 from core.models.base import TASKS
 from core.pass_api.base import any_pass
 from core.records.run import Quality, Run
@@ -26,7 +27,17 @@ COSTS: Mapping[str, tuple[str, str]] = {
 """What a cost is by its kind, and its unit; 0 is equal to the unoptimized model in all of them."""
 
 _SHOWN = ("finished", "cancelled", "interrupted")
-NO_QUALITY = "its quality cost was not measured"
+NO_QUALITY = Reason("analysis.no-quality-cost")
+
+_ANOTHER = {
+    "model": Reason("analysis.another-model"),
+    "workload": Reason("analysis.another-workload"),
+    "target": Reason("analysis.another-target"),
+    "machine": Reason("analysis.another-machine"),
+    "versions": Reason("analysis.other-versions"),
+    "threads": Reason("analysis.other-threads"),
+}
+"""Why two runs may not stand in one picture, by the field of ``Setting`` that differs."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Point:
 
     ``cost`` is of ``cost_kind`` (one of ``COSTS``) with its standard error; 0 is no cost, None not measured. It is the worse of
     ``cost_bulk`` and ``cost_decode``; ``cost_path`` says which ("": there was one way only). ``apart`` says why the run may not
-    be held against the others (""): such runs, and those without a cost, are never on the front.
+    be held against the others (None: it may): such runs, and those without a cost, are never on the front.
     """
 
     run_id: int
@@ -61,7 +72,7 @@ class Point:
     cost_kind: str
     on_front: bool = False
     speed_unit: str = "tok/s"
-    apart: str = ""
+    apart: Reason | None = None
     model: str = ""  # for people
     created: str = ""
     task: str = ""
@@ -156,13 +167,13 @@ def setting(run: Run) -> Setting:
     )
 
 
-def difference(a: Setting, b: Setting) -> str:
-    """Why two settings are not one: "another model", or ""."""
+def difference(a: Setting, b: Setting) -> Reason | None:
+    """Why two settings are not one: "another model", or None."""
     for item in fields(Setting):
         ours, theirs = getattr(a, item.name), getattr(b, item.name)
         if ours != theirs and not (item.name == "threads" and None in (ours, theirs)):
-            return f"other {item.name}" if item.name in ("threads", "versions") else f"another {item.name}"
-    return ""
+            return _ANOTHER[item.name]
+    return None
 
 
 def gains(ours: Mapping[str, float], plain: Mapping[str, float]) -> dict[str, float]:
@@ -217,11 +228,11 @@ def _usual_kind(task: str) -> str:
 def _marked(one: Point, chosen: Point, kind: str, text: str) -> Point:
     apart = difference(chosen.setting, one.setting)
     if not apart and one.cost_kind not in ("", kind):
-        apart = "its quality was measured otherwise"
+        apart = Reason("analysis.quality-measured-otherwise")
     elif not apart and one.measured_on and text and one.measured_on != text and one.cost_kind:
-        apart = f"its quality was measured on {one.measured_on}"
+        apart = Reason("analysis.quality-measured-on", measured_on=one.measured_on)
     elif not apart and one.speed_unit != chosen.speed_unit:
-        apart = f"its speed is in {one.speed_unit}"
+        apart = Reason("analysis.speed-in", unit=one.speed_unit)
     return replace(one, apart=apart, cost_kind=one.cost_kind or kind)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from core.analysis.drift import still_falling
 from core.analysis.intervals import LEAST_VALUES, median_interval
+from core.messages.reason import Reason
 from profilers.trace import Array
 
 WARMUP_LEAST = 3
@@ -39,7 +40,7 @@ MOST_PAIRS = 480
 many of them, and no more pairs over the whole trial than can be judged anew after each round (5 ms)."""
 
 
-def settled(requests: Sequence[Array], elapsed_s: float) -> str | None:
+def settled(requests: Sequence[Array], elapsed_s: float) -> Reason | None:
     """How warm-up ended, after the requests so far; None: go on.
 
     Only getting faster is warming up. Noise is not: three requests within 5 %, as it was once, hardly ever come on a busy
@@ -51,15 +52,15 @@ def settled(requests: Sequence[Array], elapsed_s: float) -> str | None:
     """
     done = len(requests)
     if done >= WARMUP_CAP:
-        return f"cap of {WARMUP_CAP} reached"
+        return Reason("analysis.cap-of-requests", n=WARMUP_CAP)
     if elapsed_s >= WARMUP_S:
-        return f"cap of {WARMUP_S:.0f} s reached"
+        return cap_of_time(WARMUP_S)
     if done < WARMUP_LEAST or elapsed_s < WARMUP_LEAST_S or any(not len(one) for one in requests[-2:]):
         return None
-    return None if still_falling(requests, SETTLED_WITHIN) else f"no faster after {done} requests"
+    return None if still_falling(requests, SETTLED_WITHIN) else Reason("analysis.no-faster", n=done)
 
 
-def enough(e2e_ns: Sequence[float], elapsed_s: float) -> str | None:
+def enough(e2e_ns: Sequence[float], elapsed_s: float) -> Reason | None:
     """Why no more requests are needed, after the measured ones so far; None: go on.
 
     Ten requests and ten seconds are enough (optimum-benchmark's rule), or six as soon as the median is known to 1 %.
@@ -70,14 +71,19 @@ def enough(e2e_ns: Sequence[float], elapsed_s: float) -> str | None:
     """
     done = len(e2e_ns)
     if done >= REPEATS_ENOUGH and elapsed_s >= ENOUGH_S:
-        return f"{done} requests in {elapsed_s:.0f} s"
+        return Reason("analysis.enough-requests", n=done, elapsed_s=elapsed_s)
     if done >= REPEATS_LEAST and _half_width(e2e_ns) <= KNOWN_TO:
-        return f"latency known to {100 * KNOWN_TO:.0f} %"
+        return Reason("analysis.latency-known", known_percent=100 * KNOWN_TO)
     if done >= REPEATS_CAP:
-        return f"cap of {REPEATS_CAP} reached"
+        return Reason("analysis.cap-of-requests", n=REPEATS_CAP)
     if elapsed_s >= MOST_S:
-        return f"cap of {MOST_S:.0f} s reached"
+        return cap_of_time(MOST_S)
     return None
+
+
+def cap_of_time(limit_s: float) -> Reason:
+    """Why it was enough: so much time is all that there was."""
+    return Reason("analysis.cap-of-time", limit_s=limit_s)
 
 
 def expected_requests(warmup: int | None, repeats: int | None) -> int:

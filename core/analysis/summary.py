@@ -30,6 +30,7 @@ from core.analysis.select import all_disturbed, first_tokens, kinds_present, mai
 from core.analysis.series import layer_rows, stages
 from core.analysis.speculation import speculation
 from core.analysis.statistics import Spread, spread
+from core.messages.reason import Reason
 from core.records.run import Run
 from profilers.trace import Tag
 
@@ -40,7 +41,7 @@ BUSY_CORE_SHARE = 0.25
 OF_FIRST = ("ttft_ns", "prefill_tokens_per_s", "prefill_only_tokens_per_s")
 """Metrics of a request's first token alone."""
 
-_COURSE = ("status", "error", "load_ns", "apply_ns", "compile_ns", "cold_start_ns", "warmup_done")
+_COURSE = ("status", "error", "load_ns", "apply_ns", "compile_ns", "cold_start_ns")
 """Facts about how the run went that stand in its JSON under their own names."""
 
 _NOT_MEASURED = Tag.WARMUP | Tag.PROFILED
@@ -83,8 +84,9 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "profilers": list(run.config.profilers),
         "environment": dict(facts.environment),
         **{name: getattr(facts, name) for name in _COURSE},
+        "warmup_done": _said(facts.warmup_done),
         "provisional": early is not None,
-        "stopped": facts.stopped,
+        "stopped": _said(facts.stopped),
         "trial": trial_json(run),
         "instruments": dict(facts.instruments),
         "metrics": metrics,
@@ -105,6 +107,10 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "outputs": outputs_json(run),
         "unavailable": unavailable_json(run, metrics, layers, joules),
     }
+
+
+def _said(reason: Reason | None) -> str | None:
+    return None if reason is None else str(reason)
 
 
 def disturbed_metrics(run: Run) -> list[str]:
@@ -185,7 +191,7 @@ def drift_json(run: Run) -> Json | None:
     ``told`` is the sentence about it, "" where it is small or not sure. None: fewer than six requests.
     """
     found = drift(run)
-    return None if found is None else {"change": found.change, "risk": found.risk, "told": sentence(found)}
+    return None if found is None else {"change": found.change, "risk": found.risk, "told": _said(sentence(found)) or ""}
 
 
 def noise_json(run: Run) -> Json:

@@ -16,17 +16,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from core.analysis.alpha_spending import alpha_spent, levels, looks
-from core.analysis.layer_verdicts import LayerVerdict, Word, layer_verdicts
+from core.analysis.layer_verdicts import LayerVerdict, layer_verdicts
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.select import of_kind
 from core.analysis.signed_rank import HodgesLehmann, hodges_lehmann
 from core.analysis.stopping import clean_rounds
+from core.analysis.word import Word
+from core.messages.reason import Reason
 from core.models.base import generates
 from core.records.noise_floors import ASSUMED_FLOOR
 from core.records.run import Run
@@ -48,7 +51,7 @@ FUTILE = 0.05
 """A trial goes on as long as the chance to decide it within its cap is at least this."""
 
 MOST_ROUNDS = 60
-NO_FLOOR = f"No noise floor of this workload is known well enough (A/A trials find it); ±{100 * ASSUMED_FLOOR:g} % is assumed."
+NO_FLOOR = Reason("analysis.no-floor", assumed_percent=100 * ASSUMED_FLOOR)
 _NORMAL = NormalDist()
 
 
@@ -71,8 +74,12 @@ class Verdict:
     floor: float
     decided: bool
     hopeless: bool
-    why: str
+    why: Reason
     looked: bool = True  # False before the first look, when nothing is said yet
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, with ``why`` in words."""
+        return {**asdict(self), "why": str(self.why)}
 
 
 @dataclass(frozen=True)
@@ -183,9 +190,9 @@ class _Plan:
         """Pairs, if all can be used."""
         return self.parts * clean_rounds(self.most_rounds)
 
-    def told(self, pairs: int) -> str:
+    def told(self, pairs: int) -> Reason:
         """So many pairs, in words."""
-        return f"{pairs} {'clean rounds' if self.parts == 1 else 'stretches of tokens'}"
+        return Reason("analysis.clean-rounds", n=pairs) if self.parts == 1 else Reason("analysis.stretches", n=pairs)
 
     @property
     def every_look(self) -> tuple[int, ...]:
@@ -208,21 +215,21 @@ class _Plan:
 def _verdict(values: Array, plan: _Plan) -> Verdict:
     n = len(values)
     if n == 0:
-        why = "No round was measured clean on both sides yet."
-        return Verdict(plan.metric, "can't tell", None, None, None, 0, plan.told_floor, False, False, why, looked=plan.ended)
+        why = Reason("analysis.no-clean-round")
+        return Verdict(plan.metric, Word.UNDECIDED, None, None, None, 0, plan.told_floor, False, False, why, looked=plan.ended)
     passed = plan.passed(n)
     shown = hodges_lehmann(values, passed[1] if passed else plan.level(plan.every_look[0]))
-    word: Word = "can't tell"
-    hopeless, why = False, f"The first look is after {plan.told(plan.every_look[0])}."
+    word = Word.UNDECIDED
+    hopeless, why = False, Reason("analysis.first-look", pairs=plan.told(plan.every_look[0]))
     if passed:
         look, level = passed
         looked = shown if look == n else hodges_lehmann(values[:look], level)
         word = _word(looked, plan.floor)
         hopeless, why = _outlook(word, looked, look, level, plan)
     if not plan.floor_known:
-        why = f"{why} {NO_FLOOR}"
+        why = Reason("analysis.with-assumed-floor", why=why, no_floor=NO_FLOOR)
     low, high = (None if bound is None else math.exp(bound) for bound in (shown.low, shown.high))
-    decided = word != "can't tell"
+    decided = word != Word.UNDECIDED
     told = plan.told_floor
     looked_at = passed is not None or plan.ended
     return Verdict(plan.metric, word, math.exp(shown.estimate), low, high, n, told, decided, hopeless, why, looked_at)
@@ -230,32 +237,32 @@ def _verdict(values: Array, plan: _Plan) -> Verdict:
 
 def _word(looked: HodgesLehmann, floor: float) -> Word:
     if looked.low is None or looked.high is None:
-        return "can't tell"
+        return Word.UNDECIDED
     reach = math.log1p(floor)
     if looked.high < -reach:
-        return "faster"
-    return "slower" if looked.low > reach else "can't tell"
+        return Word.FASTER
+    return Word.SLOWER if looked.low > reach else Word.UNDECIDED
 
 
-def _outlook(word: Word, looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> tuple[bool, str]:
+def _outlook(word: Word, looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> tuple[bool, Reason]:
     """Whether more rounds are in vain, and a sentence about where the trial stands."""
-    after = f"after {plan.told(look)}"
-    if word != "can't tell":
-        beyond = f"1 ± {_percent(plan.floor)}"
-        side = "below" if word == "faster" else "above"
-        return False, f"The whole interval lay {side} {beyond} {after}."
+    after = Reason("analysis.after", pairs=plan.told(look))
+    if word == Word.FASTER:
+        return False, Reason("analysis.interval-below", floor_percent=100 * plan.floor, after=after)
+    if word == Word.SLOWER:
+        return False, Reason("analysis.interval-above", floor_percent=100 * plan.floor, after=after)
     if looked.low is None or looked.high is None:
-        return False, f"{plan.told(look)} are too few for an interval."
+        return False, Reason("analysis.too-few", pairs=plan.told(look))
     outermost = max(abs(looked.low), abs(looked.high))
     if outermost <= math.log1p(max(plan.floor, NEGLIGIBLE)):
-        return True, f"There is no difference of more than {_percent(math.expm1(outermost))}, {after}."
+        return True, Reason("analysis.no-difference", most_percent=100 * math.expm1(outermost), after=after)
     if plan.ended or look >= plan.most:
-        return True, f"It cannot be told {after}."
+        return True, Reason("analysis.cannot-be-told", after=after)
     chance = _chance(looked, look, level, plan)
     if chance < FUTILE:
-        return True, f"It will hardly be told within {plan.most_rounds} rounds ({100 * chance:.0f} % chance {after})."
+        return True, Reason("analysis.hardly-told", n=plan.most_rounds, chance_percent=100 * chance, after=after)
     following = next(size for size in plan.every_look if size > look)
-    return False, f"It could not be told {after}; the next look is after {following}."
+    return False, Reason("analysis.not-told-yet", after=after, next_look=following)
 
 
 def _chance(looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> float:
@@ -271,7 +278,3 @@ def _chance(looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> floa
     needed = math.log1p(plan.floor) + _NORMAL.inv_cdf(1 - plan.level(plan.most) / 2) * final
     still = error * math.sqrt(1 - look / plan.most)
     return 1 - _NORMAL.cdf((needed - looked.estimate) / still) + _NORMAL.cdf((-needed - looked.estimate) / still)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"

@@ -11,6 +11,7 @@ import numpy as np
 from core import units
 from core.analysis.summary import summarize
 from core.analysis.verdict import Verdict, layer_verdicts
+from core.analysis.word import Word
 from core.commands.output import table
 from core.notices import Status
 from profilers.trace import PLACES
@@ -40,7 +41,7 @@ def _said(verdicts: Sequence[SideVerdict]) -> list[str]:
     for one in verdicts:
         main = one.main
         if main is not None:
-            said.append(f"{NAMES[one.side]}/A {_interval(asdict(main))} {main.word if main.looked else 'no look yet'}")
+            said.append(f"{NAMES[one.side]}/A {_interval(asdict(main))} {main.word.said if main.looked else 'no look yet'}")
     return said
 
 
@@ -64,12 +65,12 @@ def trial_json(state: ABTestState) -> Json:
         "layers": [asdict(one) for one in layer_verdicts(runs, state.floors)] if len(runs) == sides else [],
         "kernels": _kernels(runs),
         "floors": dict(state.floors),
-        "stopped": state.stopped,
+        "stopped": None if state.stopped is None else str(state.stopped),
     }
 
 
 def _metrics(metrics: Mapping[str, Verdict]) -> Json:
-    return {name: asdict(verdict) for name, verdict in metrics.items()}
+    return {name: verdict.as_json() for name, verdict in metrics.items()}
 
 
 def _kernels(runs: Sequence[Run]) -> list[Json]:
@@ -112,7 +113,7 @@ def _verdicts(result: Json) -> str:
             name = f"{side['name']}/A {units.METRIC_TITLES[metric]}"
             floor = units.percent(one["floor"]) if one["floor"] else units.DASH
             # an A/A trial asks for a floor; which of two equals is faster is no question
-            word = units.DASH if result["trial"]["same"] or not one["looked"] else one["word"]
+            word = units.DASH if result["trial"]["same"] or not one["looked"] else str(Word(one["word"]).said)
             rows.append((name, _ratio(one["ratio"]), _bounds(one), word, str(one["n"]), floor))
             why.append(f"  {name}: {one['why']}")
     if not rows:
@@ -161,7 +162,7 @@ def _floors(result: Json) -> str:
 
 
 def _layers(result: Json) -> str:
-    told = [row for row in result["layers"] if row["word"] != "can't tell"]
+    told = [row for row in result["layers"] if row["word"] != Word.UNDECIDED]
     if not result["layers"] or result["trial"]["same"]:
         return ""
     title = f"Layers: {len(told)} of {len(result['layers'])} told apart (of those 5 % may be false; traced rounds)"
@@ -174,7 +175,7 @@ def _layers(result: Json) -> str:
             units.duration(row["a_ns"]),
             units.duration(row["b_ns"]),
             _interval(row),
-            row["word"],
+            str(Word(row["word"]).said),
         )
         for row in most
     ]

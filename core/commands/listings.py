@@ -10,6 +10,7 @@ from typing import Any
 from core import units
 from core.commands.output import table, write, write_json
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 Row = dict[str, Any]
 
@@ -35,8 +36,15 @@ def _gain(row: Row) -> str:
     return units.DASH if found is None else units.ratio(found["gain"]) + (" (rough)" if found["rough"] else "")
 
 
-def _row(item_id: str, title: str, reason: str | None, options: Row | None = None, **more: Any) -> Row:
-    return {"id": item_id, "title": title, "available": reason is None, "reason": reason, "options": options or {}, **more}
+def _row(item_id: str, title: str, reason: Reason | str | None, options: Row | None = None, **more: Any) -> Row:
+    return {
+        "id": item_id,
+        "title": title,
+        "available": reason is None,
+        "reason": None if reason is None else str(reason),
+        "options": options or {},
+        **more,
+    }
 
 
 def _models(_args: argparse.Namespace) -> list[Row]:

@@ -233,8 +233,8 @@ def _passes(summary: Json) -> Section:
         (one["id"], one["summary"], _expected(one), _short(", ".join(one["kernels"]), 120) or units.DASH)
         for one in summary["passes"]
     ]
-    notes = [f"{one['id']}: {' '.join((*one['notes'], one['prediction'])).strip()}" for one in summary["passes"]]
-    told = [note for note in notes if not note.endswith(": ")]
+    notes = {one["id"]: " ".join((*one["notes"], one["prediction"])).strip() for one in summary["passes"]}
+    told = [f"{pass_id}: {note}" for pass_id, note in notes.items() if note]
     return Section("Passes", ("", "changed", "expected", "kernels that ran"), rows, "\n  ".join(told))
 
 

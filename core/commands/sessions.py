@@ -141,7 +141,7 @@ def comparison_text(a: Run, b: Run, found: Comparison) -> str:
     if layers:
         parts.append("Layers that differ most\n" + table(("layer", "kind", "A", "B", "B − A"), layers, "  "))
     verdicts = [
-        (units.METRIC_TITLES.get(one.metric, one.metric), one.word, units.ratio(one.ratio), str(one.n), one.why)
+        (units.METRIC_TITLES.get(one.metric, one.metric), str(one.word.said), units.ratio(one.ratio), str(one.n), str(one.why))
         for one in found.verdicts
     ]
     if verdicts:

@@ -20,9 +20,10 @@ from core.execution.model_slot import ModelSlot, PreparedModel
 from core.execution.moments import NEVER
 from core.execution.preparation import prepare, probed, recording
 from core.execution.recording import Recording, TakingTurns
+from core.messages.reason import Reason
 from core.progress import Progress
 from core.records.noise_floors import NoiseFloors
-from core.records.run import ABTestPart, Run, Unavailable
+from core.records.run import ABTestPart, Run, Unavailable, status_said
 from profilers.trace import Tag
 
 FLOOR_ROUNDS = 40
@@ -44,7 +45,7 @@ ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0
 """Traced rounds that a trial has at least, unless they take longer."""
 
-LEFT_OUT = {"energy": "the sides of a trial take turns faster than energy counters are read; make a run of one side"}
+LEFT_OUT = {"energy": Reason("execution.turns-faster-than-energy")}
 
 NAMES = "ABCDEFGH"
 
@@ -63,7 +64,7 @@ class ABTestState:
     order: tuple[int, ...] = ()
     verdicts: tuple[SideVerdict, ...] = ()
     floors: Mapping[str, float] = field(default_factory=dict)
-    stopped: str | None = None
+    stopped: Reason | None = None
 
 
 @dataclass
@@ -104,7 +105,7 @@ class ABTest:
     ) -> None:
         self.config = config
         self.active: Recording | None = None
-        self.stopped: str | None = None
+        self.stopped: Reason | None = None
         self.trouble: str | None = None  # why the noise floor could not be kept
         self._id = uuid4().hex
         self._holders = [holder, *(ModelSlot() for _ in config.sides[1:])]
@@ -212,12 +213,12 @@ class ABTest:
             error = what_failed(failure)
             raise
         finally:
-            self.stopped = self.stopped or status
+            self.stopped = self.stopped or status_said(status)
             self._end(status, error)
 
     def give_up(self) -> None:
         """Complete every side's facts from another thread, while the worker hangs."""
-        self.stopped = self.stopped or "cancelled"
+        self.stopped = self.stopped or status_said("cancelled")
         for side in self._sides:
             side.recording.give_up()
         self._tell_part()
@@ -292,7 +293,7 @@ class ABTest:
             self._in_turns(places[:: 1 if rounds % 2 == 0 else -1], lambda side: side.recording.request(Tag.WARMUP, NEVER))
             rounds += 1
 
-    def _play_round(self) -> str | None:
+    def _play_round(self) -> Reason | None:
         """One request of every side, in an order that turns round, so that a steady drift falls on all alike.
 
         Returns:
@@ -337,18 +338,19 @@ class ABTest:
         runs = [side.recording.run() for side in self._sides]
         return judge(runs, self._floors, self.most_rounds, self._parts, ended=ended)
 
-    def _why_stop(self, rounds: int) -> str | None:
+    def _why_stop(self, rounds: int) -> Reason | None:
         found = [verdict.main for verdict in self._verdicts]
         if (
             self.config.early
             and not self.config.same
             and all(one is not None and (one.decided or one.hopeless) for one in found)
         ):
-            return "decided" if all(one is not None and one.decided for one in found) else "no difference can be told"
+            told = all(one is not None and one.decided for one in found)
+            return Reason("execution.decided") if told else Reason("execution.no-difference")
         if rounds >= self.most_rounds:
-            return f"cap of {rounds} rounds reached"
+            return Reason("execution.cap-of-rounds", n=rounds)
         if sum(side.recording.measured_s for side in self._sides) >= self.config.most_seconds:
-            return f"cap of {self.config.most_seconds:.0f} s of measuring reached"
+            return Reason("execution.cap-of-measuring", most_s=self.config.most_seconds)
         return None
 
     def _tell_part(self) -> None:
@@ -377,7 +379,7 @@ class ABTest:
         if self._order:
             self._verdicts = self._judged(ended=True)
         self._tell_part()
-        shared = Unavailable("peak memory", "the models of all sides were in memory at once")
+        shared = Unavailable("peak memory", Reason("execution.all-sides-in-memory"))
         for side in self._sides:
             facts = replace(side.recording.facts, stopped=self.stopped)
             if self._together:

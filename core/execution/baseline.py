@@ -16,16 +16,18 @@ from core.execution import layer_error, task_outputs, teacher_forcing
 from core.execution.eval_data import EvalData, Labelled, class_of, first_token, name_of, second_of, token_ids
 from core.execution.failure import what_failed
 from core.execution.workload import check_memory, is_out_of_memory, text_config
+from core.messages.reason import Reason, of_text
 from core.models.base import LoadedModel, ModelFacts
 from core.models.stored import stored_quantized
 from core.progress import Progress
-from core.records.run import Quality
+from core.records.run import Quality, file_is_quantized
 from core.units import size
 
 if TYPE_CHECKING:
     import torch
 
 MEASURING = "Measuring the unoptimized model"
+LAYERS_ERROR = Reason("execution.layers-error")
 
 SPARE = 1.05
 """Free space wanted for each byte that is to be kept."""
@@ -58,7 +60,7 @@ class Baseline:
     margins: list[list[float]] = field(default_factory=list)  # by which log-probability each was the best
     labelled: list[tuple[Labelled, int]] = field(default_factory=list)
     hits: list[bool] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Reason] = field(default_factory=list)
     results: list[tuple[object, Quality]] = field(default_factory=list)
     layer_positions: int = 0  # tokens of the window on which layers are compared
     _file: IO[bytes] | None = None
@@ -121,10 +123,10 @@ class Tolerate:
     so does running out of memory, but for the outermost part, which measures the whole.
     """
 
-    def __init__(self, title: str = "", notes: list[str] | None = None) -> None:
+    def __init__(self, title: Reason | None = None, notes: list[Reason] | None = None) -> None:
         self._title = title
         self._notes = notes
-        self.why: str | None = None
+        self.why: Reason | None = None
 
     def __enter__(self) -> Tolerate:
         return self
@@ -135,12 +137,19 @@ class Tolerate:
         no_memory = is_out_of_memory(error)
         if no_memory and self._notes is not None:
             return False
-        plain = isinstance(error, (Refusal, ValueError)) or type(error) is RuntimeError
-        why = (str(error).strip().splitlines() or [""])[0].rstrip(".") if plain else what_failed(error)
-        self.why = "memory ran out while it was measured" if no_memory else why
-        if self._notes is not None:
-            self._notes.append(f"Not measured: {self._title} ({self.why}).")
+        self.why = Reason("execution.no-memory-while-measured") if no_memory else _why_failed(error)
+        if self._notes is not None and self._title is not None:
+            self._notes.append(Reason("execution.not-measured", what=self._title, why=self.why))
         return True
+
+
+def _why_failed(error: Exception) -> Reason:
+    """What an error says, as a clause."""
+    if isinstance(error, Refusal):
+        return Reason("execution.as-clause", sentence=error.reason)
+    if isinstance(error, ValueError) or type(error) is RuntimeError:
+        return of_text((str(error).strip().splitlines() or [""])[0].rstrip("."))
+    return of_text(what_failed(error))
 
 
 # -- collecting it --------------------------------------------------------------------------------------------------------
@@ -173,8 +182,8 @@ def baseline(loaded: LoadedModel, material: EvalData, room: tuple[int, int], dev
                 found.labelled = [(one, class_of(one, loaded)) for one in material.labelled]
                 found.hits = task_outputs.hits(loaded.model, loaded, found.labelled, device, progress)
                 if material.labels_left:
-                    found.notes.append(f"Of {material.labels_name} the first {len(found.labelled)} examples were used.")
-            with Tolerate("the layers' error", found.notes):
+                    found.notes.append(Reason("execution.first-examples", n=len(found.labelled), name=material.labels_name))
+            with Tolerate(LAYERS_ERROR, found.notes):
                 tensors["layers"] = _layers(loaded.model, found)
         found.keep(tensors)
     except BaseException:
@@ -192,15 +201,10 @@ def described(facts: ModelFacts) -> str:
     return f"{facts.dtype} as loaded from {stored}" if stored and stored != facts.dtype else facts.dtype
 
 
-def already_quantized(loaded: LoadedModel) -> str:
-    """A sentence where the file itself holds few bits; "" where it does not, or nobody can tell."""
+def already_quantized(loaded: LoadedModel) -> Reason | None:
+    """A sentence where the file itself holds few bits; None where it does not, or nobody can tell."""
     stored = stored_quantized(loaded.facts.stored_as, getattr(loaded.model, "config", None))
-    if not stored:
-        return ""
-    return (
-        f"The model's file holds its weights in {stored} already, so this is what the passes cost on top of that. A pass whose "
-        "steps happen to be those of the file can look better here than one with finer steps."
-    )
+    return file_is_quantized(stored) if stored else None
 
 
 def _continues(loaded: LoadedModel) -> bool:

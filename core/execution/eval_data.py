@@ -14,6 +14,7 @@ from core import paths
 from core.config import QualityConfig
 from core.errors import Refusal
 from core.execution.workload import text_config
+from core.messages.reason import Reason
 from core.models.base import TASKS, LoadedModel
 from core.models.json_file import decoded
 
@@ -62,7 +63,7 @@ class EvalData:
     labels_left: int = 0  # examples of the file beyond ``MOST_EXAMPLES``
     second_name: str = ""  # a text of another kind, on which less is read; "": none
     second_passages: tuple[str, ...] = ()
-    note: str = ""  # why this is not the text that was asked for
+    note: Reason | None = None  # why this is not the text that was asked for
 
     @property
     def second(self) -> EvalData | None:
@@ -109,7 +110,7 @@ def read_material(config: QualityConfig, fitted_to: Iterable[str] = ()) -> EvalD
     path = paths.typed(config.text)
     text = _text_of(path, "text")
     if any(_same_text(text, _text_of(paths.typed(other), "text")) for other in fitted_to):
-        note = f"The model was fitted to {path.name}, so its quality is judged on the {SHIPPED} instead."
+        note = Reason("execution.judged-on-shipped", name=path.name, shipped=SHIPPED)
         return replace(found, note=note)
     passages = (text[:MOST_CHARACTERS],)
     return replace(found, name=path.name, passages=passages, second_name=SHIPPED, second_passages=found.passages)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from core.messages.reason import of_text
 from core.models.outline import counted_rows
 from core.pass_api.base import Subject
 from core.records.run import Unavailable
@@ -84,7 +85,7 @@ class Instrumentation:
 
     def note(self, what: str, why: str) -> None:
         """Something was not measured; said once."""
-        missing = Unavailable(what, why)
+        missing = Unavailable(what, of_text(why))
         if missing not in self.unavailable:
             self.unavailable.append(missing)
 
@@ -107,7 +108,7 @@ def sampled(names: Sequence[str]) -> tuple[list[Instrument], list[Unavailable]]:
     chosen, missing = [], []
     for name, instrument, why in _checked(names):
         if why is not None:
-            missing.append(Unavailable(name, why))
+            missing.append(Unavailable(name, of_text(why)))
         elif instrument.period_s is not None:
             chosen.append(instrument)
     return chosen, missing

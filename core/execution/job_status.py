@@ -30,7 +30,7 @@ def run_status(state: str, recording: Recording) -> Status:
     fraction = min(1.0, done / planned) if planned else None
     text += _step(recording)
     if recording.compiling:
-        return Status(state, f"{text} · compiling", fraction, warming=warming)
+        return Status(state, f"{text} · compiling", fraction, warming=warming, compiling=True)
     return Status(state, text, fraction, _run_seconds(recording, warming), warming)
 
 
@@ -42,7 +42,8 @@ def ab_test_status(state: str, trial: ABTest) -> Status:
     side = NAMES[next((number for number, run in enumerate(trial.recordings) if run is active), 0)]
     if not trial.round:
         text = f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else "")
-        return Status(state, text, None, None if active.compiling else _warm_up_seconds(trial), warming=True)
+        left = None if active.compiling else _warm_up_seconds(trial)
+        return Status(state, text, None, left, warming=True, compiling=active.compiling)
     fraction = min(1.0, trial.round / trial.most_rounds)
     text = f"round {trial.round} of at most {trial.most_rounds}" + ("" if trial.by_moments else f" · {side}") + _step(active)
     return Status(state, text, fraction, trial.seconds_left)

@@ -20,6 +20,7 @@ from core.execution.baseline import Baseline, Tolerate, baseline
 from core.execution.eval_data import EvalData
 from core.execution.reference_model import pristine
 from core.execution.workload import check_length
+from core.messages.reason import Reason
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
 from core.pass_api.base import PassReport, Subject, any_pass, passes
@@ -36,7 +37,7 @@ class QualityReference:
     """
 
     baseline: Baseline | None
-    why: str | None
+    why: Reason | None
     places: Mapping[Any, str]
     passes: object
 

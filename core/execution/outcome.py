@@ -9,6 +9,7 @@ from core.errors import Cancelled, Refusal
 from core.execution.failure import what_failed
 from core.execution.model_slot import give_memory_back
 from core.execution.workload import is_out_of_memory
+from core.messages.reason import Reason
 from core.notices import Notice
 from core.records.run import Run
 
@@ -25,16 +26,16 @@ def of_run(run: Run) -> Notice:
     return Notice(f"run_{run.facts.status}", sentence, run=run.id)
 
 
-def worth_telling(run: Run, told: set[str]) -> list[str]:
-    """Sentences about a run that is over: what is special about its model, unless it was ``told`` before, and drift."""
+def worth_telling(run: Run, known: set[str]) -> list[str]:
+    """Sentences about a run that is over: what is special about its model, unless it was ``known`` before, and drift."""
     notes = run.facts.model.notes if run.facts.model is not None else ()
-    new = [note for note in notes if note not in told]
-    told.update(new)
+    new = [note for note in notes if note not in known]
+    known.update(new)
     drifted = sentence(drift(run))
-    return [*new, drifted] if drifted else new
+    return [*new, str(drifted)] if drifted else new
 
 
-def of_ab_test(status: str, stopped: str | None) -> Notice:
+def of_ab_test(status: str, stopped: Reason | None) -> Notice:
     """How a trial ended; ``stopped``: why it took no further rounds."""
     sentence = {
         "finished": f"The trial is over: {stopped}.",

@@ -11,8 +11,9 @@ from core.analysis import quality as measures
 from core.analysis.quality_headline import SECOND
 from core.errors import Cancelled, Refusal
 from core.execution import layer_error, task_outputs, teacher_forcing
-from core.execution.baseline import Baseline, Tolerate, call_of
+from core.execution.baseline import LAYERS_ERROR, Baseline, Tolerate, call_of
 from core.execution.model_slot import PreparedModel
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 from core.pass_api.base import Subject
 from core.passes.speculative import ARGUMENTS as GUESSING
@@ -62,7 +63,7 @@ def cost(
     measured.accuracy(loaded)
     layers = measured.layers(before.get("layers", {}), places or {})
     if not measured.positions and not layers:
-        raise Refusal(measured.notes[0] if measured.notes else "Nothing that this kind of model says can be compared.")
+        raise Refusal(measured.notes[0] if measured.notes else Reason("execution.nothing-to-compare"))
     return Quality(
         measured.figures,
         baseline.text,
@@ -77,7 +78,9 @@ def cost(
     )
 
 
-def cost_of(prepared: PreparedModel, device: str, progress: Progress, *, lossless: bool) -> tuple[Quality | None, str | None]:
+def cost_of(
+    prepared: PreparedModel, device: str, progress: Progress, *, lossless: bool
+) -> tuple[Quality | None, Reason | None]:
     """The cost of a run's passes, measured or known already, or why there is none. A cancel is one reason among others."""
     standard = prepared.standard
     if standard is None or standard.baseline is None:
@@ -99,7 +102,7 @@ def cost_of(prepared: PreparedModel, device: str, progress: Progress, *, lossles
             )
             baseline.results.append((standard.passes, quality))
     except Cancelled:
-        part.why = "cancelled before it was known"
+        part.why = Reason("execution.cancelled-before-known")
     return quality, part.why
 
 
@@ -108,7 +111,7 @@ class _Measurement:
 
     def __init__(self, subject: Subject, baseline: Baseline, progress: Progress, device: str) -> None:
         self.figures: dict[str, Estimate] = {}
-        self.notes: list[str] = []
+        self.notes: list[Reason] = []
         self.positions = 0
         self.second_positions = 0
         self.equal: bool | None = None
@@ -128,18 +131,17 @@ class _Measurement:
         if self._baseline.second_windows is not None:
             self._text(self._baseline.second_windows, before, SECOND, 0.35)
         if laid.decode is None:
-            self.notes.append("The workload is too short for the decoding path: ask for at least three tokens in all.")
+            self.notes.append(Reason("execution.too-short-for-decoding"))
             return
         self._progress.report(MEASURING, 0.7)
-        with Tolerate("equality of tokens", self.notes), self._as_run():
+        with Tolerate(Reason("execution.equality-of-tokens"), self.notes), self._as_run():
             self._tokens(
                 teacher_forcing.greedy(self._model, _some(laid.greedy), len(self._baseline.tokens[0]), self._generation)
             )
 
     def _text(self, laid: teacher_forcing.Windows, before: Mapping[str, Any], prefix: str, begin: float) -> None:
         """One text, both ways; ``prefix`` goes before the names of its figures."""
-        which = f" ({self._baseline.second_text})" if prefix else ""
-        with Tolerate(f"a text read in one go{which}", self.notes):
+        with Tolerate(self._of(Reason("execution.read-in-one-go"), prefix), self.notes):
             pieces = []
             for number, row in enumerate(laid.bulk):
                 self._progress.report(MEASURING, begin + 0.15 * number / len(laid.bulk))
@@ -147,8 +149,12 @@ class _Measurement:
                 pieces.append(measures.score(before[f"{prefix}bulk"][number], after, laid.targets[number]))
             self._language_figures(measures.joined(pieces), prefix)
         if laid.decode is not None:
-            with Tolerate(f"the decoding path{which}", self.notes), self._as_run():
+            with Tolerate(self._of(Reason("execution.decoding-path"), prefix), self.notes), self._as_run():
                 self._decoding(laid, before[f"{prefix}decode"], prefix, begin + 0.15)
+
+    def _of(self, what: Reason, prefix: str) -> Reason:
+        """A part of the measurement, with the text that it is of where that is the second one."""
+        return Reason("execution.of-second-text", what=what, text=self._baseline.second_text) if prefix else what
 
     @property
     def _generation(self) -> Mapping[str, Any]:
@@ -159,9 +165,7 @@ class _Measurement:
 
     def _decoding(self, laid: teacher_forcing.Windows, before: torch.Tensor, prefix: str, begin: float) -> None:
         if not GUESSING.isdisjoint(self._generation):
-            self.notes.append(
-                "Tokens are guessed and checked several at a time, so the decoding path is judged by its tokens alone."
-            )
+            self.notes.append(Reason("execution.judged-by-tokens"))
             return
         windows = _some(laid.decode)
         pieces: dict[tuple[int, ...], measures.Scores] = {}  # a short text's windows repeat, and tell nothing new
@@ -174,10 +178,10 @@ class _Measurement:
                 pieces.setdefault(tuple(batch[row].tolist()), measures.score(before[first + row], logits, targets))
         scores = measures.joined(list(pieces.values()))
         if f"{prefix}same_top" not in self.figures:
-            self.notes.append("The figures are those of the decoding path.")
+            self.notes.append(Reason("execution.figures-of-decoding"))
             self._language_figures(scores, prefix)
         elif not prefix:
-            self._say_if_unusable(scores, " while decoding")
+            self._say_if_unusable(scores, decoding=True)
         found = measures.language_figures(scores)
         self.figures |= {f"{prefix}decode_{name}": found[name] for name in ("kld_mean", "same_top") if name in found}
 
@@ -189,12 +193,12 @@ class _Measurement:
         self.positions = len(scores)
         self._say_if_unusable(scores)
 
-    def _say_if_unusable(self, scores: measures.Scores, when: str = "") -> None:
-        bad = measures.unusable(scores)
-        if bad:
-            self.notes.append(
-                f"At {bad} of {len(scores)} positions{when} its logits are no finite numbers: it cannot be used like this."
-            )
+    def _say_if_unusable(self, scores: measures.Scores, *, decoding: bool = False) -> None:
+        bad, positions = measures.unusable(scores), len(scores)
+        if bad and decoding:
+            self.notes.append(Reason("execution.unusable-while-decoding", bad=bad, n=positions))
+        elif bad:
+            self.notes.append(Reason("execution.unusable", bad=bad, n=positions))
 
     def _tokens(self, after: list[list[int]]) -> None:
         before = self._baseline.tokens
@@ -204,7 +208,7 @@ class _Measurement:
         if not self.equal:
             self.notes += self._why_unequal(after)
 
-    def _why_unequal(self, after: list[list[int]]) -> list[str]:
+    def _why_unequal(self, after: list[list[int]]) -> list[Reason]:
         """Where the tokens part, if two of them were about equally good there: then it is no fault of a lossless pass."""
         for row, (ours, theirs) in enumerate(zip(self._baseline.tokens, after, strict=True)):
             place = next((at for at, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other), None)
@@ -212,11 +216,8 @@ class _Measurement:
                 continue
             margin = self._baseline.margins[row][place]
             if margin < NEAR_TIE or (not self._baseline.exact and margin < 10 * NEAR_TIE):
-                return [
-                    f"The first token that differs (number {place + 1}) was a near tie: the two best were {margin:.2g} apart "
-                    "in log-probability, which rounding alone can turn."
-                ]
-            return [f"The first token that differs is number {place + 1}."]
+                return [Reason("execution.near-tie", number=place + 1, margin=margin)]
+            return [Reason("execution.first-different-token", number=place + 1)]
         return []
 
     # -- all others --------------------------------------------------------------------------------------------------------
@@ -224,17 +225,17 @@ class _Measurement:
     def others(self, before: Mapping[str, Any], loaded: LoadedModel) -> None:
         """Answers to the examples."""
         found = self._baseline
-        with Tolerate("the answers", self.notes):
+        with Tolerate(Reason("execution.answers"), self.notes):
             figures, self.positions = self._answers(found.examples, before, "", loaded)
             self.figures |= figures
             if not figures:
-                self.notes.append("All outputs are equal bit for bit.")
+                self.notes.append(Reason("execution.all-equal"))
         if found.second_examples:
-            with Tolerate(f"the answers ({found.second_text})", self.notes):
+            with Tolerate(self._of(Reason("execution.answers"), SECOND), self.notes):
                 figures, self.second_positions = self._answers(found.second_examples, before, SECOND, loaded)
                 self.figures |= {f"{SECOND}{name}": figure for name, figure in figures.items()}
         if any(example.written is not None for example in found.examples):
-            with Tolerate("equality of tokens", self.notes), self._as_run():
+            with Tolerate(Reason("execution.equality-of-tokens"), self.notes), self._as_run():
                 ours = [_some(example.written)[0].tolist() for example in found.examples]
                 theirs = [
                     task_outputs.written(self._model, example, self._generation)[0].tolist() for example in found.examples
@@ -261,7 +262,7 @@ class _Measurement:
             return
         import torch
 
-        with Tolerate("accuracy", self.notes):
+        with Tolerate(Reason("execution.accuracy"), self.notes):
             hits = task_outputs.hits(self._model, loaded, found.labelled, self._device, self._progress)
             self.figures["accuracy"] = measures.share(torch.tensor(hits, dtype=torch.float64))
             self.figures["accuracy_before"] = measures.share(torch.tensor(found.hits, dtype=torch.float64))
@@ -269,9 +270,9 @@ class _Measurement:
     def layers(self, before: Mapping[str, torch.Tensor], places: Mapping[Any, str]) -> dict[str, float | None]:
         """Layer error by path; empty where another engine runs the model, whose layers nobody can look into."""
         if self._subject.engine is not None:
-            self.notes.append(f"{self._subject.engine} does not show what single layers give.")
+            self.notes.append(Reason("execution.layers-not-shown", engine=self._subject.engine))
             return {}
-        with Tolerate("the layers' error", self.notes):
+        with Tolerate(LAYERS_ERROR, self.notes):
             return layer_error.errors(self._model, before, places, call_of(self._model, self._baseline)) if before else {}
         return {}
 

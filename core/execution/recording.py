@@ -21,8 +21,9 @@ from core.execution.requests import Requests
 from core.execution.run_facts import cold_start_ns, default_name, first_facts, merged, phase_peaks, resident_peak
 from core.execution.tasks.base import TaskAdapter, form_of
 from core.execution.tasks.chat import settled as settled_config
-from core.execution.warm_up import WarmedUp, WarmUp
+from core.execution.warm_up import AS_ASKED, WarmedUp, WarmUp
 from core.execution.workload import beyond_context
+from core.messages.reason import Reason, as_reason
 from core.models.base import generates
 from core.models.stages import layers_of
 from core.pass_api.base import Subject
@@ -55,7 +56,7 @@ class TakingTurns:
     """
 
     yield_turn: Callable[[], None] | None = None
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, Reason] = field(default_factory=dict)
 
 
 @dataclass
@@ -272,14 +273,14 @@ class Recording:
     def measure(self) -> None:
         """Requests that count: as many as were asked for, or until their latency is known well enough."""
         asked = self.config.workload.repeats
-        why: str | None = None
+        why: Reason | None = None
         while why is None:
             self.measured_request()
             if asked is None:
                 why = enough(self._measured, self.measured_s)
                 self._plan()
             elif len(self._measured) >= asked:
-                why = "as asked"
+                why = AS_ASKED
         self.facts = replace(self.facts, stopped=why)
 
     def measured_request(self, *, traced: bool | None = None) -> None:
@@ -341,8 +342,9 @@ class Recording:
         if self.facts.model is not None and sentences:
             self.facts = replace(self.facts, model=replace(self.facts.model, notes=(*self.facts.model.notes, *sentences)))
 
-    def _trouble(self, what: str, why: str) -> None:
-        missing = Unavailable(what, why)
+    def _trouble(self, what: str, why: Reason | str) -> None:
+        """``why`` is words where an instrument or a pass says it."""
+        missing = Unavailable(what, as_reason(why))
         if missing not in self.facts.unavailable:
             self.facts = replace(self.facts, unavailable=(*self.facts.unavailable, missing))
 
@@ -354,7 +356,7 @@ class Recording:
             for what, why in known.get(name, {}).get("missing", {}).items():
                 self._trouble(what, why)
         if "layer_clock" not in self.config.profilers:
-            self._trouble("layers", "the layer clock was switched off for this run")
+            self._trouble("layers", Reason("execution.layer-clock-off"))
         if self.config.quality is not None and self.config.passes:
             self._say_about_quality()
         self.facts = replace(
@@ -372,9 +374,9 @@ class Recording:
 
     def _say_about_quality(self) -> None:
         if not self._fresh:
-            self._trouble("cold start", "the model had been used before, as the quality cost needs it; switch quality off")
+            self._trouble("cold start", Reason("execution.used-before"))
         if self.facts.quality is None and all(item.what != "quality" for item in self.facts.unavailable):
-            self._trouble("quality", "the run ended before it was measured")
+            self._trouble("quality", Reason("execution.ended-before-quality"))
 
     def _peak_bytes(self) -> int | None:
         return resident_peak(self.recorder.snapshot(), self._peak)

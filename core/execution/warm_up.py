@@ -7,8 +7,12 @@ import time
 
 import numpy as np
 
-from core.analysis.stopping import WARMUP_S, settled
+from core.analysis.stopping import WARMUP_S, cap_of_time, settled
+from core.messages.reason import Reason
 from profilers.trace import Array, Recorder, Tag
+
+AS_ASKED = Reason("execution.as-asked")
+"""Why it was enough: as many requests were made as somebody asked for."""
 
 LEAST_MOMENTS = 3
 """Seen before a request may be cut short: a first token, a clean one after it and a traced one, so nothing is left cold."""
@@ -52,11 +56,11 @@ class WarmUp:
         if self._over() is not None:
             raise WarmedUp
 
-    def why_over(self) -> str | None:
+    def why_over(self) -> Reason | None:
         """Why no further request is needed; None: go on. Asked between two requests."""
         done = self._recorder.requests.count
         if self._asked is not None and done >= self._asked:
-            return "as asked"
+            return AS_ASKED
         over = self._over()
         if done and over is not None:
             return over
@@ -69,11 +73,11 @@ class WarmUp:
         if self._began is None:
             self._began = time.perf_counter()
 
-    def _over(self) -> str | None:
+    def _over(self) -> Reason | None:
         if self._skipped.is_set():
-            return "skipped"
+            return Reason("execution.skipped")
         late = self._asked is None and self._elapsed_s() >= self.limit_s
-        return f"cap of {self.limit_s:.0f} s reached" if late else None
+        return cap_of_time(self.limit_s) if late else None
 
     def _elapsed_s(self) -> float:
         return 0.0 if self._began is None else time.perf_counter() - self._began

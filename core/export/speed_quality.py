@@ -99,7 +99,7 @@ def point_table(points: Sequence[Point]) -> Mapping[str, Sequence[Any]]:
         "cost_bulk": [one.cost_bulk for one in points],
         "cost_decode": [one.cost_decode for one in points],
         "on_front": [one.on_front for one in points],
-        "not_comparable": [one.apart or (NO_QUALITY if one.cost is None else "") for one in points],
+        "not_comparable": [str(one.apart or (NO_QUALITY if one.cost is None else "")) for one in points],
     }
 
 

@@ -15,6 +15,7 @@ from core.imports.content import Content, read_content
 from core.imports.decoding import decoded
 from core.imports.events import read_events
 from core.imports.text import TraceText
+from core.messages.reason import Reason
 from core.records.run import Run, RunFacts, Unavailable
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,17 +56,16 @@ def read_trace(path: Path) -> Run:
             f"{path.name} holds no operator, step or counter; export it from torch.profiler with an activity recorded."
         )
     name = path.name.encode("utf-8", "replace").decode()  # on Linux a name may be bytes that are no text
-    unavailable = [Unavailable("clean latency", "every moment of an imported trace ran under its profiler")]
+    unavailable = [Unavailable("clean latency", Reason("imports.under-its-profiler"))]
     if text.problem is not None:
         unavailable.insert(
             0,
             Unavailable(
                 "the end of the trace",
-                f"{name} ends early ({text.problem}) after {events:,} events, which were read; "
-                "for a whole one let the profiler finish before its file is copied",
+                Reason("imports.ends-early", name=name, problem=text.problem, n=events),
             ),
         )
-    unavailable += [Unavailable(what, f"{count:,} in {name}") for what, count in left_out.items()]
+    unavailable += [Unavailable(what, Reason("imports.so-many-in", n=count, name=name)) for what, count in left_out.items()]
     source: dict[str, Any] = {"source": name, "events": events, "bytes": text.size, **_settings(header)}
     if content.processes:
         source["processes"] = list(content.processes)

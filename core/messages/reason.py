@@ -22,6 +22,10 @@ _SHOWN = ("clock", "count", "duration", "number", "percent", "rate", "ratio", "s
 _UNITS: Mapping[str, Callable[[Any], str]] = {name: getattr(units, name) for name in _SHOWN}
 
 
+_BETWEEN = {"or": "messages.or"}
+"""What stands between several facts, by the format that a template asks for; else a comma."""
+
+
 class Reason:
     """``Reason("session.newer", name="a.tickscope", version=9)``: what is meant; ``str`` gives the words.
 
@@ -89,8 +93,17 @@ def of_text(text: str) -> Reason:
     return Reason(TEXT, text=text)
 
 
+def as_reason(given: Reason | str) -> Reason:
+    """What is a reason already as it is, and words from elsewhere (a library, another floor) as they are."""
+    return given if isinstance(given, Reason) else of_text(given)
+
+
 class _Words(Formatter):
-    """Puts facts into a template: ``{name}``, ``{name!r}``, ``{weight_bytes:size}``; several are joined by commas."""
+    """Puts facts into a template: ``{name}``, ``{name!r}``, ``{weight_bytes:size}``, ``{why:capital}``, ``{sentence:clause}``
+    (a sentence without its full stop).
+
+    Several facts are joined by commas, or as in ``{choices:or}``.
+    """
 
     def __init__(self, language: str | None) -> None:
         self._language = language
@@ -100,9 +113,15 @@ class _Words(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if isinstance(value, Reason):
-            return value.say(self._language)
+            value = value.say(self._language)
         if isinstance(value, tuple):
-            return ", ".join(self.format_field(one, format_spec) for one in value)
+            between = template(_BETWEEN[format_spec], language=self._language) if format_spec in _BETWEEN else None
+            parts = (self.format_field(one, "" if between else format_spec) for one in value)
+            return (between or ", ").join(parts)
+        if format_spec == "capital":
+            return f"{value[:1].upper()}{value[1:]}"
+        if format_spec == "clause":
+            return str(value).rstrip(".。")
         return _UNITS[format_spec](value) if format_spec in _UNITS else format(value, format_spec)
 
 

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from core.config import PassConfig
+from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.pass_api.exclusions import Exclusion, Group
 from core.progress import Progress
@@ -64,10 +65,13 @@ class PassContext:
     others: frozenset[str]  # ids of the other passes that are on
 
 
-def without_cache(context: PassContext) -> str | None:
+CPU_ONLY = Reason("pass_api.cpu-only")
+
+
+def without_cache(context: PassContext) -> Reason | None:
     """Why a pass that needs the model's growing KV cache cannot be used, as a short clause, or None."""
     if context.model is not None and not context.model.keeps_cache:
-        return "the model's config switches its KV cache off (use_cache)"
+        return Reason("pass_api.cache-off")
     return None
 
 
@@ -181,7 +185,7 @@ class Pass(Protocol):
     one_graph: ClassVar[bool] = False  # its moments run as one compiled graph, in which the layer clock may tick
     sets_threads: ClassVar[bool] = False  # torch computes with another number of threads than the target says
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         """Why it cannot be used here, as a short clause ("conflicts with bfloat16"), or None."""
         ...
 

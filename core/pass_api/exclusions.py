@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from core.messages.reason import Reason
+
 
 class Group(StrEnum):
     """What several passes have in common, so that others need not know each of them."""
@@ -24,16 +26,16 @@ class Exclusion:
     """A pass does not go with passes of these groups, nor with these ids (which only a pass itself may name)."""
 
     of: frozenset[str]
-    why: str  # a clause
+    why: Reason  # a clause
 
 
 ONE_AT_A_TIME = {
-    Group.CASTS: "both set the precision",
-    Group.QUANTIZES: "both replace the same layers",
-    Group.GUESSES: "one way of guessing tokens at a time",
-    Group.REPLACES_TORCH: "one engine runs the model",
+    Group.CASTS: Reason("pass_api.both-set-precision"),
+    Group.QUANTIZES: Reason("pass_api.both-replace-layers"),
+    Group.GUESSES: Reason("pass_api.one-way-of-guessing"),
+    Group.REPLACES_TORCH: Reason("pass_api.one-engine"),
 }
 """Groups of which no two passes go together, and why."""
 
-RUNS_ELSEWHERE = Exclusion(frozenset({Group.NEEDS_TORCH}), "another engine runs the model, which knows nothing of it")
+RUNS_ELSEWHERE = Exclusion(frozenset({Group.NEEDS_TORCH}), Reason("pass_api.runs-elsewhere"))
 """What every pass of ``Group.REPLACES_TORCH`` excludes."""

@@ -15,13 +15,16 @@ import msgspec
 
 from core.config import PassConfig, RunConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, passes
 
 DECLARED = ("label", "help", "minimum", "maximum", "step", "choices")
 """What a field's metadata may say of an option."""
 
 _WORDS = {"yes": True, "on": True, "1": True, "true": True, "no": False, "off": False, "0": False, "false": False}
-_NOUNS = {int: "a whole number", float: "a number", str: "a text"}
+
+
+_KINDS = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,20 @@ class Option:
         return found
 
     @property
-    def wanted(self) -> str:
+    def wanted(self) -> Reason:
         """What may be given for it, as part of a sentence."""
         if self.choices is not None:
-            return " or ".join(str(choice) for choice in self.choices)
+            return Reason("planning.one-of", choices=tuple(str(choice) for choice in self.choices))
         if self.kind is bool:
-            return "true or false"
-        noun = _NOUNS[self.kind]
+            return Reason("planning.true-or-false")
+        noun = Reason("planning.text")
+        if self.kind is int:
+            noun = Reason("planning.whole-number")
+        elif self.kind is float:
+            noun = Reason("planning.number")
         if self.minimum is not None and self.maximum is not None:
-            return f"{noun} from {self.minimum} to {self.maximum}"
-        return noun if self.minimum is None else f"{noun} of at least {self.minimum}"
+            return Reason("planning.from-to", noun=noun, low=self.minimum, high=self.maximum)
+        return noun if self.minimum is None else Reason("planning.at-least", noun=noun, low=self.minimum)
 
 
 @cache
@@ -93,7 +100,7 @@ def declared(options: type | None) -> Mapping[str, Option]:
 def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
     parts = typing.get_args(hint) or (hint,)  # "int | None" is a union of two
     (kind,) = (part for part in parts if part is not NoneType)
-    assert kind in (bool, *_NOUNS), f"{field.name} is a {kind}, for which there is neither a field in a form nor a text"
+    assert kind in _KINDS, f"{field.name} is a {kind}, for which there is neither a field in a form nor a text"
     told = {
         "label": field.name.replace("_", " "),
         **{name: field.metadata[name] for name in DECLARED if name in field.metadata},
@@ -112,21 +119,24 @@ def parse(one: Pass, given: Mapping[str, Any]) -> Any:
     """
     known = declared(one.options)
     unknown = [name for name in given if name not in known]
+    if unknown and not known:
+        raise Refusal(Reason("planning.no-options", id=one.id, option=unknown[0]))
     if unknown:
-        there = f"it has {', '.join(known)}" if known else "it has none"
-        raise Refusal(f"The pass {one.id} has no option {unknown[0]!r}; {there}.")
+        raise Refusal(Reason("planning.no-such-option", id=one.id, option=unknown[0], options=tuple(known)))
     values = {name: _value(one.id, known[name], value) for name, value in given.items()}
     try:
         return {} if one.options is None else one.options(**values)
     except ValueError as error:
-        raise Refusal(f"The pass {one.id} cannot use its options: {error}.") from error
+        raise Refusal(Reason("planning.options-do-not-fit", id=one.id, problem=str(error))) from error
 
 
 def _value(pass_id: str, option: Option, given: Any) -> Any:
     try:
         return option.value(given)
     except ValueError:
-        raise Refusal(f"{option.name} of the pass {pass_id} cannot be {given!r}; give {option.wanted}.") from None
+        wanted = option.wanted
+        bad = Reason("planning.bad-option", option=option.name, id=pass_id, value=repr(given), wanted=wanted)
+        raise Refusal(bad) from None
 
 
 def typed(choice: PassConfig) -> PassConfig:

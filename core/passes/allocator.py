@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
@@ -77,9 +78,9 @@ class Allocator(Pass):
         "None: what is saved are page faults, about 0.1 to 0.2 µs per KiB of each buffer that is mapped anew."
     )
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":
-            return "only the CPU's buffers come from the C library"
+            return Reason("passes.cpu-buffers-only")
         return unusable()
 
     def apply(self, subject: Subject, options: AllocatorOptions) -> PassReport:
@@ -106,12 +107,12 @@ class Allocator(Pass):
         )
 
 
-def unusable() -> str | None:
+def unusable() -> Reason | None:
     """Why glibc's options are of no use in this process, as a short clause; None where they are."""
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
-        return "only Linux's C library (glibc) has these options"
+        return Reason("passes.glibc-only")
     other = preloaded()
-    return None if other is None else f"{other} is loaded in its place"
+    return None if other is None else Reason("passes.other-allocator", allocator=other)
 
 
 def preloaded() -> str | None:

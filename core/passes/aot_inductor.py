@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import units
 from core.errors import Refusal
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.messages.reason import Reason
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.passes.compiling import why_not
 from core.runtimes.aot_package import AotPackage, folder_of, is_kept, key_of, make
@@ -40,9 +41,9 @@ class AotInductor(Pass):
         "None: the same bytes and operations; gained are fused operations and the time of Python between them."
     )
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":
-            return "it is set up for the CPU only"
+            return CPU_ONLY
         if (why := why_not(context)) is not None:
             return why
         return None if context.model is None else unexportable(context.model.task)

@@ -10,6 +10,7 @@ import psutil
 
 from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
@@ -65,7 +66,7 @@ class Assistant(Pass):
     excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
     unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return unguessable(context)
 
     def apply(self, subject: Subject, options: AssistantOptions) -> PassReport:

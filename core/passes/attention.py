@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -58,9 +59,9 @@ class Attention(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task == "module":
-            return "only transformers models can switch it"
+            return Reason("passes.attention-of-transformers")
         return None
 
     def apply(self, subject: Subject, options: AttentionOptions) -> PassReport:

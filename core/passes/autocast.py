@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import is_linear
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Exclusion, Group
@@ -40,13 +41,13 @@ class Autocast(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS, Group.NEEDS_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = (
-        Exclusion(frozenset({Group.QUANTIZES, Group.COMPILES}), "autocast would cast what they replace"),
+        Exclusion(frozenset({Group.QUANTIZES, Group.COMPILES}), Reason("passes.autocast-would-cast")),
     )
     casts_on_call: ClassVar[bool] = True
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.dtype != "float32":
-            return f"it is for float32 models, this one is {context.model.dtype}"
+            return Reason("passes.for-float32", dtype=context.model.dtype)
         return None
 
     def apply(self, subject: Subject, options: AutocastOptions) -> PassReport:

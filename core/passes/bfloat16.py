@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.weights import cast
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -23,9 +24,9 @@ class Bfloat16(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.dtype == "bfloat16":
-            return "the model is already bfloat16"
+            return Reason("passes.already-bfloat16")
         return None
 
     def apply(self, subject: Subject, options: Any) -> PassReport:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -56,9 +57,9 @@ class Bitsandbytes(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.target.id not in ("cpu", "cuda", "xpu"):
-            return f"bitsandbytes has no kernels for {context.target.title}"
+            return Reason("passes.no-bitsandbytes-kernels", target=context.target.title)
         return missing("bitsandbytes", "bitsandbytes")
 
     def apply(self, subject: Subject, options: BitsandbytesOptions) -> PassReport:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
 
@@ -32,12 +33,12 @@ class ChunkedPrefill(Pass):
     changes_weights = False
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
-    excludes: ClassVar[tuple[Exclusion, ...]] = (Exclusion(frozenset({"kv_cache"}), "a chunk would not fit the cache's shape"),)
+    excludes: ClassVar[tuple[Exclusion, ...]] = (Exclusion(frozenset({"kv_cache"}), Reason("passes.chunk-does-not-fit")),)
     unpredictable: ClassVar[str] = "None: the operations are the same, and the weights are read once per chunk instead of once."
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task != "text-generation":
-            return "only language models read a prompt into a cache"
+            return Reason("passes.prompt-into-cache")
         return without_cache(context)
 
     def apply(self, subject: Subject, options: ChunkedPrefillOptions) -> PassReport:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
@@ -28,14 +29,12 @@ class CompileDecode(Pass):
     changes_weights = False
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.CACHES, Group.COMPILES, Group.NEEDS_TORCH})
-    excludes: ClassVar[tuple[Exclusion, ...]] = (
-        Exclusion(frozenset({"kv_cache"}), "compiled decode brings a static cache of its own"),
-    )
+    excludes: ClassVar[tuple[Exclusion, ...]] = (Exclusion(frozenset({"kv_cache"}), Reason("passes.brings-static-cache")),)
     one_graph: ClassVar[bool] = True
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task != "text-generation":
-            return "only text generation decodes"
+            return Reason("passes.only-generation-decodes")
         return without_cache(context) or why_not(context)
 
     def apply(self, subject: Subject, options: CompileOptions) -> PassReport:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import generates
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -27,9 +28,9 @@ class CompileForward(Pass):
     groups: ClassVar[frozenset[Group]] = frozenset({Group.COMPILES, Group.NEEDS_TORCH})
     one_graph: ClassVar[bool] = True
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and generates(context.model.task):
-            return "this model generates: compiled decode is for that"
+            return Reason("passes.compiled-decode-instead")
         return why_not(context)
 
     def apply(self, subject: Subject, options: CompileOptions) -> PassReport:

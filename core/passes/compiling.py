@@ -13,6 +13,7 @@ from typing import Any
 from core.compiled.key import graph_key
 from core.compiled.step_graph import StepGraph
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.outline import outline
 from core.models.stages import layers_of
 from core.native import compiler
@@ -61,13 +62,13 @@ class CompileOptions:
     )
 
 
-def why_not(context: PassContext) -> str | None:
+def why_not(context: PassContext) -> Reason | None:
     """Why nothing can be compiled for this target, as a short clause, or None."""
     if context.target.id == "cpu":
-        return None if shutil.which(compiler()) else f"needs a C++ compiler ({compiler()} is not installed)"
+        return None if shutil.which(compiler()) else Reason("passes.needs-compiler", compiler=compiler())
     if context.target.id not in ("cuda", "xpu"):
-        return f"torch does not compile for {context.target.title} well enough"
-    return None if find_spec("triton") else "needs the package triton"
+        return Reason("passes.not-compiled-for", target=context.target.title)
+    return None if find_spec("triton") else Reason("passes.needs-triton")
 
 
 def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about: object) -> tuple[StepGraph, ...]:

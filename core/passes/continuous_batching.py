@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Exclusion, Group
 
@@ -63,15 +64,15 @@ class ContinuousBatching(Pass):
     excludes: ClassVar[tuple[Exclusion, ...]] = (
         Exclusion(
             frozenset({Group.CACHES, Group.COMPILES, "chunked_prefill", "attention"}),
-            "it has its own paged cache, attention and schedule",
+            Reason("passes.own-paged-cache"),
         ),
-        Exclusion(frozenset({"autocast", "mixed_precision"}), "its paged cache has one precision"),
+        Exclusion(frozenset({"autocast", "mixed_precision"}), Reason("passes.paged-cache-one-precision")),
     )
     unpredictable: ClassVar[str] = "None can be given: it changes the schedule, not the work."
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task != "text-generation":
-            return "only models that continue a text can be batched so"
+            return Reason("passes.batched-texts-only")
         return None
 
     def apply(self, subject: Subject, options: ContinuousBatchingOptions) -> PassReport:

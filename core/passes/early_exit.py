@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.passes.speculative import (
@@ -59,9 +60,9 @@ class EarlyExit(Pass):
     excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
     unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.layers is not None and context.model.layers < 2:
-            return "the model has a single block"
+            return Reason("passes.single-block")
         return unguessable(context)
 
     def apply(self, subject: Subject, options: EarlyExitOptions) -> PassReport:

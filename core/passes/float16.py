@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.weights import cast
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -26,11 +27,11 @@ class Float16(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.dtype == "float16":
-            return "the model is already float16"
+            return Reason("passes.already-float16")
         if context.target.id == "cpu" and not INSTRUCTIONS & context.target.features:
-            return "this processor has no float16 instructions (AVX512_FP16 or AMX_FP16); bfloat16 is the fast one"
+            return Reason("passes.no-float16")
         return None
 
     def apply(self, subject: Subject, options: Any) -> PassReport:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import as_linear, linear_paths, output_head, replace
 from core.native import available
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
@@ -60,9 +61,9 @@ class GroupQuant(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":
-            return "its kernels are for the CPU"
+            return Reason("passes.cpu-kernels")
         return available()
 
     def apply(self, subject: Subject, options: GroupQuantOptions) -> PassReport:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.models.base import generates
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
@@ -65,7 +66,7 @@ class HeadRemoval(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return None
 
     def apply(self, subject: Subject, options: HeadRemovalOptions) -> PassReport:

@@ -10,6 +10,7 @@ import psutil
 
 from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -61,13 +62,13 @@ class Heal(Pass):
     groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
     unpredictable: ClassVar[str] = f"None: {expectation.NOTHING_GAINED[:1].lower()}{expectation.NOTHING_GAINED[1:]}"
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None:
             if context.model.task != "text-generation":
-                return "only text generation is healed"
+                return Reason("passes.only-generation-healed")
             if context.model.dtype != "float32":
-                return f"trains in float32, and the model is loaded as {context.model.dtype}"
-        return None if context.others & NEEDED else "nothing to heal: choose a pass that removes or masks weights first"
+                return Reason("passes.trains-in-float32", dtype=context.model.dtype)
+        return None if context.others & NEEDED else Reason("passes.nothing-to-heal")
 
     def apply(self, subject: Subject, options: HealOptions) -> PassReport:
         model: Any = subject.model

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -62,8 +63,8 @@ class Int4WeightOnly(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
-        return "its kernel is for the CPU" if context.target.id != "cpu" else None
+    def check(self, context: PassContext) -> Reason | None:
+        return Reason("passes.cpu-kernel") if context.target.id != "cpu" else None
 
     def apply(self, subject: Subject, options: Int4WeightOnlyOptions) -> PassReport:
         model, head = subject.model, head_path(subject.model)

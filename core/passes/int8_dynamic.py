@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -66,8 +67,8 @@ class Int8Dynamic(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
-        return "its kernels are for the CPU" if context.target.id != "cpu" else None
+    def check(self, context: PassContext) -> Reason | None:
+        return Reason("passes.cpu-kernels") if context.target.id != "cpu" else None
 
     def apply(self, subject: Subject, options: Int8DynamicOptions) -> PassReport:
         model = subject.model

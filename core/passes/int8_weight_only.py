@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
+from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -38,7 +39,7 @@ class Int8WeightOnly(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.QUANTIZES, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return None
 
     def apply(self, subject: Subject, options: Int8WeightOnlyOptions) -> PassReport:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
@@ -42,9 +43,9 @@ class KvCache(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.CACHES, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task != "text-generation":
-            return "only text generation keeps a growing cache that can be replaced"
+            return Reason("passes.growing-cache-only")
         return without_cache(context)
 
     def apply(self, subject: Subject, options: KvCacheOptions) -> PassReport:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.blocks import block_config, find_blocks, ranges
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -68,9 +69,9 @@ class LayerDrop(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.layers is not None and context.model.layers < 2:
-            return "the model has a single block"
+            return Reason("passes.single-block")
         return None
 
     def apply(self, subject: Subject, options: LayerDropOptions) -> PassReport:

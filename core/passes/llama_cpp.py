@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from core import paths
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.models.base import TASKS
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.pass_api.extras import missing
 from core.runtimes.llama_binding import Binding, Settings, open_file, package
@@ -58,17 +59,17 @@ class LlamaCpp(Pass):
     groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = (
         RUNS_ELSEWHERE,
-        Exclusion(frozenset({Group.PRUNES, Group.CASTS}), "llama.cpp runs its own file, not the changed model"),
+        Exclusion(frozenset({Group.PRUNES, Group.CASTS}), Reason("passes.runs-its-own-file")),
     )
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":
-            return "it is set up for the CPU only"
+            return CPU_ONLY
         if package() is None:
             return missing("cyllama", "llama")
         if context.model is not None and context.model.task != "text-generation":
             task = context.model.task
-            return f"takes text generation, not {TASKS[task].title.lower() if task in TASKS else task}"
+            return Reason("passes.takes-generation", task=TASKS[task].title.lower() if task in TASKS else task)
         return None
 
     def apply(self, subject: Subject, options: LlamaCppOptions) -> PassReport:

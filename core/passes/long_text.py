@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, Windows, passes
 from core.pass_api.exclusions import Group
 
@@ -57,9 +58,9 @@ class LongText(Pass):
     reads_in_windows: ClassVar[bool] = True
     unpredictable: ClassVar[str] = "None: without windows this model cannot read the text at all, or reads it in another way."
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task not in TASKS:
-            return "only encoders read a whole text at once"
+            return Reason("passes.only-encoders-read-at-once")
         return None
 
     def apply(self, subject: Subject, options: LongTextOptions) -> PassReport:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.compiled.key import graph_key
 from core.errors import Refusal
 from core.machine_facts import remembered
+from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -84,9 +85,9 @@ class MergeProjections(Pass):
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task == "module":
-            return "only transformers models have projections that it knows"
+            return Reason("passes.projections-of-transformers")
         return None
 
     def apply(self, subject: Subject, options: MergeProjectionsOptions) -> PassReport:

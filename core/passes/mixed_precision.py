@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks, ranges
 from core.model_parts.linears import matches, output_head
 from core.model_parts.weights import cast
@@ -56,9 +57,9 @@ class MixedPrecision(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.CASTS, Group.NEEDS_TORCH})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.dtype != "float32":
-            return f"it is for float32 models, this one is {context.model.dtype}"
+            return Reason("passes.for-float32", dtype=context.model.dtype)
         return None
 
     def apply(self, subject: Subject, options: MixedPrecisionOptions) -> PassReport:

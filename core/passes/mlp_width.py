@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -71,7 +72,7 @@ class MlpWidth(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return None
 
     def apply(self, subject: Subject, options: MlpWidthOptions) -> PassReport:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core import paths
 from core.errors import Refusal
 from core.folders import cache_folder
+from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks, ranges
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Exclusion, Group
@@ -95,15 +96,15 @@ class Offload(Pass):
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = (
-        Exclusion(frozenset({Group.COMPILES, Group.QUANTIZES}), "it moves plain weights in and out"),
+        Exclusion(frozenset({Group.COMPILES, Group.QUANTIZES}), Reason("passes.moves-plain-weights")),
     )
     unpredictable: ClassVar[str] = (
         "None: it depends on how fast the weights come, not on how many bytes and operations a token takes."
     )
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task == "module":
-            return "only transformers models have blocks that it knows"
+            return Reason("passes.blocks-of-transformers")
         return None
 
     def apply(self, subject: Subject, options: OffloadOptions) -> PassReport:

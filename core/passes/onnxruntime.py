@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.runtimes.exporting import Exported, Sample, export, quiet, sample_of
@@ -54,10 +55,10 @@ class OnnxRuntime(Pass):
     groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = (
         RUNS_ELSEWHERE,
-        Exclusion(frozenset({Group.CASTS}), "it has a precision of its own, which is an option"),
+        Exclusion(frozenset({Group.CASTS}), Reason("passes.precision-of-its-own")),
     )
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return why_not(context, PACKAGES, "onnx")
 
     def apply(self, subject: Subject, options: OnnxRuntimeOptions) -> PassReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.passes.speculative import GUESSING_EXCLUDES, UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
@@ -51,7 +52,7 @@ class PromptLookup(Pass):
     excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
     unpredictable: ClassVar[str] = UNKNOWN_GAIN
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return unguessable(context)
 
     def apply(self, subject: Subject, options: PromptLookupOptions) -> PassReport:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import linear_paths
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.pass_api.exclusions import Group
@@ -59,7 +60,7 @@ class SparseMask(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         return None
 
     def apply(self, subject: Subject, options: SparseMaskOptions) -> PassReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import PassContext, Subject, without_cache
 from core.pass_api.exclusions import Exclusion, Group
 
@@ -12,20 +13,18 @@ ARGUMENTS = frozenset({"prompt_lookup_num_tokens", "assistant_model", "assistant
 """Arguments of ``generate`` with which tokens are guessed, then checked several at once (speculative decoding)."""
 
 GUESSING_EXCLUDES = (
-    Exclusion(
-        frozenset({Group.CACHES}), "guessed tokens that are refused cannot be taken back out of a static or quantised cache"
-    ),
-    Exclusion(frozenset({"chunked_prefill", "continuous_batching"}), "generate knows one or the other"),
+    Exclusion(frozenset({Group.CACHES}), Reason("passes.guesses-stay-in-cache")),
+    Exclusion(frozenset({"chunked_prefill", "continuous_batching"}), Reason("passes.generate-knows-one")),
 )
 """What each pass that guesses tokens does not go with."""
 
 UNKNOWN_GAIN = "Follows from how many guesses are right, which depends on the text and is measured."
 
 
-def unguessable(context: PassContext) -> str | None:
+def unguessable(context: PassContext) -> Reason | None:
     """Why tokens cannot be guessed for this model, as a short clause, or None."""
     if context.model is not None and context.model.task != "text-generation":
-        return "only models that continue a text have tokens to guess"
+        return Reason("passes.only-texts-are-guessed")
     return without_cache(context)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
 from core.targets.cpu import usable_threads
 
@@ -37,9 +38,9 @@ class Threads(Pass):
     lossless: ClassVar[bool] = True
     sets_threads: ClassVar[bool] = True
 
-    def check(self, context: PassContext) -> str | None:
+    def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":
-            return "only the CPU computes with threads"
+            return Reason("passes.only-cpu-threads")
         return None
 
     def apply(self, subject: Subject, options: ThreadsOptions) -> PassReport:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, passes
 from core.pass_api.exclusions import ONE_AT_A_TIME
 
 
-def conflict(one: str, other: str) -> str | None:
+def conflict(one: str, other: str) -> Reason | None:
     """Why the two passes exclude each other, or None."""
     first, second = passes.find(one), passes.find(other)
     if first is None or second is None:
@@ -15,15 +16,15 @@ def conflict(one: str, other: str) -> str | None:
     return alone or _excludes(first, second) or _excludes(second, first)
 
 
-def _excludes(one: Pass, other: Pass) -> str | None:
+def _excludes(one: Pass, other: Pass) -> Reason | None:
     """Why ``one`` says that it does not go with the other, or None."""
     names = other.groups | {other.id}
     return next((exclusion.why for exclusion in one.excludes if exclusion.of & names), None)
 
 
-def clause(one: str, others: frozenset[str]) -> str | None:
+def clause(one: str, others: frozenset[str]) -> Reason | None:
     """Why a pass cannot be on beside others: a short clause, or None."""
     for other in sorted(others):
         if (why := conflict(one, other)) is not None:
-            return f"conflicts with {passes.get(other).title} ({why})"
+            return Reason("planning.conflicts-with", title=passes.get(other).title, why=why)
     return None

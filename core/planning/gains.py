@@ -18,6 +18,7 @@ import psutil
 from core.config import PassConfig
 from core.errors import Cancelled, Refusal
 from core.machine_facts import BUSY, TICK_S, others_s, remembered
+from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks
 from core.model_parts.weights import weight_bytes
 from core.models.base import LoadedModel
@@ -78,7 +79,7 @@ def predictions(
     loaded: LoadedModel,
     choices: Iterable[PassConfig],
     asked: Asked,
-    refused: Mapping[str, str | None],
+    refused: Mapping[str, Reason | None],
     progress: Progress,
 ) -> Iterator[Prediction]:
     """A prediction for each choice, one after another; ``Cancelled`` comes through within about a second.

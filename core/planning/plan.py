@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core import units
 from core.config import PassConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.linears import head_in_rows, output_head
 from core.model_parts.weights import held_bytes
 from core.models.base import ModelFacts
@@ -44,7 +45,7 @@ def get(pass_id: str) -> Pass:
         raise Refusal(str(error)) from error
 
 
-def reasons(model: ModelFacts | None, target: TargetFacts, chosen: Collection[str]) -> dict[str, str | None]:
+def reasons(model: ModelFacts | None, target: TargetFacts, chosen: Collection[str]) -> dict[str, Reason | None]:
     """For every pass why it cannot be used now, as a short clause, or None.
 
     Args:
@@ -52,7 +53,7 @@ def reasons(model: ModelFacts | None, target: TargetFacts, chosen: Collection[st
         target: facts of the chosen target.
         chosen: ids of the passes that are on. A pass that is on conflicts with the others, not with itself.
     """
-    result: dict[str, str | None] = {}
+    result: dict[str, Reason | None] = {}
     for one in passes:
         others = frozenset(chosen) - {one.id}
         result[one.id] = one.check(PassContext(model, target, others)) or clause(one.id, others)
@@ -65,7 +66,7 @@ def refuse_impossible(choices: Sequence[PassConfig], model: ModelFacts | None, t
     found = reasons(model, target, chosen)
     for pass_id in chosen:
         if (reason := found[pass_id]) is not None:
-            raise Refusal(f"The pass {pass_id} cannot be used here: {reason}; switch it off.")
+            raise Refusal(Reason("planning.cannot-be-used", id=pass_id, why=reason))
 
 
 # -- applying -------------------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def apply_all(
     chosen = frozenset(choice.id for choice in ordered)
     for choice in ordered:
         if (reason := clause(choice.id, chosen - {choice.id})) is not None:
-            raise Refusal(f"The pass {choice.id} {reason}; switch one of them off.")
+            raise Refusal(Reason("planning.conflict", id=choice.id, why=reason))
         one = get(choice.id)
         steps.append((one, choice.options))
     reports = []

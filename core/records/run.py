@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.config import RunConfig
+from core.messages.reason import Reason, of_text
 from core.models.base import ModelFacts
 from core.pass_api.base import PassReport
 from core.records.roofline import Ceilings, LayerProduct
@@ -19,12 +20,28 @@ UNREADABLE = "unreadable"
 """The status in lists of a run that a file holds but that cannot be made sense of; no file says it of itself."""
 
 
+_SAID = {
+    "running": Reason("records.running"),
+    "finished": Reason("records.finished"),
+    "cancelled": Reason("records.cancelled"),
+    "failed": Reason("records.failed"),
+    "interrupted": Reason("records.interrupted"),
+    "imported": Reason("records.imported"),
+    UNREADABLE: Reason("records.unreadable"),
+}
+
+
+def status_said(status: str) -> Reason:
+    """A status as people read it; one that a file made up as it is."""
+    return _SAID.get(status) or of_text(status)
+
+
 @dataclass(frozen=True)
 class Unavailable:
-    """Something that was not measured, and why."""
+    """Something that was not measured, and why. ``what`` is an id: a metric, an instrument, a part of a run."""
 
     what: str
-    why: str
+    why: Reason
 
 
 @dataclass(frozen=True)
@@ -75,10 +92,15 @@ class Quality:
     baseline: str = ""
     layer_sqnr_db: Mapping[str, float | None] = field(default_factory=dict)
     lossless: bool | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     took_ns: int = 0
     second_text: str = ""  # "": there was none
     second_positions: int = 0
+
+
+def file_is_quantized(stored: str) -> Reason:
+    """The note of a quality cost that the model's own file holds few bits (``stored``, "GGUF Q4_1") already."""
+    return Reason("records.file-is-quantized", stored=stored)
 
 
 @dataclass(frozen=True)
@@ -109,8 +131,8 @@ class RunFacts:
     phase_peak_bytes: Mapping[str, int] = field(
         default_factory=dict
     )  # resident peak while loading, warming up, prefill, decode
-    warmup_done: str | None = None  # how warm-up ended: "no faster after 4 requests", "as asked", "skipped"
-    stopped: str | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
+    warmup_done: Reason | None = None  # how warm-up ended: "no faster after 4 requests", "as asked", "skipped"
+    stopped: Reason | None = None  # why no more requests were made: "as asked", "TPOT known to 1 %", "cap of 30 reached"
     competitors: tuple[str, ...] = ()  # other processes that computed meanwhile, busiest first: "cc1plus (61 % of a core)"
     trial: ABTestPart | None = None
     layer_products: Mapping[str, LayerProduct] = field(
@@ -119,6 +141,10 @@ class RunFacts:
     ceilings: Ceilings | None = None  # of the machine with these threads; None: not measured yet
     given: tuple[str, ...] = ()  # what the model was given of the prompts, where that is more than one prompt as it is
     quality: Quality | None = None  # None: not measured (``unavailable`` says why where it was asked for)
+
+    def why_missing(self, *whats: str) -> Reason | None:
+        """The first reason that was noted for one of these ids (see ``Unavailable``); None where there is none."""
+        return next((one.why for one in self.unavailable if one.what in whats), None)
 
 
 @dataclass(frozen=True)

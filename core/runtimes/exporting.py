@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import TASKS
 from profilers.forward_patch import keeping_forward
 
@@ -58,12 +59,12 @@ class Exported:
     drift: tuple[str, ...]  # "torch 2.13.0 (tested with 2.12.0)"
 
 
-def unexportable(task: str) -> str | None:
+def unexportable(task: str) -> Reason | None:
     """Why models of this task cannot be exported as one graph, as a short clause, or None."""
     if task == "text-generation" or task in ENCODERS:
         return None
     title = TASKS[task].title.lower() if task in TASKS else task
-    return f"takes text generation, encoders and image classification, not {title}"
+    return Reason("runtimes.takes", task=title)
 
 
 def sample_of(model: torch.nn.Module, task: str) -> Sample:

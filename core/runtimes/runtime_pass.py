@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import Pass, PassContext, PassReport, Subject
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Subject
 from core.pass_api.extras import missing
 from core.runtimes.engine_clock import EngineClock, Observed
 from core.runtimes.exporting import Exported, Sample, experimental, unexportable
@@ -27,16 +28,16 @@ class Replacement(Engine, Observed, Protocol):
         ...
 
 
-def why_not(context: PassContext, packages: Sequence[str], extra: str) -> str | None:
+def why_not(context: PassContext, packages: Sequence[str], extra: str) -> Reason | None:
     """Why the engine cannot be had for this target and model, as a short clause, or None."""
     if context.target.id != "cpu":
-        return "it is set up for the CPU only"
+        return CPU_ONLY
     if (why := _missing(packages, extra)) is not None:
         return why
     if context.model is None:
         return None
     if context.model.dtype != "float32":
-        return f"it takes the model in float32, which is loaded as {context.model.dtype}"
+        return Reason("runtimes.takes-float32", dtype=context.model.dtype)
     return unexportable(context.model.task)
 
 
@@ -46,7 +47,7 @@ def require(title: str, packages: Sequence[str], extra: str) -> None:
         raise Refusal(f"{title} {why}.")
 
 
-def _missing(packages: Sequence[str], extra: str) -> str | None:
+def _missing(packages: Sequence[str], extra: str) -> Reason | None:
     return next((why for package in packages if (why := missing(package, extra)) is not None), None)
 
 

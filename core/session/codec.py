@@ -16,6 +16,7 @@ from core.config import CONSENTS, RunConfig
 from core.messages.reason import Reason
 from core.pass_api.options import read_run
 from core.records.run import RunFacts
+from core.session.older_sentences import recognised
 
 Kind = TypeVar("Kind")
 
@@ -53,7 +54,9 @@ def consents_in(text: str) -> tuple[str, ...]:
 
 def facts_from_json(text: str, environment: dict[str, Any]) -> RunFacts:
     """The facts that ``facts_to_json`` wrote, with the environment put back."""
-    return replace(_structured(value_from_json(text), RunFacts), environment=environment)
+    facts = _structured(value_from_json(text), RunFacts)
+    quality = None if facts.quality is None else recognised(facts.quality)
+    return replace(facts, environment=environment, quality=quality)
 
 
 def structured(text: str, kind: type[Kind]) -> Kind:

@@ -270,7 +270,7 @@ def hidden_layers(run: Run, kind: str) -> str:
     """Why moments of ``kind`` have no layer times, as a sentence; "" where nothing is known to hide them."""
     if run.facts.status == "imported":
         return "No layer times: an imported trace has operators only; see Layers."
-    why = next((item.why for item in run.facts.unavailable if "layer" in item.what), "")
+    why = str(run.facts.why_missing("layers", "layer_clock", "layers of compiled moments", f"layers of {kind}") or "")
     if not why and kind == "decode" and any_pass(run.config.passes, lambda one: one.one_graph):
         why = "no compiled decode has run with the clock inside its graph yet"
     return f"No layer times: {why.rstrip('.')}." if why else ""

@@ -33,7 +33,8 @@ MEANINGS = {
     "temperature": "Temperature of the processor, the hottest sensor that the system tells.",
     "throttled": "How often the processor slowed itself down because of heat or power.",
 }
-REASON_WORDS = {"cpu": ("cpu", "utilization"), "frequency": ("frequency", "utilization"), "switches": ("switch", "utilization")}
+ABOUT = dict.fromkeys(("cpu", "frequency", "switches"), ("utilization",))
+"""Instruments whose absence says why a track has no samples."""
 
 
 class TrackCell(QWidget):
@@ -299,9 +300,9 @@ def binned(time_s: Values, value: Values, peaks: bool) -> tuple[Values, Values]:
 
 def _reason(run: Run, name: str) -> str:
     """Why a track has no samples."""
-    for item in run.facts.unavailable:
-        if any(word in item.what.lower() for word in REASON_WORDS.get(name, (name,))):
-            return item.why
+    why = run.facts.why_missing(name, *ABOUT.get(name, ()))
+    if why is not None:
+        return str(why)
     if run.facts.status == "imported":
         return "imported trace"
     return "waiting for the first sample" if run.facts.status == "running" else "not recorded in this run"

@@ -116,7 +116,7 @@ class MemoryChart(Chart):
             return None
         if run.imported:
             return "The imported trace tells of no memory: record it with profile_memory=True."
-        why = next((item.why for item in run.facts.unavailable if "memory" in item.what), "")
+        why = run.facts.why_missing("host_memory", "device_memory", "peak memory")
         return f"Memory was not measured: {why}." if why else "No memory sample has been taken yet."
 
     def _draw_lines(self, run: Run, lines: list[series.TrackSeries]) -> None:

@@ -37,9 +37,9 @@ def missing_count(run: Run, column: str) -> str:
     for name in (column, "cycles") if column != "cpu_ns" else (column,):
         if name in told:
             return str(told[name]).rstrip(".")
-    for item in run.facts.unavailable:
-        if item.what in (column, "cycles", "counters", "Processor counters"):
-            return item.why.rstrip(".")
+    why = run.facts.why_missing(column, "cycles", "counters", "Processor counters")
+    if why is not None:
+        return str(why).rstrip(".")
     return NOT_COUNTED if "cycles" in run.config.profilers else OFF
 
 

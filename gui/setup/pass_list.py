@@ -9,6 +9,7 @@ from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassReport
 from gui.plain import plain_tip
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
@@ -35,6 +36,7 @@ class PassList(SwitchList):
     def __init__(self, known: Iterable[Pass], parent: QWidget | None = None) -> None:
         super().__init__("passList", "Passes", parent)
         self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title.lower()))}
+        self._refused: dict[str, Reason] = {}
         self._reports: dict[str, PassReport] = {}
         self._measured: Mapping[str, float] = {}
         self._alone = False
@@ -87,9 +89,10 @@ class PassList(SwitchList):
         self._fold()
         self.filtered.emit(sum(not item.isHidden() for item in self.rows()))
 
-    def show_reasons(self, reasons: Mapping[str, str | None]) -> None:
+    def show_reasons(self, reasons: Mapping[str, Reason | None]) -> None:
         """Grey out what is refused. A pass that is on stays reachable, so that it can be switched off."""
-        self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
+        self._refused = {pass_id: reason for pass_id, reason in reasons.items() if reason is not None}
+        self._reasons = {pass_id: str(reason) for pass_id, reason in self._refused.items()}
         self.describe()
 
     def show_reports(self, reports: Iterable[PassReport], measured: Mapping[str, float] | None = None) -> None:
@@ -124,7 +127,7 @@ class PassList(SwitchList):
 
     def copy_command(self, pass_id: str) -> None:
         """Put the command that installs what the pass needs on the clipboard."""
-        command = install_command(self._reasons.get(pass_id, ""))
+        command = install_command(self._refused.get(pass_id))
         if command:
             QGuiApplication.clipboard().setText(command)
             self._copied = pass_id
@@ -133,7 +136,7 @@ class PassList(SwitchList):
     def command_menu(self, pass_id: str = "") -> QMenu | None:
         """A menu with the install command of one pass, or of all that lack a package; None if there is none to copy."""
         wanted = [pass_id] if pass_id else list(self._passes)
-        missing = [one for one in wanted if install_command(self._reasons.get(one, ""))]
+        missing = [one for one in wanted if install_command(self._refused.get(one))]
         if not missing:
             return None
         menu = QMenu(self)
@@ -191,10 +194,11 @@ class PassList(SwitchList):
             pass_id = item.data(ID)
             one, reason = self._passes[pass_id], self._reasons.get(pass_id, "")
             on = item.checkState() == Qt.CheckState.Checked
-            command = install_command(reason)
+            refused = self._refused.get(pass_id)
+            command = install_command(refused)
             item.setData(BUTTON, (COPIED if pass_id == self._copied else COPY) if command else "")
-            if command:
-                item.setData(LINE, short_reason(reason))
+            if refused is not None and command:
+                item.setData(LINE, short_reason(refused))
             item.setToolTip(tooltip(one, reason, self._told(pass_id, on)))
             if one.lossless:
                 described = Qt.ItemDataRole.AccessibleDescriptionRole

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from core import units
+from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassReport
 
 if TYPE_CHECKING:
     from core.planning.gains import Prediction
 
 LOSSLESS = "Claims the same tokens as the unoptimized model; the quality measurement holds it to that"
-_COMMAND = re.compile(r"pip install (?:'[^']+'|\"[^\"]+\"|\S+)")
 MOST_KERNELS = 6
 DASH = units.DASH
 ROUGH = "Rough: other programs computed while layers were tried"
 
 
-def install_command(reason: str) -> str:
-    """The command in a reason such as "needs onnx: pip install 'tickscope[onnx]'", or ""."""
-    found = _COMMAND.search(reason)
-    return found[0] if found else ""
+def install_command(reason: Reason | None) -> str:
+    """The command that a reason gives as the remedy, or ""."""
+    return str(reason.facts.get("command", "")) if reason is not None else ""
 
 
-def short_reason(reason: str) -> str:
+def short_reason(reason: Reason) -> str:
     """The reason without the command, which has a button of its own."""
-    command = install_command(reason)
-    return reason.replace(command, "").strip().rstrip(":;,(").strip() if command else reason
+    return str(reason.facts["why"]) if install_command(reason) else str(reason)
 
 
 NOT_INTERLEAVED = (

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import ModelFacts, Source
 from core.notices import Status
 from core.pass_api import options
@@ -52,7 +53,7 @@ ORDER_HINT = (
     "machine. They are no measurements."
 )
 BUSY = ("loading", "preparing", "running", "cancelling")
-Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, str | None]]
+Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, Reason | None]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Sidebar(QFrame):
         self.setMinimumWidth(LEAST_WIDTH)
         self.setMaximumWidth(MOST_WIDTH)
         self._choices = choices
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[str, Reason] = {}
         self.model = ModelPicker(choices.sources, choices.knowledge, background)
         self.target = TargetPicker(choices.targets)
         self.passes = PassList(choices.passes)
@@ -345,7 +346,7 @@ class Sidebar(QFrame):
         """Every change may allow or refuse a pass, and may make the whole usable or not."""
         chosen = self.passes.chosen()
         reasons = self._choices.reasons(self.model.facts, self.target.facts(), chosen)
-        self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason}
+        self._reasons = {pass_id: reason for pass_id, reason in reasons.items() if reason is not None}
         self.passes.show_reasons(self._reasons)
         self.quality.set_passes(bool(chosen))
         self.target.advise(self.model.trust.isChecked())

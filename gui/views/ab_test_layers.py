@@ -9,6 +9,7 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QTableView, QWidget
 
 from core import units
+from core.analysis.word import Word
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.ab_test_text import NAMES, SIGNS, interval
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = ("Layer", "Stage", "Moments", "Side", "A", "Side's", "Difference", "Ratio (95 %)", "Verdict")
 LAYER, STAGE, KIND, SIDE, A, B, DELTA, RATIO, VERDICT = range(len(COLUMNS))
 WIDTHS = (0, 74, 66, 44, 76, 76, 108, 170, 96)
-COLOURS = {"faster": "good", "slower": "warn", "can't tell": "muted"}
+COLOURS = {Word.FASTER: "good", Word.SLOWER: "warn", Word.UNDECIDED: "muted"}
 Index = QModelIndex | QPersistentModelIndex
 
 
@@ -82,7 +83,7 @@ class LayerVerdictModel(QAbstractTableModel):
             A: units.duration(row.a_ns),
             B: units.duration(row.b_ns),
             DELTA: units.signed_duration(row.b_ns - row.a_ns),
-            VERDICT: f"{SIGNS[row.word]} {row.word}",
+            VERDICT: f"{SIGNS[row.word]} {row.word.said}",
         }
         return texts[column]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core import units
+from core.analysis.word import Word
 from core.config import RunConfig
 from gui.views import quality_text
 
@@ -20,17 +21,17 @@ EXPLAINED = {
     "ttft_ns": "From the request until its first token; tokenisation is part of it.",
     "e2e_ns": "From the request until its last token.",
 }
-SIGNS = {"faster": "▲", "slower": "▼", "can't tell": "≈"}
+SIGNS = {Word.FASTER: "▲", Word.SLOWER: "▼", Word.UNDECIDED: "≈"}
 NO_QUALITY = "not measured; a faster side may answer worse"
 FLOOR_HINT = "no noise floor of this machine is known for this workload; Noise floor (A/A) measures it"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One large sentence. ``word`` is a verdict's word, or "" where there is no verdict to colour."""
+    """One large sentence. ``word`` is a verdict's word, or None where there is no verdict to colour."""
 
     text: str
-    word: str = ""
+    word: Word | None = None
 
 
 def pass_names(config: RunConfig) -> str:
@@ -51,9 +52,9 @@ def sentence(side: int, verdict: Verdict | None, *, running: bool) -> Headline:
         return Headline(f"{name}: nothing to tell yet" if running else f"{name}: too little was measured to tell")
     if not verdict.looked:
         return Headline(f"{name}: measuring, no look at it yet")
-    if verdict.word not in ("faster", "slower"):
-        return Headline(f"{name}: can't tell yet" if running else f"{name}: can't tell a difference from A", "can't tell")
-    return Headline(f"{name} is {times(verdict.ratio)} {verdict.word}", verdict.word)
+    if verdict.word == Word.UNDECIDED:
+        return Headline(f"{name}: can't tell yet" if running else f"{name}: can't tell a difference from A", verdict.word)
+    return Headline(f"{name} is {times(verdict.ratio)} {verdict.word.said}", verdict.word)
 
 
 def headlines(state: ABTestState) -> list[Headline]:
@@ -118,10 +119,10 @@ def judged(verdict: Verdict) -> str:
     """``▲ 1.34× faster``; words and signs, so that nothing hangs on colour."""
     if not verdict.looked:
         return "not looked at yet"
-    sign = SIGNS.get(verdict.word, "")
-    if verdict.word in ("faster", "slower") and verdict.ratio is not None:
-        return f"{sign} {times(verdict.ratio)} {verdict.word}"
-    return f"{sign} {verdict.word}"
+    sign = SIGNS[verdict.word]
+    if verdict.word != Word.UNDECIDED and verdict.ratio is not None:
+        return f"{sign} {times(verdict.ratio)} {verdict.word.said}"
+    return f"{sign} {verdict.word.said}"
 
 
 def quality_costs(state: ABTestState) -> str:

@@ -9,6 +9,7 @@ from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
+from core.analysis.word import Word
 from gui.plain import Label, plain_tip
 from gui.theme import Palette, scaled
 from gui.views import ab_test_text, quality_text
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from core.analysis.verdict import SideVerdict, Verdict
     from core.execution.ab_test import ABTestState
 
-COLOURS = {"faster": "good", "slower": "warn", "can't tell": "muted"}
+COLOURS = {Word.FASTER: "good", Word.SLOWER: "warn", Word.UNDECIDED: "muted"}
 HEADS = ("", "Time, side ÷ A (95 %)", "Verdict", "Pairs")
 
 
@@ -92,7 +93,7 @@ class VerdictCard(FittedCard):
         return [[cell.text() for cell in row] for row in self._cells if not row[0].isHidden()]
 
     def _show_metrics(self, state: ABTestState) -> None:
-        rows: list[tuple[tuple[str, ...], str, str]] = [(HEADS, "", "")]
+        rows: list[tuple[tuple[str, ...], Word | None, str]] = [(HEADS, None, "")]
         for side in state.verdicts:
             rows += [self._row(state, side, one) for one in side.metrics.values()]
         if len(rows) == 1:
@@ -112,16 +113,16 @@ class VerdictCard(FittedCard):
                     if at == 2 and number:
                         self._colour(cell, word)
 
-    def _row(self, state: ABTestState, side: SideVerdict, verdict: Verdict) -> tuple[tuple[str, ...], str, str]:
+    def _row(self, state: ABTestState, side: SideVerdict, verdict: Verdict) -> tuple[tuple[str, ...], Word | None, str]:
         name = units.METRIC_TITLES[verdict.metric]
         if len(state.config.sides) > 2:
             name = f"{NAMES[side.side]}  {name}"
         texts = (name, ab_test_text.interval(verdict), ab_test_text.judged(verdict), str(verdict.n))
         return texts, verdict.word, f"{EXPLAINED[verdict.metric]} {verdict.why}"
 
-    def _colour(self, label: Label, word: str) -> None:
+    def _colour(self, label: Label, word: Word | None) -> None:
         if self.palette_in_use is not None:
-            wanted = getattr(self.palette_in_use, COLOURS.get(word, "text"))
+            wanted = getattr(self.palette_in_use, COLOURS[word] if word is not None else "text")
             if label.property("wordColour") != wanted:
                 label.setProperty("wordColour", wanted)
                 label.setStyleSheet(f"color: {wanted};")

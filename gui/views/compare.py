@@ -296,8 +296,7 @@ class CompareView(QWidget):
         for column in range(TILE_COLUMNS[-1]):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)
         self.badge.show_comparison(found)
-        refused = found.refused or ""
-        told = [warning for warning in found.warnings if warning not in refused]
+        told = [str(warning) for warning in found.untold]
         self.warnings.setText("\n".join(f"⚠ {warning[:1].upper()}{warning[1:]}." for warning in told))
         self.warnings.setVisible(bool(told))
         self.model.set_rows(found.layers)

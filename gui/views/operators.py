@@ -188,10 +188,8 @@ def _work(run: Run, layer: str | None, kind: str | None, by_layer: bool) -> tupl
 def _why_none(run: Run) -> str:
     if run.facts.status == "imported":
         return "The imported trace has no operators."
-    for item in run.facts.unavailable:
-        if item.what.lower() in ("kernels", "operators"):
-            return f"No operators were recorded: {item.why}."
-    return NOT_RECORDED
+    why = run.facts.why_missing("kernels", "operators")
+    return NOT_RECORDED if why is None else f"No operators were recorded: {why}."
 
 
 def _toggle(text: str, tip: str, parent: QWidget) -> QToolButton:

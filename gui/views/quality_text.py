@@ -26,8 +26,8 @@ DEFINITION = (
 UNCHANGED = "unoptimized: nothing changed"
 IMPORTED = "imported trace"
 LATER = "measured at the end"
-ALREADY = "The model's file holds"
-"""How the note begins that says that the file itself was quantized."""
+ALREADY = "records.file-is-quantized"
+"""The note that says that the file itself was quantized."""
 NOT_ASKED = "not asked for; switch it on in the sidebar"
 
 
@@ -55,8 +55,8 @@ def told(run: Run | Head) -> Told:
         return Told(why=NOT_ASKED)
     if facts.status == "running":
         return Told(why=LATER)
-    reason = next((item.why for item in facts.unavailable if "quality" in item.what.lower()), "")
-    return Told(why=reason.rstrip(".") or f"not measured (the run is {facts.status})")
+    reason = facts.why_missing("quality")
+    return Told(why=str(reason or "").rstrip(".") or f"not measured (the run is {facts.status})")
 
 
 def share(value: float) -> str:
@@ -93,12 +93,11 @@ def _told(quality: Quality) -> Told:
     if not found.value:
         agreed = figures.get("token_agreement")
         if agreed is None:
-            return Told(why="no figure was found" if not quality.notes else quality.notes[0].rstrip("."))
+            return Told(why="no figure was found" if not quality.notes else str(quality.notes[0]).rstrip("."))
         found = Told(*_percent(agreed.value), "of tokens agree", "", f"{share(agreed.value)} of greedy tokens agree")
     where = f" (on {quality.text}, {units.count(quality.positions)} positions)" if quality.text else ""
     told = [f"{found.sentence}{where}", *_second(quality)]
-    if already := next((note for note in quality.notes if note.startswith(ALREADY)), ""):
-        told.append(already)
+    told += [str(note) for note in quality.notes if note.code == ALREADY][:1]
     return found._replace(sentence=". ".join(one.rstrip(".") for one in told))
 
 

@@ -50,17 +50,14 @@ def _spread(summary: Json, name: str) -> Json:
     return _mapping(_mapping(summary, "metrics"), name)
 
 
-def _why(summary: Json, *words: str) -> str:
-    """The reason that the summary gives for something missing, "" for none."""
-    for item in summary.get("unavailable", ()):
-        if any(word in str(item["what"]).lower() for word in words):
-            return str(item["why"])
-    return ""
+def _why(summary: Json, *whats: str) -> str:
+    """The reason that the summary gives for one of these ids being missing, "" for none."""
+    return next((str(item["why"]) for item in summary.get("unavailable", ()) if item["what"] in whats), "")
 
 
-def _final(summary: Json, *words: str) -> str:
+def _final(summary: Json, *whats: str) -> str:
     """As ``_why``, once the run is over: until then it is only not measured *yet*."""
-    return "" if _running(summary) else _why(summary, *words)
+    return "" if _running(summary) else _why(summary, *whats)
 
 
 def _gaps(number: int) -> str:
@@ -125,7 +122,7 @@ def _ttft(summary: Json) -> Reading:
     spread = _spread(summary, "ttft_ns")
     if spread.get("median") is None:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
-        return missing(_final(summary, "ttft") or why)
+        return missing(_final(summary, "ttft_ns") or why)
     return _marked(Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration)), spread)
 
 
@@ -147,7 +144,7 @@ def _plain_tpot(summary: Json) -> Reading:
     if spread.get("median") is None:
         if _encoder(summary):
             return _forward(summary)
-        return missing(_final(summary, "tpot") or _waiting(summary, "decode"))
+        return missing(_final(summary, "tpot_ns") or _waiting(summary, "decode"))
     return _marked(Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration)), spread)
 
 
@@ -163,7 +160,7 @@ def _itl(summary: Json) -> Reading:
     spread = _spread(summary, "itl_ns")
     if spread.get("median") is None:
         why = "encoders give none" if _encoder(summary) else _waiting(summary, "decode")
-        return missing(_final(summary, "itl") or why)
+        return missing(_final(summary, "itl_ns") or why)
     if spread.get("p95") is not None:
         return _marked(Reading(*units.split_duration(spread["p95"]), f"p95 · {_gaps(spread['n'])}"), spread)
     return _marked(Reading(*units.split_duration(spread["median"]), f"median · {_gaps(spread['n'])}"), spread)
@@ -175,7 +172,7 @@ def _decode(summary: Json) -> Reading:
         spread = _spread(summary, "input_tokens_per_s")
         if spread.get("median") is not None:
             return Reading(*units.split_rate(spread["median"]), "positions read")
-        return missing(_final(summary, "decode") or _waiting(summary, "decode"))
+        return missing(_final(summary, "decode_tokens_per_s") or _waiting(summary, "decode"))
     batch = summary.get("workload", {}).get("batch", 1)
     sub = _certainty(spread, units.split_rate)
     return _marked(Reading(*units.split_rate(spread["median"]), sub if batch == 1 else f"batch {batch} · {sub}"), spread)
@@ -187,7 +184,9 @@ def _memory(summary: Json) -> Reading:
     peak = on_device if on_device is not None else memory.get("rss_peak_bytes")
     if peak is None:
         imported = summary.get("status") == "imported"
-        return missing(IMPORTED if imported else _why(summary, "memory") or "not sampled in this run")
+        return missing(
+            IMPORTED if imported else _why(summary, "host_memory", "device_memory", "peak memory") or "not sampled in this run"
+        )
     weights = memory.get("weights_bytes")
     return Reading(*units.split_size(peak), "weights not known" if weights is None else f"weights {units.size(weights)}")
 
@@ -253,7 +252,7 @@ def _observer(summary: Json) -> Reading:
     effect = next((effects[kind] for kind in ("decode", "verify", "forward", "prefill") if effects.get(kind)), None)
     paused = f"paused {units.duration(effects['paused_ns'])}" if effects.get("paused_ns") else "no pause"
     if effect is None:
-        return missing(_final(summary, "observer") or _waiting(summary, "traced pair"))
+        return missing(_final(summary, "observer_effect") or _waiting(summary, "traced pair"))
     change = units.signed_percent(effect["ratio"]).removesuffix(" %")
     low, high = effect.get("low"), effect.get("high")
     if low is None or high is None:

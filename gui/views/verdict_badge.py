@@ -45,7 +45,7 @@ class VerdictBadge(QWidget):
         """The verdicts of two sides of one trial, or why two runs get none."""
         self._refused = found.refused is not None
         said = "Second ÷ First: " + "   ".join(verdict_text(verdict) for verdict in found.verdicts)
-        self.label.setText(found.refused or said)
+        self.label.setText(str(found.refused or said))
         self.decide.setVisible(self._refused)
         self._frame()
 

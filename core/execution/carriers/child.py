@@ -19,11 +19,12 @@ from core.execution.carriers.child_ending import Ending
 from core.execution.carriers.worker_process import CLOSE_S, WorkerProcess
 from core.execution.link import LinkError
 from core.execution.mirror import Mirror
+from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
 from core.pass_api.options import read_run
 from core.records.deltas import Delta
-from core.records.run import Run, RunFacts
+from core.records.run import Run, RunFacts, status_said
 from core.session import codec
 
 GRACE_S = 5.0
@@ -225,7 +226,7 @@ class ChildCarrier:
         self._send("go", perturbed=perturbed)
 
     def _on_status(self, message: dict[str, Any]) -> None:
-        fields = {name: message[name] for name in ("state", "text", "fraction", "seconds_left", "warming")}
+        fields = {name: message[name] for name in ("state", "text", "fraction", "seconds_left", "warming", "compiling")}
         self._status = Status(**fields)
         self._shown = int(message["shown"])
         shown = self.shown
@@ -288,7 +289,12 @@ class ChildCarrier:
         )
 
     def _on_ab_test(self, message: dict[str, Any]) -> None:
-        self._ab_test = {**message, "verdicts": codec.structured(message["verdicts"], tuple[SideVerdict, ...])}
+        stopped = message["stopped"]
+        self._ab_test = {
+            **message,
+            "verdicts": codec.structured(message["verdicts"], tuple[SideVerdict, ...]),
+            "stopped": None if stopped is None else Reason.from_json(stopped),
+        }
         self._last_ab_test = None
 
     def _on_done(self, message: dict[str, Any]) -> None:
@@ -320,7 +326,7 @@ class ChildCarrier:
             for mirror in over:
                 mirror.fail(sentence, status)
             kept = self._settle(over)
-            self._listener.tell(outcome.of_run(kept[0]) if len(kept) == 1 else outcome.of_ab_test(status, status))
+            self._listener.tell(outcome.of_run(kept[0]) if len(kept) == 1 else outcome.of_ab_test(status, status_said(status)))
         elif cancelled:
             self._listener.tell(Notice("load_cancelled", "Cancelled before anything was measured."))
         if not cancelled and (over or (self.busy and not expected)):

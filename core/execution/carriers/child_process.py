@@ -219,7 +219,7 @@ class Serving:
             order=list(state.order),
             verdicts=codec.to_json(state.verdicts),
             floors=dict(state.floors),
-            stopped=state.stopped,
+            stopped=None if state.stopped is None else state.stopped.as_json(),
             keys=[run.id for run in state.runs],
         )
 
