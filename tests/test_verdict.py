@@ -374,7 +374,7 @@ def test_more_stretches_find_what_fewer_rounds_show() -> None:
     assert judge(runs, {}, ROUNDS)[0].metrics["tpot_ns"].looked is False
     verdict = judge(runs, {}, ROUNDS, 4)[0].metrics["tpot_ns"]
     assert (verdict.word, verdict.n) == ("faster", 24)
-    assert "stretches of tokens" in verdict.why
+    assert "stretches of tokens" in str(verdict.why)
     assert judge(runs, {}, ROUNDS, 4)[0].metrics["ttft_ns"].n == 6
 
 

@@ -75,17 +75,17 @@ class Option:
     def wanted(self) -> Reason:
         """What may be given for it, as part of a sentence."""
         if self.choices is not None:
-            return Reason("planning.one-of", choices=tuple(str(choice) for choice in self.choices))
+            return Reason("pass_api.one-of", choices=tuple(str(choice) for choice in self.choices))
         if self.kind is bool:
-            return Reason("planning.true-or-false")
-        noun = Reason("planning.text")
+            return Reason("pass_api.true-or-false")
+        noun = Reason("pass_api.text")
         if self.kind is int:
-            noun = Reason("planning.whole-number")
+            noun = Reason("pass_api.whole-number")
         elif self.kind is float:
-            noun = Reason("planning.number")
+            noun = Reason("pass_api.number")
         if self.minimum is not None and self.maximum is not None:
-            return Reason("planning.from-to", noun=noun, low=self.minimum, high=self.maximum)
-        return noun if self.minimum is None else Reason("planning.at-least", noun=noun, low=self.minimum)
+            return Reason("pass_api.from-to", noun=noun, low=self.minimum, high=self.maximum)
+        return noun if self.minimum is None else Reason("pass_api.at-least", noun=noun, low=self.minimum)
 
 
 @cache
@@ -120,14 +120,14 @@ def parse(one: Pass, given: Mapping[str, Any]) -> Any:
     known = declared(one.options)
     unknown = [name for name in given if name not in known]
     if unknown and not known:
-        raise Refusal(Reason("planning.no-options", id=one.id, option=unknown[0]))
+        raise Refusal(Reason("pass_api.no-options", id=one.id, option=unknown[0]))
     if unknown:
-        raise Refusal(Reason("planning.no-such-option", id=one.id, option=unknown[0], options=tuple(known)))
+        raise Refusal(Reason("pass_api.no-such-option", id=one.id, option=unknown[0], options=tuple(known)))
     values = {name: _value(one.id, known[name], value) for name, value in given.items()}
     try:
         return {} if one.options is None else one.options(**values)
     except ValueError as error:
-        raise Refusal(Reason("planning.options-do-not-fit", id=one.id, problem=str(error))) from error
+        raise Refusal(Reason("pass_api.options-do-not-fit", id=one.id, problem=str(error))) from error
 
 
 def _value(pass_id: str, option: Option, given: Any) -> Any:
@@ -135,7 +135,7 @@ def _value(pass_id: str, option: Option, given: Any) -> Any:
         return option.value(given)
     except ValueError:
         wanted = option.wanted
-        bad = Reason("planning.bad-option", option=option.name, id=pass_id, value=repr(given), wanted=wanted)
+        bad = Reason("pass_api.bad-option", option=option.name, id=pass_id, value=repr(given), wanted=wanted)
         raise Refusal(bad) from None
 
 
