@@ -93,8 +93,8 @@ class Files:
 
             def save() -> None:
                 lost = store.save_as(path)
-                if lost:
-                    self._program.notices.put(Notice("warning", lost))
+                if lost is not None:
+                    self._program.notices.put(Notice("warning", str(lost)))
 
             self._do(save, f"{path.name} could not be written", done, lambda: self.made(told, path))
 

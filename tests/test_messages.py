@@ -269,6 +269,16 @@ def test_a_refusal_carries_its_reason() -> None:
     assert (str(refusal), refusal.can_override) == ("Do that.", True)
 
 
+def test_a_sentence_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be about files that cannot be opened, or about there being no more handles."""
+
+    def unreadable(name: str) -> bytes:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(catalogue.resources, "data", unreadable)
+    assert str(Reason("session.read-only", name="a")).startswith("a is read-only; ")
+
+
 def test_the_first_sentence_needs_nothing_beside_the_standard_library() -> None:
     """Every way into the program passes here; gettext and the catalogue take 5 ms."""
     code = (

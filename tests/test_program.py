@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psutil
 import pytest
 
@@ -243,6 +244,20 @@ def test_sessions_can_be_changed_and_what_cannot_be_opened_leaves_the_present_on
     assert program.store.path.name == "other.tickscope"
     program.open_session(tmp_path / "session.tickscope")
     assert [head.status for head in program.store.runs()] == ["finished"]
+
+
+def test_a_disk_that_is_full_before_anything_is_measured_is_a_failure_and_no_bad_input(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: Any) -> Any:
+        raise duckdb.IOException("No space left on device")
+
+    carried_out(program, config())
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionStore, "_next_id", full)
+        notices = carried_out(program, config())
+    assert kinds(notices) == ["failed"]  # exit status 1, not 2
+    assert "The disk is full" in notices[0].text
 
 
 def test_a_run_that_cannot_be_saved_still_runs_and_says_so(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def test_one_odd_run_hides_no_other(changed: Callable[[list[str]], Path], name: 
     assert store.read(2).trace.layers
     store.rename(1, "odd")
     copy = path.with_name("copy.tickscope")
-    assert store.save_as(copy) == ""
+    assert store.save_as(copy) is None
     assert store.runs()[0].name == "odd"
     store.delete(1)
     assert [head.id for head in store.runs()] == [2, 3]

@@ -27,7 +27,7 @@ def import_trace(args: argparse.Namespace) -> int:
     for missing in run.facts.unavailable:
         if missing.what != "clean latency":
             note(f"{missing.what}: {missing.why}.")
-    note(kept)
+    note(str(kept))
     if args.json:
         from core.analysis.summary import summarize
 

@@ -65,7 +65,7 @@ def confirmed(
     from core.session.keeping import confirm
 
     sound, sentence = confirm(session if store is None else store.path, runs)
-    return (status if sound else FAILED), measured, sentence
+    return (status if sound else FAILED), measured, str(sentence)
 
 
 def _report(measured: Run, *, as_json: bool, json_file: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from core.analysis.drift import drift, sentence
-from core.errors import Cancelled, Refusal
+from core.errors import Cancelled, NotWritten, Refusal
 from core.execution.failure import what_failed
 from core.execution.model_slot import give_memory_back
 from core.execution.workload import is_out_of_memory
@@ -52,7 +52,8 @@ def of_error(error: BaseException) -> Notice:
     detail = "".join(traceback.format_exception(error))
     traceback.clear_frames(error.__traceback__)
     if isinstance(error, Refusal):
-        return Notice("refused", str(error), can_override=error.can_override)
+        kind = "failed" if isinstance(error, NotWritten) else "refused"
+        return Notice(kind, str(error), can_override=error.can_override)
     if is_out_of_memory(error):
         give_memory_back()
         sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."

@@ -55,8 +55,11 @@ def template(code: str, n: object = None, language: str | None = None) -> str | 
 
 @cache
 def _catalogue(language: str) -> gettext.GNUTranslations:
-    """A compiled catalogue, read once (2 ms), with the English one behind it."""
+    """A compiled catalogue, read once, with the English one behind it."""
     found = gettext.GNUTranslations(io.BytesIO(resources.data(f"{_FOLDER}/{language}.mo")))
     if language != ENGLISH:
         found.add_fallback(_catalogue(ENGLISH))
     return found
+
+
+_catalogue(ENGLISH)  # 1 ms; what is wrong with files, handles or rights must be said without opening another file

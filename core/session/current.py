@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from core.clock.gate import Gate
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.notices import Notice
 
 if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not wait for
@@ -91,7 +92,7 @@ class CurrentSession:
         if store is None or self._writer is None:
             return list(runs)
         written = self._writer.finish()
-        why = store.missing(runs) or (None if written else "could not be written to")
+        why = store.missing(runs) or (None if written else Reason("session.not-written"))
         if why is None:
             return list(runs)
         from core.session.keeping import rescue
@@ -99,11 +100,12 @@ class CurrentSession:
         gone = store.trouble()
         saved = rescue(runs, store.path, store if gone else None)
         if saved is None:
-            self._tell(Notice("not_kept", f"{store.path} {why}, and no other place can be; export the run now."))
+            self._tell(Notice("not_kept", str(Reason("session.export-now", path=str(store.path), why=why))))
             return list(runs)
         other, kept = saved
         self._writer.give_up()
-        self._tell(Notice("not_kept", f"{store.path} {why}; what was measured is kept in {other.path}, and so is what comes."))
+        told = Reason("session.goes-on-in", path=str(store.path), why=why, other=str(other.path))
+        self._tell(Notice("not_kept", str(told)))
         self._go_on_in(other)
         return kept
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 STORAGE_VERSION = "v1.4.0"
 """DuckDB's own file format: that of the oldest DuckDB this program accepts, so that old and new clients read every file."""
@@ -42,13 +44,13 @@ def connect(path: Path, *, create: bool) -> tuple[Any, bool]:
             made by a newer DuckDB, another process has it open, or a new file cannot be made there.
     """
     if path.is_dir():
-        raise Refusal(f"{path} is a folder; choose a .tickscope file in it, or another name.")
+        raise Refusal(Reason("session.is-a-folder", path=str(path)))
     exists = path.exists()
     if exists and not path.is_file():  # DuckDB waits at a pipe for ever, and writes to a device
-        raise Refusal(f"{path} is no file but a pipe, a socket or a device; choose a .tickscope file.")
+        raise Refusal(Reason("session.is-no-file", path=str(path)))
     if not exists:
         if not create:
-            raise Refusal(f"There is no session file {path}; check the name, or make a new session.")
+            raise Refusal(Reason("session.no-such-file", path=str(path)))
         check_folder(path)
     read_only = exists and not (_writable(path) and os.access(path.parent, os.W_OK))
     try:
@@ -66,9 +68,9 @@ def connect(path: Path, *, create: bool) -> tuple[Any, bool]:
 def check_folder(path: Path) -> None:
     """Refuse unless a new file can be made at ``path``."""
     if not path.parent.is_dir():
-        raise Refusal(f"The folder {path.parent} does not exist; make it, or choose another place for {path.name}.")
+        raise Refusal(Reason("session.no-such-folder", folder=str(path.parent), name=path.name))
     if not os.access(path.parent, os.W_OK):
-        raise Refusal(f"The folder {path.parent} is not writable; choose another place for {path.name}.")
+        raise Refusal(Reason("session.folder-not-writable", folder=str(path.parent), name=path.name))
 
 
 def identity(path: Path) -> tuple[int, int] | None:
@@ -80,12 +82,12 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def file_trouble(path: Path, opened: tuple[int, int] | None) -> str | None:
+def file_trouble(path: Path, opened: tuple[int, int] | None) -> Reason | None:
     """What became of the file that was opened at ``path``, as what follows its name, or None if it is there still."""
     now = identity(path)
     if now is None:
-        return "was removed meanwhile"
-    return None if now == opened else "was replaced by another file meanwhile"
+        return Reason("session.was-removed")
+    return None if now == opened else Reason("session.was-replaced")
 
 
 def bytes_in_use(cursor: Any) -> int:
@@ -116,79 +118,66 @@ def log_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
-def without_log(path: Path) -> str:
+def without_log(path: Path) -> Reason:
     """The sentence for a file that was copied while all of its rows were in the log."""
-    log = log_of(path).name
-    return (
-        f"{path.name} holds nothing: it was copied without its log while it was open, and its runs are in the .wal file beside "
-        f"the original; copy that one too, as {log}, or close the original and copy it again."
-    )
+    return Reason("session.copied-without-log", name=path.name, log=log_of(path).name)
 
 
-def explain(error: BaseException, path: Path) -> str:
+def explain(error: BaseException, path: Path) -> Reason:
     """One sentence for people: what DuckDB or the system said about the file at ``path``, and what to do."""
     text = str(error)
-    name = path.name
-    for pattern, sentence in _SENTENCES:
-        found = re.search(pattern, text, re.IGNORECASE)
-        if found:
-            copied = f"it and of {name}.wal, which holds its newest runs" if log_of(path).exists() else "the file"
-            return sentence.format(name=name, folder=path.parent, process=_process(text), copied=copied)
+    for pattern, told in _TROUBLES:
+        if re.search(pattern, text, re.IGNORECASE):
+            return told(path, text)
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-    return f"The session file {name} cannot be used ({first}); try again, or continue in another file with Save as."
+    return Reason("session.cannot-be-used", name=path.name, problem=first)
 
 
-def too_slow(path: Path) -> str:
+def too_slow(path: Path) -> Reason:
     """The sentence for a query that ``limits.limited`` ended."""
-    return f"{path.name} took longer than a session may, so it is damaged or made to do harm; use a backup of the file."
+    return Reason("session.too-slow", name=path.name)
 
 
-_SENTENCES = (
-    (
-        r"lock on file|being used by another process|different configuration than existing",
-        "{name} is already open in another program{process}; close it there, or open a copy of {copied}.",
-    ),
+def _open_elsewhere(path: Path, text: str) -> Reason:
+    copied = Reason("session.the-file")
+    if log_of(path).exists():
+        copied = Reason("session.it-and-its-log", log=log_of(path).name)
+    process = re.search(r"PID (\d+)", text)
+    if process:
+        return Reason("session.open-in-process", name=path.name, process=process[1], copied=copied)
+    return Reason("session.open-elsewhere", name=path.name, copied=copied)
+
+
+_TROUBLES: tuple[tuple[str, Callable[[Path, str], Reason]], ...] = (
+    (r"lock on file|being used by another process|different configuration than existing", _open_elsewhere),
     (
         r"No space left|not enough space|File too large|disk (is )?full|quota",
-        "The disk is full, so {name} cannot grow; free some space in {folder}, and what is waiting of a run under way will be "
-        "written.",
+        lambda path, _: Reason("session.disk-full", name=path.name, folder=str(path.parent)),
     ),
     (
         r"Out of Memory Error|memory_limit|failed to (allocate|pin)",
-        "{name} asks for more memory than a session may take, so it is damaged or made to do harm; use a backup of the file.",
+        lambda path, _: Reason("session.too-much-memory", name=path.name),
     ),
     (
         r"WAL was created for|WAL does not match",
-        "{name}.wal in {folder} belongs to an older state of {name}, or to another file, so the two cannot be used together; "
-        "move {name}.wal away, and {name} opens without it.",
+        lambda path, _: Reason("session.log-of-another", name=path.name, log=log_of(path).name, folder=str(path.parent)),
     ),
     (
         r"replaying WAL|Corrupt WAL",
-        "{name}.wal in {folder}, which holds the newest rows of {name}, is damaged; use a backup of both, or move {name}.wal "
-        "away, and {name} opens without those rows.",
+        lambda path, _: Reason("session.log-damaged", name=path.name, log=log_of(path).name, folder=str(path.parent)),
     ),
-    (
-        r"not a valid DuckDB|extensions? is disabled|Extension \"",
-        "{name} is not a Tickscope session; choose a .tickscope file.",
-    ),
-    (
-        r"version number|newer version of DuckDB|storage version",
-        "{name} was written by a newer DuckDB than the one installed here; update Tickscope and its duckdb package to open it.",
-    ),
+    (r"not a valid DuckDB|extensions? is disabled|Extension \"", lambda path, _: Reason("session.no-session", name=path.name)),
+    (r"version number|newer version of DuckDB|storage version", lambda path, _: Reason("session.newer-duckdb", name=path.name)),
     (
         r"Corrupt|enough bytes|checksum|INTERNAL Error|Serialization Error|deserialize|invalidated",
-        "{name} is damaged, part of it is missing or overwritten; use a backup of the file.",
+        lambda path, _: Reason("session.damaged", name=path.name),
     ),
     (
         r"Permission denied|Access is denied|Read-only file system",
-        "{name} may not be read or written by you; change its permissions, or copy it to another place.",
+        lambda path, _: Reason("session.no-permission", name=path.name),
     ),
 )
-
-
-def _process(text: str) -> str:
-    found = re.search(r"PID (\d+)", text)
-    return f" (process {found[1]})" if found else ""
+"""What DuckDB's words mean, for it raises one class of error for most of them; the first that fits counts."""
 
 
 def _writable(path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.records.run import Run
 from core.session.copying import copy_session
 from core.session.database import remove_leftovers
@@ -39,7 +40,7 @@ def rescue(runs: Sequence[Run], path: Path, source: SessionStore | None = None) 
     return None
 
 
-def confirm(path: Path, runs: Sequence[Run]) -> tuple[bool, str]:
+def confirm(path: Path, runs: Sequence[Run]) -> tuple[bool, Reason]:
     """After everything was closed: whether ``runs`` are in the file at ``path``, and a sentence about where they are."""
     try:
         store = SessionStore.open(path, create=False)
@@ -48,15 +49,15 @@ def confirm(path: Path, runs: Sequence[Run]) -> tuple[bool, str]:
         finally:
             store.close()
     except Refusal as refusal:
-        why = str(refusal).rstrip(".")
+        why = Reason("session.as-clause", sentence=refusal.reason)
     if why is None:
-        return True, f"Kept in {path} as {_named(runs)}."
+        return True, Reason("session.kept", path=str(path), runs=_named(runs))
     saved = rescue(runs, path)
     if saved is None:
-        return False, f"Not kept: {why}, and no other place can be written; free some space and run it again."
+        return False, Reason("session.not-kept", why=why)
     store, kept = saved
     store.close()
-    return False, f"Not in {path} ({why}); kept in {store.path} as {_named(kept)} instead."
+    return False, Reason("session.kept-elsewhere", path=str(path), why=why, other=str(store.path), runs=_named(kept))
 
 
 def remove_session(path: Path) -> None:
@@ -100,5 +101,5 @@ def _places(path: Path) -> Iterator[Path]:
                 break
 
 
-def _named(runs: Sequence[Run]) -> str:
-    return f"run{'s' if len(runs) > 1 else ''} {', '.join(str(run.id) for run in runs)}"
+def _named(runs: Sequence[Run]) -> Reason:
+    return Reason("session.runs", n=len(runs), ids=tuple(str(run.id) for run in runs))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from core.messages.reason import Reason
+
 LONGEST_S = 60.0
 """How long one look into a session file, or one change of it, may take; millions of rows take a few seconds."""
 
@@ -82,6 +84,6 @@ def check_size(cursor: Any, run: int) -> None:
         (amount,) = cursor.execute(f"SELECT coalesce(sum({length}), 0) FROM main.{table} WHERE run = ?", [run]).fetchone()
         text += int(amount)
     if rows > MOST_ROW_BYTES:
-        raise ValueError(f"its rows would take {rows >> 30} GiB of memory")
+        raise ValueError(Reason("session.rows-take", gib=rows >> 30))
     if text > MOST_TEXT_BYTES:
-        raise ValueError(f"its texts would take {text >> 20} MiB of memory")
+        raise ValueError(Reason("session.texts-take", mib=text >> 20))

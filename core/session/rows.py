@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from core.messages.reason import Reason
 from core.records.deltas import Written, since
 from profilers.trace import (
     COUNTER_COLUMNS,
@@ -60,7 +61,7 @@ def append_rows(cursor: Any, run: int, trace: Trace, written: Written) -> Writte
     return taken
 
 
-def missing_rows(cursor: Any, run: int, trace: Trace) -> str | None:
+def missing_rows(cursor: Any, run: int, trace: Trace) -> Reason | None:
     """What of ``trace`` the file does not have, in words ("12 of 900 moments"), or None."""
     moments = len(trace.moments["kind"])
     expected = {
@@ -77,7 +78,7 @@ def missing_rows(cursor: Any, run: int, trace: Trace) -> str | None:
         column = "id" if table == "runs" else "run"
         (found,) = cursor.execute(f"SELECT count(*) FROM main.{table} WHERE {column} = ?", [run]).fetchone()
         if found < count:
-            return f"{count - found} of {count} {table.replace('_', ' ')}"
+            return Reason("session.so-many-of", missing=count - found, n=count, table=table.replace("_", " "))
     return None
 
 
@@ -131,7 +132,7 @@ def _check_ids(cursor: Any, table: str, run: int) -> None:
         f"SELECT count(*), count(DISTINCT id), min(id), max(id) FROM main.{table} WHERE run = ?", [run]
     ).fetchone()
     if count and (different != count or least != 0 or most != count - 1):
-        raise ValueError(f"its {table} are not all there, or some are there twice")
+        raise ValueError(Reason("session.not-all-there", table=table))
 
 
 def _insert_columns(cursor: Any, table: str, run: int, columns: Mapping[str, Array]) -> None:
@@ -166,7 +167,7 @@ def _select(cursor: Any, table: str, dtypes: Mapping[str, str], run: int, order:
     found = cursor.execute(f"SELECT {chosen} FROM {table} WHERE run = ? {order}", [run]).fetchnumpy()
     holes = [name for name in dtypes if np.ma.is_masked(found[name])]
     if holes:
-        raise ValueError(f"its {table.replace('_', ' ')} are without {holes[0]}")
+        raise ValueError(Reason("session.are-without", table=table.replace("_", " "), column=holes[0]))
     columns = {name: np.asarray(found[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
     for column in columns.values():
         column.flags.writeable = False

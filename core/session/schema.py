@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.plain_text import visible
 
 SCHEMA_VERSION = 3
@@ -100,36 +101,33 @@ def file_version(connection: Any, name: str) -> int:
     if not tables and not foreign:
         return 0
     if foreign:
-        raise Refusal(
-            f"{name} holds {foreign}, which no session of Tickscope has and which could act when it is read, so it is not "
-            "opened; ask for a file as Tickscope wrote it."
-        )
+        raise Refusal(Reason("session.holds-foreign", name=name, what=foreign))
     meta = tables.get("meta", "")
     if "schema_version" not in meta or "runs" not in tables:
-        raise Refusal(f"{name} is a DuckDB database, but not a Tickscope session; choose a .tickscope file.")
+        raise Refusal(Reason("session.another-database", name=name))
     rows = connection.execute("SELECT schema_version FROM main.meta LIMIT 2").fetchall()
     if len(rows) != 1 or not isinstance(rows[0][0], int) or rows[0][0] < 1:
-        raise Refusal(f"{name} does not say its file version, so it was changed or damaged; use a backup of the file.")
+        raise Refusal(Reason("session.no-version", name=name))
     version_found = rows[0][0]
     if version_found <= SCHEMA_VERSION:
         _check_tables(tables, version_found, name)
     return version_found
 
 
-def _foreign(connection: Any) -> str:
-    """What is in the file besides tables, in words; "" if nothing is."""
+def _foreign(connection: Any) -> Reason | None:
+    """What is in the file besides tables, in words; None if nothing is."""
     for what, function, column in (
-        ("a view", "duckdb_views", "view_name"),
-        ("a macro", "duckdb_functions", "function_name"),
-        ("a type of its own", "duckdb_types", "type_name"),
-        ("an index", "duckdb_indexes", "index_name"),
-        ("a sequence", "duckdb_sequences", "sequence_name"),
+        (Reason("session.view"), "duckdb_views", "view_name"),
+        (Reason("session.macro"), "duckdb_functions", "function_name"),
+        (Reason("session.type"), "duckdb_types", "type_name"),
+        (Reason("session.index"), "duckdb_indexes", "index_name"),
+        (Reason("session.sequence"), "duckdb_sequences", "sequence_name"),
     ):
         inside = "" if function in ("duckdb_indexes", "duckdb_sequences") else "WHERE NOT internal"
         row = connection.execute(f"SELECT {column} FROM system.main.{function}() {inside} LIMIT 1").fetchone()
         if row is not None:
-            return f"{what} ({visible(str(row[0]))[:60]})"
-    return ""
+            return Reason("session.by-name", what=what, name=visible(str(row[0]))[:60])
+    return None
 
 
 def _tables(connection: Any) -> list[tuple[str, str]]:
@@ -158,11 +156,9 @@ def _check_tables(tables: Mapping[str, str], number: int, name: str) -> None:
     """A table that somebody added lies there unread; one of ours must be ours, to the last default."""
     for table, definition in _as_made(number).items():
         if table not in tables:
-            raise Refusal(f"{name} has no table {table}, so part of it is missing; use a backup of the file.")
+            raise Refusal(Reason("session.no-table", name=name, table=table))
         if tables[table] != definition:
-            raise Refusal(
-                f"{name} was changed: its table {table} does not have the columns that Tickscope gave it; use a backup of it."
-            )
+            raise Refusal(Reason("session.other-columns", name=name, table=table))
 
 
 def migrate(connection: Any, found: int) -> None:

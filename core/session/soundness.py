@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from core.messages.reason import Reason
 from profilers.trace import NOT_MEASURED, STAGES, Array, Layer, Trace
 
 MOST = 1 << 60
@@ -15,61 +16,67 @@ MOST_DRAFTED = 1 << 16
 """Tokens guessed for one forward pass; each place of a guess is told by itself."""
 
 
-def fault(trace: Trace) -> str | None:
+def fault(trace: Trace) -> Reason | None:
     """What is wrong with the columns, as a clause ("its layers hang in a circle"), or None."""
     return next(_faults(trace), None)
 
 
-def _faults(trace: Trace) -> Iterator[str]:
+def _faults(trace: Trace) -> Iterator[Reason]:
     requests, moments = len(trace.requests["tags"]), len(trace.moments["tags"])
     layers, names = len(trace.layers), len(trace.names)
-    for what, column, count, least in (
-        ("moments name requests", trace.moments["request"], requests, NOT_MEASURED),
-        ("moments have kinds", trace.moments["kind"], 127, 0),
-        ("layer calls name moments", trace.spans["moment"], moments, 0),
-        ("layer calls name layers", trace.spans["layer"], layers, 0),
-        ("operators name moments", trace.operators["moment"], moments, NOT_MEASURED),
-        ("operators name layers", trace.operators["layer"], layers, NOT_MEASURED),
-        ("operators name names", trace.operators["name"], names, 0),
-        ("operators name shapes", trace.operators["shapes"], names, NOT_MEASURED),
-        ("operators have places", trace.operators["place"], 127, 0),
-        ("counter samples name tracks", trace.counters["track"], len(trace.tracks), 0),
-        ("outputs name requests", np.array([one.request for one in trace.outputs], "i8"), requests, NOT_MEASURED),
+    of_outputs = np.array([one.request for one in trace.outputs], "i8")
+    for wrong, column, count, least in (
+        (Reason("session.moments-name-requests"), trace.moments["request"], requests, NOT_MEASURED),
+        (Reason("session.moments-have-kinds"), trace.moments["kind"], 127, 0),
+        (Reason("session.layer-calls-name-moments"), trace.spans["moment"], moments, 0),
+        (Reason("session.layer-calls-name-layers"), trace.spans["layer"], layers, 0),
+        (Reason("session.operators-name-moments"), trace.operators["moment"], moments, NOT_MEASURED),
+        (Reason("session.operators-name-layers"), trace.operators["layer"], layers, NOT_MEASURED),
+        (Reason("session.operators-name-names"), trace.operators["name"], names, 0),
+        (Reason("session.operators-name-shapes"), trace.operators["shapes"], names, NOT_MEASURED),
+        (Reason("session.operators-have-places"), trace.operators["place"], 127, 0),
+        (Reason("session.counter-samples-name-tracks"), trace.counters["track"], len(trace.tracks), 0),
+        (
+            Reason("session.outputs-name-requests"),
+            of_outputs,
+            requests,
+            NOT_MEASURED,
+        ),
     ):
         if len(column) and (column.min() < least or column.max() >= count):
-            yield f"its {what} that are not there"
+            yield wrong
     yield from _times(trace)
     if len(trace.moments["drafted"]) and trace.moments["drafted"].max() > MOST_DRAFTED:
-        yield "its moments guess more tokens than can be"
+        yield Reason("session.too-many-guesses")
     unknown = {layer.stage for layer in trace.layers} - set(STAGES)
     if unknown:
-        yield f"its layers have stages that there are not ({', '.join(sorted(unknown))[:60]})"
+        yield Reason("session.unknown-stages", stages=", ".join(sorted(unknown))[:60])
     if not _is_forest(trace.layers):
-        yield "its layers hang in a circle, or in layers that are not there"
+        yield Reason("session.layers-in-a-circle")
     for one in trace.outputs:
         if any(token is None for token in one.token_ids) or any(value is None for value in one.values):
-            yield "its outputs have holes"
+            yield Reason("session.outputs-have-holes")
 
 
-def _times(trace: Trace) -> Iterator[str]:
+def _times(trace: Trace) -> Iterator[Reason]:
     """Amounts that would run over once they are added up."""
     for what, columns in (
-        ("requests", trace.requests),
-        ("moments", trace.moments),
-        ("layer calls", trace.spans),
-        ("operators", trace.operators),
-        ("counter samples", trace.counters),
+        (Reason("session.requests"), trace.requests),
+        (Reason("session.moments"), trace.moments),
+        (Reason("session.layer-calls"), trace.spans),
+        (Reason("session.operators"), trace.operators),
+        (Reason("session.counter-samples"), trace.counters),
     ):
         for name, column in columns.items():
             if not len(column):
                 continue
             if name == "value":
                 if np.isinf(column).any():
-                    yield f"its {what} are without bounds"
+                    yield Reason("session.without-bounds", what=what)
             elif not (column.min() >= (0 if name == "tags" else -MOST) and column.max() <= MOST):  # not: a NaN is neither
-                yield f"its {what} have a {name} that cannot be"
+                yield Reason("session.cannot-be", what=what, column=name)
     if any(not -MOST <= instant.time_ns <= MOST for instant in trace.instants):
-        yield "its instants have a time that cannot be"
+        yield Reason("session.instants-cannot-be")
 
 
 def _is_forest(layers: Sequence[Layer]) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 import duckdb
 
 from core.config import ModelConfig, RunConfig
-from core.errors import Refusal
+from core.errors import NotWritten, Refusal, reason_of
+from core.messages.reason import Reason
 from core.paths import typed
 from core.records.deltas import Written
 from core.records.run import STATUSES, UNREADABLE, Run, RunFacts
@@ -105,18 +106,14 @@ class SessionStore:
             with limited(connection) as late:
                 found = file_version(connection, path.name)
                 if found > SCHEMA_VERSION:
-                    raise Refusal(
-                        f"{path.name} was made by a newer Tickscope (file version {found}); update Tickscope to open it."
-                    )
+                    raise Refusal(Reason("session.newer-tickscope", name=path.name, version=found))
                 if found == 0 and all_in_log:
                     raise damaged(path)
                 if found == 0 and alone and not create:
                     raise Refusal(without_log(path))
                 if found < SCHEMA_VERSION:
                     if read_only:
-                        raise Refusal(
-                            f"{path.name} is of an older version and read-only; copy it to a writable folder and open that."
-                        )
+                        raise Refusal(Reason("session.older-and-read-only", name=path.name))
                     migrate(connection, found)
         except duckdb.Error as error:
             connection.close()
@@ -168,12 +165,13 @@ class SessionStore:
             cursor.execute("BEGIN")  # head and columns of one and the same commit
             heads = self._heads(cursor, "WHERE id = ?", [run_id])
             if not heads:
-                known = ", ".join(str(row[0]) for row in cursor.execute("SELECT id FROM runs ORDER BY id").fetchall())
-                there = f"it has {known}" if known else "it has no runs yet"
-                raise Refusal(f"There is no run {run_id} in {self.path.name}; {there}.")
+                known = tuple(str(row[0]) for row in cursor.execute("SELECT id FROM runs ORDER BY id").fetchall())
+                if not known:
+                    raise Refusal(Reason("session.no-runs-yet", run=run_id, name=self.path.name))
+                raise Refusal(Reason("session.no-such-run", run=run_id, name=self.path.name, known=known))
             head = heads[0]
             if head.status == UNREADABLE:
-                raise Refusal(f"Run {run_id} of {self.path.name} cannot be read: {head.facts.error}.")
+                raise Refusal(Reason("session.run-unreadable", run=run_id, name=self.path.name, problem=head.facts.error))
             try:
                 check_size(cursor, run_id)
                 trace = read_rows(cursor, run_id)
@@ -181,24 +179,24 @@ class SessionStore:
             except duckdb.Error:
                 raise
             except (ValueError, TypeError, OverflowError, MemoryError) as error:
-                wrong = str(error) or type(error).__name__
+                wrong = reason_of(error)
             if wrong:
-                raise Refusal(f"Run {run_id} of {self.path.name} was changed or damaged and is not shown: {wrong}.")
+                raise Refusal(Reason("session.run-damaged", run=run_id, name=self.path.name, wrong=wrong))
         return Run(head.id, head.name, head.created, head.config, head.facts, trace, head.note)
 
-    def missing(self, runs: Sequence[Run]) -> str | None:
+    def missing(self, runs: Sequence[Run]) -> Reason | None:
         """Why not every row of ``runs`` is in the file, as what follows its name ("was removed meanwhile"), or None."""
         try:
             with self.reading() as cursor:
                 for run in runs:
                     lacking = missing_rows(cursor, run.id, run.trace)
                     if lacking:
-                        return f"lacks {lacking} of run {run.id}"
+                        return Reason("session.lacks", lacking=lacking, run=run.id)
             return self.trouble()
         except Refusal as refusal:
-            return f"cannot be read any more ({refusal})"
+            return Reason("session.not-read-any-more", refusal=refusal.reason)
 
-    def trouble(self) -> str | None:
+    def trouble(self) -> Reason | None:
         """Why the file at ``path`` is not the whole of the one that is open, as what follows its name, or None."""
         changed = file_trouble(self.path, self._identity)
         if changed is not None:
@@ -208,8 +206,8 @@ class SessionStore:
                 needed = bytes_in_use(cursor)
                 there = self.path.stat().st_size
         except Refusal as refusal:
-            return f"cannot be read any more ({refusal})"
-        return "was cut off meanwhile" if there < needed else None
+            return Reason("session.not-read-any-more", refusal=refusal.reason)
+        return Reason("session.was-cut-off") if there < needed else None
 
     def rename(self, run_id: int, name: str) -> None:
         """Give a run another name."""
@@ -237,17 +235,17 @@ class SessionStore:
             append_rows(cursor, run_id, run.trace, Written())
         return run_id
 
-    def save_as(self, path: str | Path) -> str:
+    def save_as(self, path: str | Path) -> Reason | None:
         """Copy everything to another file (replacing it) and continue there; the old file stays as it is, or may be gone.
 
         Returns:
-            A sentence about runs that could not be copied whole; "" if all were.
+            A sentence about runs that could not be copied whole; None if all were.
         """
         path = typed(path).absolute()
         if path == self.path or (path.exists() and self.path.exists() and path.samefile(self.path)):
-            return ""
+            return None
         if path.is_dir():
-            raise Refusal(f"{path} is a folder; give the new session file a name.")
+            raise Refusal(Reason("session.name-the-new-file", path=str(path)))
         check_folder(path)
         with self._lock:
             unfinished = path.with_name(path.name + ".part")
@@ -259,19 +257,14 @@ class SessionStore:
             except (duckdb.Error, OSError, Refusal) as error:
                 unfinished.unlink(missing_ok=True)
                 remove_leftovers(unfinished)
-                raise Refusal(str(error) if isinstance(error, Refusal) else explain(error, path)) from error
+                raise Refusal(error.reason if isinstance(error, Refusal) else explain(error, path)) from error
             connection, read_only = connect(path, create=False)
             with self._turn:
                 self._turn.wait_for(lambda: not self._readers)
                 self._connection.close()
                 self._connection, self.path, self.read_only = connection, path, read_only
                 self._identity = identity(path)
-        which = ", ".join(map(str, lost))
-        return (
-            f"The rows of run {which} could not be read and are not in {path.name}; the old file still has them."
-            if lost
-            else ""
-        )
+        return Reason("session.rows-lost", runs=tuple(map(str, lost)), name=path.name) if lost else None
 
     def close(self) -> None:
         """Write everything to the file itself (no write-ahead log stays behind) and let go of it.
@@ -315,7 +308,7 @@ class SessionStore:
             known = replace(codec.facts_from_json(facts, environment), status=status)
             asked, consents = codec.config_from_json(config), codec.consents_in(config)
         except Exception as error:  # noqa: BLE001 - one odd run must not hide the others, whatever its decoder raises
-            why = f"what the file says about it makes no sense ({_first_line(error)})"
+            why = str(Reason("session.makes-no-sense", problem=_first_line(error)))
             facts_without = RunFacts(UNREADABLE, error=why)
             return RunHead(run_id, name, created, UNREADABLE, note, RunConfig(ModelConfig("unknown")), facts_without)
         return RunHead(run_id, name, created, status, note, asked, known, consents)
@@ -338,8 +331,8 @@ class SessionStore:
         if new:
             cursor.execute("INSERT INTO environment SELECT ?, unnest(?), unnest(?)", [run_id, list(new), list(new.values())])
 
-    def _was_closed(self) -> str:
-        return f"{self.path.name} was closed meanwhile; open it again to read its runs."
+    def _was_closed(self) -> Reason:
+        return Reason("session.was-closed", name=self.path.name)
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
@@ -367,7 +360,7 @@ class SessionStore:
     def _writing(self) -> Iterator[Any]:
         with self._lock:
             if self.read_only:
-                raise Refusal(f"{self.path.name} is read-only; use Save as to continue in a copy that can be changed.")
+                raise Refusal(Reason("session.read-only", name=self.path.name))
             late = Late()
             if self._invalid:
                 self._connection, self.read_only = connect(self.path, create=False)
@@ -385,7 +378,12 @@ class SessionStore:
                 if isinstance(error, duckdb.FatalException):
                     self._disconnect()
                     self._invalid = True
-                raise Refusal(too_slow(self.path) if late else explain(error, self.path)) from error
+                raise _not_written(too_slow(self.path) if late else explain(error, self.path)) from error
+
+
+def _not_written(reason: Reason) -> Refusal:
+    """A full disk is no fault of what was asked for."""
+    return NotWritten(reason) if reason.code == "session.disk-full" else Refusal(reason)
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.session.database import log_of
 
 EMPTY_BYTES = 3 * 4096
@@ -19,10 +20,7 @@ KEPT = ".kept"
 
 def damaged(path: Path) -> Refusal:
     """All of the session was in its log, and none of that can be read."""
-    return Refusal(
-        f"{path.name}.wal in {path.parent}, which holds all runs of {path.name}, is damaged or cut off; use a backup of both "
-        "files, or move both away. Nothing was changed."
-    )
+    return Refusal(Reason("session.whole-log-damaged", name=path.name, log=log_of(path).name, folder=str(path.parent)))
 
 
 @contextmanager

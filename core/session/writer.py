@@ -11,6 +11,7 @@ import duckdb
 
 from core.clock.gate import Gate
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.records.deltas import Written
 from core.records.run import RunFacts
 from core.session.database import explain
@@ -109,7 +110,7 @@ class Writer:
             try:
                 self._flush(todo)
             except Exception as error:
-                self.on_trouble(f"The run can no longer be saved because of a fault in Tickscope ({error!r}); export it now.")
+                self.on_trouble(str(Reason("session.fault-of-ours", error=repr(error))))
                 raise
             finally:
                 self._guest.leave()
@@ -137,7 +138,7 @@ class Writer:
             except (Refusal, duckdb.Error, OSError, MemoryError) as error:
                 if not self._troubled:
                     self._troubled = True
-                    self.on_trouble(str(error) if isinstance(error, Refusal) else explain(error, self.store.path))
+                    self.on_trouble(str(error if isinstance(error, Refusal) else explain(error, self.store.path)))
                 return
             if ended:
                 with self._changed:
