@@ -75,7 +75,7 @@ class FakeProgram:
         self.fail_run: Notice | None = None
         self.load_s = 0.05
         self._blocks = blocks
-        self._moment_s = moment_s
+        self.moment_s = moment_s
         self._full: Run | None = None
         self._closed = 0
         self._cancel = threading.Event()
@@ -190,9 +190,9 @@ class FakeProgram:
         for done in range(total):
             self.gate.clock_runs = True
             self.status = Status(
-                "running", f"repeat 1 of 1 · moment {done + 1} of {total}", done / total, (total - done) * self._moment_s
+                "running", f"repeat 1 of 1 · moment {done + 1} of {total}", done / total, (total - done) * self.moment_s
             )
-            if self._cancel.wait(self._moment_s):
+            if self._cancel.wait(self.moment_s):
                 break
             self.gate.clock_runs = False
             self._closed = done + 1
