@@ -1,4 +1,7 @@
-"""Models that misbehave, for ``py:``: each ends its process, or hangs in it, at the call that ``TICKSCOPE_TEST_AT`` names."""
+"""Models that misbehave, for ``py:``: each ends its process, or hangs in it, at the call that ``TICKSCOPE_TEST_AT`` names.
+
+By default after 0.6 s at least: what a process has not sent in its last 0.2 s dies with it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SLOW = threading.Event()
 def _model(end) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     model = tiny_llama(2)
     plain = model.model.layers[1].mlp.forward
-    at = int(os.environ.get("TICKSCOPE_TEST_AT", "60"))
+    at = int(os.environ.get("TICKSCOPE_TEST_AT", "300"))
 
     def forward(*args, **kwargs):
         CALLS[0] += 1
