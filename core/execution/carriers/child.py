@@ -289,12 +289,9 @@ class ChildCarrier:
         )
 
     def _on_ab_test(self, message: dict[str, Any]) -> None:
-        stopped = message["stopped"]
-        self._ab_test = {
-            **message,
-            "verdicts": codec.structured(message["verdicts"], tuple[SideVerdict, ...]),
-            "stopped": None if stopped is None else Reason.from_json(stopped),
-        }
+        stopped = message["stopped"] and Reason.from_json(message["stopped"])
+        verdicts = codec.structured(message["verdicts"], tuple[SideVerdict, ...])
+        self._ab_test = {**message, "verdicts": verdicts, "stopped": stopped}
         self._last_ab_test = None
 
     def _on_done(self, message: dict[str, Any]) -> None:
