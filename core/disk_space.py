@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 COMPILING_BYTES = 100 << 20
 """For one graph: its C++ text, objects and library, a few MiB for each ten blocks, with room to spare."""
@@ -19,20 +19,18 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _WORDS = ("No space left on device", "os error 28", "os error 112", "Disk quota exceeded")
 
 
-def require(needed: int, folders: tuple[Path, ...], what: str) -> None:
+def require(needed: int, folders: tuple[Path, ...], what: Reason) -> None:
     """Refuse ``what`` (as "Compiling a graph") where one of the folders has less free than ``needed`` bytes."""
     for folder in folders:
         there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
         free = shutil.disk_usage(there).free
         if free < needed * SPARE:
-            raise Refusal(
-                f"{what} needs {units.size(needed)} in {folder} and {units.size(free)} is free; free some space there."
-            )
+            raise Refusal(Reason("disk_space.too-little", what=what, needed_bytes=needed, folder=str(folder), free_bytes=free))
 
 
 def require_to_compile(kept_in: Path) -> None:
     """Refuse to compile a graph where the disk of the temporary folder or of the cache is nearly full."""
-    require(COMPILING_BYTES, (Path(tempfile.gettempdir()), kept_in), "Compiling a graph")
+    require(COMPILING_BYTES, (Path(tempfile.gettempdir()), kept_in), Reason("disk_space.compiling"))
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -78,10 +78,8 @@ def _library() -> Path:
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         except OSError as error:
-            raise Refusal(
-                f"Tickscope's own kernels cannot be kept in {entry.parent} ({error.strerror or error}); free some space there, "
-                "or name another folder in TICKSCOPE_CACHE."
-            ) from error
+            problem = error.strerror or str(error)
+            raise Refusal(Reason("native.cannot-be-kept", folder=str(entry.parent), problem=problem)) from error
     return entry / LIBRARY
 
 
@@ -96,13 +94,11 @@ def compile_source(source: Path, target: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise Refusal(
-            f"Tickscope's own kernels cannot be compiled ({error}); install {compiler()}, or use int8 weights."
-        ) from error
+        raise Refusal(Reason("native.no-compiler", problem=str(error), compiler=compiler())) from error
     if done.returncode != 0:
         target.unlink(missing_ok=True)
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-        raise Refusal(f"{compiler()} cannot compile Tickscope's own kernels ({first.strip()}); use the pass int8_weight_only.")
+        raise Refusal(Reason("native.does-not-compile", compiler=compiler(), problem=first.strip()))
 
 
 def _native_flag() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core import paths
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 MOST_PROMPTS = 4096
 MOST_BYTES = 16 << 20
@@ -22,24 +23,24 @@ def read_prompts(path: str | Path) -> tuple[str, ...]:
     file = paths.typed(path)
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise Refusal(f"{file} is too large for a set of prompts; give a file of at most {MOST_BYTES >> 20} MB.")
+            raise Refusal(Reason("prompt_set.too-large", file=str(file), most_mb=MOST_BYTES >> 20))
         lines = paths.read_text(file).splitlines()
     except FileNotFoundError as error:
-        raise Refusal(f"There is no file {file} with prompts; check the path.") from error
+        raise Refusal(Reason("prompt_set.no-such-file", file=str(file))) from error
     except UnicodeDecodeError as error:
-        raise Refusal(f"{file} is not UTF-8 text; save the prompts as UTF-8, one a line.") from error
+        raise Refusal(Reason("prompt_set.not-utf8", file=str(file))) from error
     except OSError as error:
-        raise Refusal(f"{file} cannot be read ({error.strerror}); give another file.") from error
+        raise Refusal(Reason("prompt_set.cannot-be-read", file=str(file), problem=error.strerror)) from error
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     in_json = file.suffix.lower() in (".jsonl", ".json", ".ndjson")
     prompts = tuple(_in_object(file, number, line) if in_json else line.strip() for number, line in kept)
     if not prompts:
-        raise Refusal(f"{file} holds no prompts; write one a line.")
+        raise Refusal(Reason("prompt_set.no-prompts", file=str(file)))
     odd = next((prompt for prompt in prompts if "\0" in prompt or not _is_whole(prompt)), None)
     if odd is not None:
-        raise Refusal(f"{file} holds a prompt with characters that no text has; save it as plain UTF-8 text.")
+        raise Refusal(Reason("prompt_set.odd-characters", file=str(file)))
     if len(prompts) > MOST_PROMPTS:
-        raise Refusal(f"{file} holds {len(prompts):,} prompts, more than one batch takes; give at most {MOST_PROMPTS:,}.")
+        raise Refusal(Reason("prompt_set.too-many", file=str(file), n=len(prompts), most=MOST_PROMPTS))
     return prompts
 
 
@@ -57,8 +58,8 @@ def _in_object(file: Path, number: int, line: str) -> str:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise Refusal(f"Line {number} of {file} is not JSON; write an object with a prompt on each line.") from error
+        raise Refusal(Reason("prompt_set.line-not-json", number=number, file=str(file))) from error
     prompt = value.get("prompt") if isinstance(value, dict) else None
     if not isinstance(prompt, str) or not prompt.strip():
-        raise Refusal(f'Line {number} of {file} has no text under "prompt"; write an object with a prompt on each line.')
+        raise Refusal(Reason("prompt_set.line-without-prompt", number=number, file=str(file)))
     return prompt

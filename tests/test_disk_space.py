@@ -9,12 +9,13 @@ import pytest
 
 from core import disk_space
 from core.errors import Refusal
+from core.messages.reason import of_text
 
 
 def test_what_does_not_fit_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    disk_space.require(1, (tmp_path / "not" / "there",), "A thing")
+    disk_space.require(1, (tmp_path / "not" / "there",), of_text("A thing"))
     with pytest.raises(Refusal, match=r"A thing needs [0-9.]+ \S+ in .* is free; free some space there"):
-        disk_space.require(1 << 60, (tmp_path,), "A thing")
+        disk_space.require(1 << 60, (tmp_path,), of_text("A thing"))
 
 
 def test_a_full_disk_is_recognised_through_what_others_wrap_around_it() -> None:

@@ -306,3 +306,23 @@ def test_reasons_come_back_from_a_file_as_code_and_facts() -> None:
     written = json.loads(codec.facts_to_json(facts))
     assert written["stopped"] == {"code": "analysis.no-faster", "facts": {"n": 4}, "text": "no faster after 4 requests"}
     assert codec.facts_from_json(json.dumps(written), {}) == facts
+
+
+REFUSE_IN_WORDS = frozenset(
+    {
+        *("cli", "commands", "compiled", "execution", "gui", "imports", "machine_cache", "model_parts", "models", "passes"),
+        *("paths", "pruning", "registry", "runtimes"),
+    }
+)
+"""Rooms that still refuse in plain words. The list only gets shorter."""
+
+
+def test_rooms_that_refuse_by_code_go_on_doing_so() -> None:
+    plain = set()
+    for path, tree in sources():
+        room = path.parts[0] if path.parts[0] != "core" else path.parts[1].removesuffix(".py")
+        for node in ast.walk(tree):
+            named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Refusal", "NotWritten")
+            if named and isinstance(node.args[0], ast.JoinedStr | ast.Constant):  # type: ignore[attr-defined]
+                plain.add(room)
+    assert plain == REFUSE_IN_WORDS

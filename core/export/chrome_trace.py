@@ -16,6 +16,7 @@ from core.export.files import replacing
 from core.export.trace_events import events, origin_ns
 from core.export.trace_slices import Options
 from core.json_text import strict
+from core.messages.reason import Reason
 from core.records.run import Run
 from core.session.codec import to_json
 from profilers.trace import PLACES
@@ -68,7 +69,7 @@ def write_trace(run: Run, path: Path, options: Options | None = None) -> None:
     """
     options = options or Options()
     if not path.name.lower().endswith((".json", ".gz")):
-        raise Refusal(f"{path.name} would not be opened as a trace; let its name end in .json or .json.gz.")
+        raise Refusal(Reason("export.not-a-trace-name", name=path.name))
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         text = _pieces(_whole(run, path, options))
         if path.name.lower().endswith(".gz"):

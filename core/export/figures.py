@@ -15,6 +15,7 @@ from core.export.chart_style import ChartFrame
 from core.export.files import names, replacing, write_table
 from core.export.latency import draw_latency
 from core.export.speed_quality import draw_speed_quality, point_table
+from core.messages.reason import Reason
 from core.plain_text import visible
 from core.records.run import Run
 
@@ -67,10 +68,10 @@ def write_speed_quality(drawn: Sequence[Point], path: Path, theme: str = "light"
 def _save(draw: Callable[[], Any], path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
-        raise Refusal(f"{path.name} has no picture format; let the name end in .png, .svg or .pdf.")
+        raise Refusal(Reason("export.no-picture-format", name=path.name))
     reason = check()
     if reason:
-        raise Refusal(f"{path.name} cannot be drawn: {reason}.")
+        raise Refusal(Reason("export.cannot-be-drawn", name=path.name, why=reason))
     drawn = draw()
     _take_literally(drawn)
     with replacing(path) as unfinished:

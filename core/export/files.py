@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.plain_text import csv_cell, visible
 from core.records.run import Run
 
@@ -25,17 +26,16 @@ def replacing(path: Path) -> Iterator[Path]:
         Refusal: ``path`` is a folder, its folder is not there or not writable, or the disk is full.
     """
     if path.is_dir():
-        raise Refusal(f"{path} is a folder; give the file a name.")
+        raise Refusal(Reason("export.is-a-folder", path=str(path)))
     if not path.parent.is_dir():
-        raise Refusal(f"The folder {path.parent} does not exist; make it, or choose another place for {path.name}.")
+        raise Refusal(Reason("export.no-such-folder", folder=str(path.parent), name=path.name))
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
-        raise Refusal(
-            f"{path} cannot be written ({error.strerror or error}); choose another place or free some space."
-        ) from error
+        problem = error.strerror or str(error)
+        raise Refusal(Reason("export.cannot-be-written", path=str(path), problem=problem)) from error
     finally:
         if unfinished.exists():
             unfinished.unlink()
@@ -51,7 +51,7 @@ def names(path: Path, suffix: str, parts: Sequence[str], runs: Sequence[Run]) ->
         try:
             path.mkdir(exist_ok=True)
         except OSError as error:
-            raise Refusal(f"The folder {path} cannot be made ({error.strerror}); choose another place.") from error
+            raise Refusal(Reason("export.folder-cannot-be-made", path=str(path), problem=error.strerror)) from error
     found = {}
     for index, run in enumerate(runs):
         run_part = f"run{run.id}-" if len(runs) > 1 else ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.disk_space import require
+from core.messages.reason import Reason
 from core.private_folders import temporary_folder
 from core.runtimes.exporting import Exported, blank_inputs
 from core.runtimes.forward_swap import grow
@@ -56,7 +57,7 @@ class OnnxEngine:
         self._paths = _paths(graph)
         self._folder = temporary_folder("onnx")
         try:
-            require(self.weight_bytes, (self._folder,), "The graph for ONNX Runtime")
+            require(self.weight_bytes, (self._folder,), Reason("runtimes.graph-for-onnxruntime"))
             onnx_ir.save(exported.program, self._folder / "model.onnx", external_data="model.onnx.data")
             self._plain = self._open(profiled=False)
         except BaseException:

@@ -19,6 +19,7 @@ import numpy as np
 
 from core.disk_space import require
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.private_folders import temporary_folder
 from core.runtimes.exporting import Exported, blank_inputs
 from core.runtimes.forward_swap import grow
@@ -111,7 +112,7 @@ class OpenVINOEngine:
         self._shape = (0, 0)  # batch and positions of that state
         self._paths: dict[str, str] = {}
         try:
-            require(self.weight_bytes, (self._folder,), "The graph for OpenVINO")
+            require(self.weight_bytes, (self._folder,), Reason("runtimes.graph-for-openvino"))
             openvino.save_model(exported.program, self._folder / "model.xml", compress_to_fp16=False)
             self._plain = self._open(profiled=False)
         except BaseException:
