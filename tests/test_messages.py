@@ -310,7 +310,7 @@ def test_reasons_come_back_from_a_file_as_code_and_facts() -> None:
 
 REFUSE_IN_WORDS = frozenset(
     {
-        *("cli", "commands", "compiled", "execution", "gui", "imports", "machine_cache", "model_parts", "models", "passes"),
+        *("cli", "commands", "compiled", "execution", "gui", "machine_cache", "model_parts", "models", "passes"),
         *("paths", "pruning", "registry", "runtimes"),
     }
 )

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import psutil
 
-from core import units
 from core.errors import Refusal
 from core.imports.decoding import Event, has_lone_backslashes, lenient, with_backslashes
 from core.imports.slices import Slices
 from core.imports.text import TraceText
+from core.messages.reason import Reason
 
 MOST_REST = 4 << 20
 """An event whose end is not found in so many bytes is damaged."""
@@ -43,7 +43,7 @@ def read_events(text: TraceText) -> Slices:
     while not text.at_end() and not reader.closed:
         reader.read_piece()
     if not reader.closed and text.problem is None and (text.header or reader.slices.events):
-        text.problem = "the list of events is not closed"
+        text.problem = Reason("imports.list-not-closed")
     return reader.slices
 
 
@@ -71,10 +71,8 @@ class _Reader:
         if not self._decode(piece):
             self._decode_one_by_one(piece)
         if self.slices.needed_bytes > self._most_bytes:
-            raise Refusal(
-                f"{self._text.path.name} holds more than {self.slices.events:,} events, and half of the free memory "
-                f"({units.size(self._most_bytes)}) would not hold their run; export fewer steps, or close other programs."
-            )
+            name, events = self._text.path.name, self.slices.events
+            raise Refusal(Reason("imports.too-many-events", name=name, n=events, most_bytes=self._most_bytes))
 
     def _decode(self, piece: bytes) -> bool:
         try:

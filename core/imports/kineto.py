@@ -44,17 +44,16 @@ def read_trace(path: Path) -> Run:
             gc.enable()
     left_out, events = slices.left_out, slices.events
     if not events:
-        why = f" ({text.problem})" if text.problem else ""
-        raise Refusal(f"{path.name} holds no event that can be read{why}; export the trace again.")
+        if text.problem is not None:
+            raise Refusal(Reason("imports.no-event-because", name=path.name, problem=text.problem))
+        raise Refusal(Reason("imports.no-event", name=path.name))
     content = read_content(slices, ours="tickscope" in header)
     if (
         not len(content.trace.operators["name"])
         and not len(content.trace.moments["kind"])
         and not len(content.trace.counters["value"])
     ):
-        raise Refusal(
-            f"{path.name} holds no operator, step or counter; export it from torch.profiler with an activity recorded."
-        )
+        raise Refusal(Reason("imports.nothing-shown", name=path.name))
     name = path.name.encode("utf-8", "replace").decode()  # on Linux a name may be bytes that are no text
     unavailable = [Unavailable("clean latency", Reason("imports.under-its-profiler"))]
     if text.problem is not None:

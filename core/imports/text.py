@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 BLOCK = 1 << 20
 PIECE = 1 << 16
@@ -40,7 +41,7 @@ class TraceText:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
-        self.problem: str | None = None
+        self.problem: Reason | None = None
         self.header = b""
         self._blocks = self._unpacked()
         self._buffer = b""
@@ -83,7 +84,7 @@ class TraceText:
 
     def _more(self) -> bool:
         if len(self._buffer) - self._at > MOST_EVENT + MOST_HEADER:
-            raise Refusal(f"{self.path.name} holds an event of more than {MOST_EVENT >> 20} MB; it is no trace or is damaged.")
+            raise Refusal(Reason("imports.endless-event", name=self.path.name, most_mb=MOST_EVENT >> 20))
         block = next(self._blocks, b"")
         if not block:
             self._ended = True
@@ -98,14 +99,15 @@ class TraceText:
             pass
         start = self._buffer.removeprefix(_BOM).lstrip()
         if not start:
-            why = f" ({self.problem})" if self.problem else ""
-            raise Refusal(f"{name} is empty{why}; export the trace again.")
+            if self.problem is not None:
+                raise Refusal(Reason("imports.empty-because", name=name, problem=self.problem))
+            raise Refusal(Reason("imports.empty", name=name))
         self._buffer = start
         if start[:1] == b"[":
             self._at = 1
             return
         if start[:1] != b"{":
-            raise Refusal(f"{name} is not a Chrome trace; choose a .json or .json.gz file that torch.profiler exported.")
+            raise Refusal(Reason("imports.not-a-trace", name=name))
         searched = 0
         while True:
             found = _ARRAY.search(self._buffer, max(0, searched - _LONGEST_GAP))
@@ -115,9 +117,7 @@ class TraceText:
                 self._at = found.end()
                 return
             if len(self._buffer) > MOST_HEADER or not self._more():
-                raise Refusal(
-                    f"{name} holds no list traceEvents; choose a trace that torch.profiler or a Chrome tool exported."
-                )
+                raise Refusal(Reason("imports.no-trace-events", name=name))
 
     def _unpacked(self) -> Iterator[bytes]:
         try:
@@ -129,11 +129,12 @@ class TraceText:
                     self.size += len(block)
                     yield block
         except FileNotFoundError as error:
-            raise Refusal(f"There is no file {self.path}; check the name.") from error
+            raise Refusal(Reason("imports.no-such-file", path=str(self.path))) from error
         except IsADirectoryError as error:
-            raise Refusal(f"{self.path} is a folder; choose a trace file in it.") from error
+            raise Refusal(Reason("imports.is-a-folder", path=str(self.path))) from error
         except OSError as error:
-            raise Refusal(f"{self.path} cannot be read ({error.strerror or error}); check its permissions.") from error
+            problem = error.strerror or str(error)
+            raise Refusal(Reason("imports.cannot-be-read", path=str(self.path), problem=problem)) from error
 
     def _gunzip(self, packed: Iterator[bytes]) -> Iterator[bytes]:
         unpack = zlib.decompressobj(wbits=31)
@@ -145,7 +146,7 @@ class TraceText:
                 try:
                     text = unpack.decompress(rest, BLOCK)
                 except zlib.error:
-                    self.problem = "its packed data is damaged from there on"
+                    self.problem = Reason("imports.packed-damaged")
                     return
                 self._check_growth(self.size + len(text), read)
                 rest = unpack.unconsumed_tail
@@ -161,14 +162,12 @@ class TraceText:
             tail = unpack.flush()
             if tail:
                 yield tail
-            self.problem = "the packed file ends early"
+            self.problem = Reason("imports.packed-ends-early")
 
     def _check_growth(self, unpacked: int, read: int) -> None:
         if unpacked > MOST_UNPACKED or (unpacked > RATIO_FROM and unpacked > MOST_RATIO * read):
-            raise Refusal(
-                f"{self.path.name} unpacks to more than {unpacked >> 20} MB from {max(1, read >> 20)} MB, which no trace of a "
-                "sane size does; unpack it yourself and look, or export fewer steps."
-            )
+            unpacked_mb, packed_mb = unpacked >> 20, max(1, read >> 20)
+            raise Refusal(Reason("imports.bomb", name=self.path.name, unpacked_mb=unpacked_mb, packed_mb=packed_mb))
 
 
 def _blocks_from(first: bytes, file: BinaryIO) -> Iterator[bytes]:
