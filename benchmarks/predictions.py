@@ -86,7 +86,7 @@ def _print(text: str, runs: tuple[Run, ...]) -> int:
     kinds = ("prefill", "decode") if model is None or generates(model.task) else ("forward",)
     far = sum([_figure(report, kind, *(_medians(run, kind) for run in runs)) for kind in kinds])
     if far or not report.predicted:
-        print(f"  its report: {' '.join((report.prediction, *report.notes))}")
+        print(f"  its report: {' '.join((str(report.prediction or ''), *report.notes))}")
     print(end="", flush=True)
     return far
 

@@ -223,7 +223,7 @@ REPORT = PassReport(
     kernels=tuple(f"aten::kernel_{number}" for number in range(8)),
     notes=("The head stays tied to the embedding.",),
     predicted={"decode": 1.9},
-    prediction="Decode reads half the bytes.",
+    prediction=of_text("Decode reads half the bytes."),
 )
 
 
@@ -246,7 +246,7 @@ def test_gains_of_several_passes_are_told_as_those_of_all():
     )
     assert gain_text(REPORT, {"decode": 3.0}, alone=False) == "decode: predicted 1.90×, not interleaved 3.00× with all passes"
     assert gain_text(replace(REPORT, predicted={}), {"decode": 3.0}, alone=False) == ""
-    assert details(replace(REPORT, predicted={}, prediction="", notes=(), kernels=()), {}, True) == [REPORT.summary]
+    assert details(replace(REPORT, predicted={}, prediction=None, notes=(), kernels=()), {}, True) == [REPORT.summary]
 
 
 def test_the_gain_is_measured_against_the_last_run_without_passes():

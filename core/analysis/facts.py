@@ -50,7 +50,7 @@ def passes_json(run: Run) -> list[Json]:
             "apply_ns": report.apply_ns,
             "notes": list(report.notes),
             "predicted": dict(report.predicted),
-            "prediction": report.prediction,
+            "prediction": "" if report.prediction is None else str(report.prediction),
         }
         for report in run.facts.passes
     ]

@@ -22,7 +22,7 @@ _SHOWN = ("clock", "count", "duration", "number", "percent", "rate", "ratio", "s
 _UNITS: Mapping[str, Callable[[Any], str]] = {name: getattr(units, name) for name in _SHOWN}
 
 
-_BETWEEN = {"or": "messages.or"}
+_BETWEEN = {"or": "messages.or", "sentences": "messages.between-sentences"}
 """What stands between several facts, by the format that a template asks for; else a comma."""
 
 

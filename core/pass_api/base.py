@@ -68,6 +68,21 @@ class PassContext:
 CPU_ONLY = Reason("pass_api.cpu-only")
 
 
+def none_because(why: Reason) -> Reason:
+    """Instead of a prediction: ``why`` is a clause with its full stop."""
+    return Reason("pass_api.none-because", why=why)
+
+
+def none_from(basis: Reason) -> Reason:
+    """Instead of a prediction: what it does not follow from, and why not, in a clause with its full stop."""
+    return Reason("pass_api.none-from", basis=basis)
+
+
+def none_can_be_given(why: Reason) -> Reason:
+    """Instead of a prediction: ``why`` is a clause with its full stop."""
+    return Reason("pass_api.none-can-be-given", why=why)
+
+
 def without_cache(context: PassContext) -> Reason | None:
     """Why a pass that needs the model's growing KV cache cannot be used, as a short clause, or None."""
     if context.model is not None and not context.model.keeps_cache:
@@ -95,7 +110,7 @@ class PassReport:
     apply_ns: int = 0
     notes: tuple[str, ...] = ()
     predicted: Mapping[str, float] = field(default_factory=dict)
-    prediction: str = ""
+    prediction: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +188,8 @@ class Pass(Protocol):
     changes_weights: bool  # True: switching it off means loading the original again
     lossless: ClassVar[bool]  # claims the same tokens as the unoptimized model (held to it by the quality instrument)
 
-    unpredictable: ClassVar[str] = ""
-    """Why its gain follows from neither bytes nor operations, a sentence; "": it is predicted from what it does to layers."""
+    unpredictable: ClassVar[Reason | None] = None
+    """Why its gain follows from neither bytes nor operations, a sentence; None: it is predicted from what it does to layers."""
 
     groups: ClassVar[frozenset[Group]] = frozenset()
     excludes: ClassVar[tuple[Exclusion, ...]] = ()

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
@@ -74,9 +74,7 @@ class Allocator(Pass):
     options: ClassVar[type | None] = AllocatorOptions
     changes_weights = False
     lossless: ClassVar[bool] = True
-    unpredictable: ClassVar[str] = (
-        "None: what is saved are page faults, about 0.1 to 0.2 µs per KiB of each buffer that is mapped anew."
-    )
+    unpredictable: ClassVar[Reason | None] = none_because(Reason("passes.page-faults-saved"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, Subject, none_because, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.passes.compiling import why_not
 from core.runtimes.aot_package import AotPackage, folder_of, is_kept, key_of, make
@@ -37,9 +37,7 @@ class AotInductor(Pass):
     lossless: ClassVar[bool] = False  # fused sums round otherwise
     groups: ClassVar[frozenset[Group]] = frozenset({Group.REPLACES_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = (RUNS_ELSEWHERE,)
-    unpredictable: ClassVar[str] = (
-        "None: the same bytes and operations; gained are fused operations and the time of Python between them."
-    )
+    unpredictable: ClassVar[Reason | None] = none_because(Reason("passes.fused-operations"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.target.id != "cpu":

@@ -64,7 +64,7 @@ class Assistant(Pass):
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.GUESSES, Group.NEEDS_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
-    unpredictable: ClassVar[str] = UNKNOWN_GAIN
+    unpredictable: ClassVar[Reason | None] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> Reason | None:
         return unguessable(context)
@@ -90,7 +90,7 @@ class Assistant(Pass):
         if share >= 1:
             notes.append("The assistant is no smaller than the model, so it cannot pay.")
         summary = f"{draft.facts.name} guesses up to {options.tokens} tokens, {how}"
-        prediction = f"{UNKNOWN_GAIN} Each guess reads about {100 * share:.0f} % of the model's own weights."
+        prediction = Reason("passes.guess-reads", unknown=UNKNOWN_GAIN, percent=100 * share)
         return PassReport(self.id, self.title, asdict(options), 0, summary, notes=tuple(notes), prediction=prediction)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_from, passes
 from core.pass_api.exclusions import Group
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Attention(Pass):
             _attentions(model),
             f"attention {before} → {wanted}",
             notes=(f"What ran on a small input: {ran}.",),
-            prediction="None from the model's bytes and operations: what differs is how scores are kept, the more the longer.",
+            prediction=none_from(Reason("passes.how-scores-are-kept")),
         )
 
 

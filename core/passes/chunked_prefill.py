@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
 
 
@@ -34,7 +34,7 @@ class ChunkedPrefill(Pass):
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = (Exclusion(frozenset({"kv_cache"}), Reason("passes.chunk-does-not-fit")),)
-    unpredictable: ClassVar[str] = "None: the operations are the same, and the weights are read once per chunk instead of once."
+    unpredictable: ClassVar[Reason | None] = none_because(Reason("passes.read-once-per-chunk"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task != "text-generation":

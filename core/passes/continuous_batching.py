@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_can_be_given, passes
 from core.pass_api.exclusions import Exclusion, Group
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ContinuousBatching(Pass):
         ),
         Exclusion(frozenset({"autocast", "mixed_precision"}), Reason("passes.paged-cache-one-precision")),
     )
-    unpredictable: ClassVar[str] = "None can be given: it changes the schedule, not the work."
+    unpredictable: ClassVar[Reason | None] = none_can_be_given(Reason("passes.schedule-not-work"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task != "text-generation":

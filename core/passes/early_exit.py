@@ -58,7 +58,7 @@ class EarlyExit(Pass):
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.GUESSES, Group.NEEDS_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
-    unpredictable: ClassVar[str] = UNKNOWN_GAIN
+    unpredictable: ClassVar[Reason | None] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.layers is not None and context.model.layers < 2:
@@ -82,7 +82,7 @@ class EarlyExit(Pass):
         set_for_drafts(subject, model.generation_config, drafts)
         tell_generate(subject, {"assistant_early_exit": blocks})
         summary = f"{blocks} of {count} blocks guess up to {options.tokens} tokens"
-        prediction = f"{UNKNOWN_GAIN} Each guess costs about {100 * blocks / count:.0f} % of the blocks' time."
+        prediction = Reason("passes.guess-costs", unknown=UNKNOWN_GAIN, percent=100 * blocks / count)
         return PassReport(
             self.id, self.title, asdict(options) | {"block": blocks}, 0, summary, notes=(NOTE,), prediction=prediction
         )

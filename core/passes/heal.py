@@ -12,7 +12,7 @@ from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
 from core.pass_api.exclusions import Group
 from core.pruning import calibration, expectation, healing
 
@@ -60,7 +60,7 @@ class Heal(Pass):
     changes_weights = True
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.PRUNES})
-    unpredictable: ClassVar[str] = f"None: {expectation.NOTHING_GAINED[:1].lower()}{expectation.NOTHING_GAINED[1:]}"
+    unpredictable: ClassVar[Reason | None] = none_because(Reason("passes.same-shapes"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.model is not None:

@@ -9,7 +9,7 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
 from core.pass_api.exclusions import Group
 from core.units import size
 
@@ -104,7 +104,7 @@ def _static(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str,
         "summary": f"static cache of {subject.max_length} positions, {size(per_token)} per token",
         "notes": (f"{size(whole)} are set aside at once, and each token reads all of them, the empty ones too.",),
         "predicted": {"prefill": 1.0, "decode": (weights + whole / 2) / (weights + whole)},
-        "prediction": "Bytes of weights and cache per token, a growing cache taken as half full.",
+        "prediction": Reason("passes.weights-and-cache"),
     }
 
 
@@ -123,5 +123,5 @@ def _fp8(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, An
     return {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}}, {
         "summary": f"fp8 cache, {size(per_token)} → {size(packed)} per token",
         "notes": ("Saves memory, not time: the whole cache is unpacked in every layer at every token.",),
-        "prediction": "None: it reads fewer bytes and writes an unpacked copy of them each time.",
+        "prediction": none_because(Reason("passes.unpacked-copy")),
     }

@@ -98,7 +98,7 @@ class LlamaCpp(Pass):
             f"llama.cpp {binding.build} runs {path.name} ({binding.kind})",
             notes=_notes(subject, binding, path),
             predicted={"decode": gain},
-            prediction=f"Decode reads every weight once a token, and they take {gain:.2g} times fewer bytes in the file.",
+            prediction=Reason("passes.fewer-bytes-in-file", times=gain),
         )
 
 

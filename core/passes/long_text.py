@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, Windows, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, Windows, none_because, passes
 from core.pass_api.exclusions import Group
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class LongText(Pass):
     lossless: ClassVar[bool] = False
     groups: ClassVar[frozenset[Group]] = frozenset({Group.NEEDS_TORCH})
     reads_in_windows: ClassVar[bool] = True
-    unpredictable: ClassVar[str] = "None: without windows this model cannot read the text at all, or reads it in another way."
+    unpredictable: ClassVar[Reason | None] = none_because(Reason("passes.not-read-without-windows"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task not in TASKS:

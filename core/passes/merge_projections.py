@@ -119,7 +119,7 @@ class MergeProjections(Pass):
             _summary(groups),
             notes=tuple(notes),
             predicted={"prefill": 1.0, "decode": 1.0, "forward": 1.0},
-            prediction="The same bytes and operations in fewer calls; the gain is the calls saved, which bytes do not tell.",
+            prediction=Reason("passes.fewer-calls"),
         )
 
 

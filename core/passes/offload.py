@@ -23,7 +23,7 @@ from core.errors import Refusal
 from core.folders import cache_folder
 from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks, ranges
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
@@ -98,9 +98,7 @@ class Offload(Pass):
     excludes: ClassVar[tuple[Exclusion, ...]] = (
         Exclusion(frozenset({Group.COMPILES, Group.QUANTIZES}), Reason("passes.moves-plain-weights")),
     )
-    unpredictable: ClassVar[str] = (
-        "None: it depends on how fast the weights come, not on how many bytes and operations a token takes."
-    )
+    unpredictable: ClassVar[Reason | None] = none_because(Reason("passes.how-fast-weights-come"))
 
     def check(self, context: PassContext) -> Reason | None:
         if context.model is not None and context.model.task == "module":

@@ -50,7 +50,7 @@ class PromptLookup(Pass):
     lossless: ClassVar[bool] = True
     groups: ClassVar[frozenset[Group]] = frozenset({Group.GUESSES, Group.NEEDS_TORCH})
     excludes: ClassVar[tuple[Exclusion, ...]] = GUESSING_EXCLUDES
-    unpredictable: ClassVar[str] = UNKNOWN_GAIN
+    unpredictable: ClassVar[Reason | None] = UNKNOWN_GAIN
 
     def check(self, context: PassContext) -> Reason | None:
         return unguessable(context)

@@ -18,7 +18,7 @@ GUESSING_EXCLUDES = (
 )
 """What each pass that guesses tokens does not go with."""
 
-UNKNOWN_GAIN = "Follows from how many guesses are right, which depends on the text and is measured."
+UNKNOWN_GAIN = Reason("passes.follows-from-guesses")
 
 
 def unguessable(context: PassContext) -> Reason | None:

@@ -165,7 +165,7 @@ class GainPredictor:
 
     def _of_whole(
         self, one: Pass, report: PassReport, plain: ModelState, ledger: LayerCosts
-    ) -> tuple[Mapping[str, float], str]:
+    ) -> tuple[Mapping[str, float], Reason | None]:
         """The gains of the whole model; a pass's own prediction is one of the copy, which has fewer blocks."""
         whole = self._blocks is None or self._blocks[1] == self._blocks[2]
         if not report.predicted or (one.phase in COUNTED and (whole or set(report.predicted.values()) == {1.0})):
@@ -179,16 +179,17 @@ class GainPredictor:
         assert ledger.state is not None
         return roofline.predict(self._whole(plain), self._whole(ledger.state), self._steps)
 
-    def _compiled(self, plain: ModelState) -> tuple[Mapping[str, float], str]:
+    def _compiled(self, plain: ModelState) -> tuple[Mapping[str, float], Reason | None]:
         step = next((step for step in self._steps if step.kind in ("decode", "forward")), None)
         return ({}, roofline.UNCHANGED) if step is None else roofline.compiled_gain(self._whole(plain), step)
 
-    def _prediction(self, pass_id: str, by_kind: Mapping[str, float], told: str) -> Prediction:
+    def _prediction(self, pass_id: str, by_kind: Mapping[str, float], told: Reason | None) -> Prediction:
         mine = {step.kind: by_kind[step.kind] for step in self._steps if step.kind in by_kind}
         if not mine:
             return Prediction(pass_id, why=_clean(told or roofline.UNCHANGED))
         assert self._plain is not None
-        return Prediction(pass_id, request_gain(self._whole(self._plain), self._steps, mine, self._asked), mine, told)
+        gain = request_gain(self._whole(self._plain), self._steps, mine, self._asked)
+        return Prediction(pass_id, gain, mine, str(told or ""))
 
     # -- the copy ---------------------------------------------------------------------------------------------------------
 
@@ -269,10 +270,9 @@ def _block_of(product: str, path: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _clean(sentence: str) -> str:
-    """A reason as a pass tells it, without the word that says that there is no prediction."""
-    for start in ("None: ", "None from ", "None can be given: "):
-        if sentence.startswith(start):
-            rest = sentence[len(start) :]
-            return f"Not from {rest}" if start == "None from " else f"{rest[:1].upper()}{rest[1:]}"
-    return sentence
+def _clean(told: Reason) -> str:
+    """Why nothing is predicted, without the word that says so in a pass's report."""
+    why, basis = told.facts.get("why"), told.facts.get("basis")
+    if isinstance(why, Reason):
+        return str(Reason("planning.sentence", why=why))
+    return str(Reason("planning.not-from", basis=basis) if isinstance(basis, Reason) else told)

@@ -15,10 +15,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from core.machine_facts import is_doubtful, remembered
+from core.messages.reason import Reason
 from core.model_parts.linears import is_linear
 from core.models.base import generates
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import Pass, PassReport, Phase, Subject
+from core.pass_api.base import Pass, PassReport, Phase, Subject, none_because
 from core.prediction.ceilings import CEILINGS, ceilings, operators_of
 from core.prediction.work import once_paths, work_of
 from core.records import roofline
@@ -41,8 +42,8 @@ ROUNDS = 3
 COUNTED_BYTES = 4 << 30
 """Larger models are not called for counting their operators, which takes as long as a token; these are little beside it."""
 
-ROUGH = "Others computed while the layers were tried, so this is rough."
-NOT_HERE = "None: ceilings are measured for the CPU only."
+ROUGH = Reason("prediction.rough")
+NOT_HERE = none_because(Reason("prediction.cpu-only"))
 
 
 class LayerCosts:
@@ -111,7 +112,7 @@ class LayerCosts:
             self._casts_to = str(report.options["dtype"])
         self._state = self._look(before)
         gains, why = roofline.predict(before, self._state, self._steps)
-        return _filled(report, gains, f"{why} {ROUGH}" if gains and self._rough else why)
+        return _filled(report, gains, roofline.sentences(why, ROUGH) if gains and self._rough else why)
 
     def _look(self, before: ModelState | None) -> ModelState:
         """Count, and try layers; what a pass left as it was is not looked at again."""
@@ -186,7 +187,7 @@ class LayerCosts:
         return torch.autocast("cpu", getattr(torch, self._casts_to))
 
 
-def _filled(report: PassReport, predicted: Mapping[str, float], prediction: str) -> PassReport:
+def _filled(report: PassReport, predicted: Mapping[str, float], prediction: Reason) -> PassReport:
     """The report with these, unless the pass has its own."""
     if report.predicted or report.prediction:
         return report

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core.messages.reason import Reason
 from core.models.base import generates
 from core.pruning import slices
 
 if TYPE_CHECKING:
     import torch
 
-RESTS_ON = "From the weight bytes read per token (decode) and the products per token (prefill); attention scores are left out."
-RESTS_ON_PRODUCTS = "From the products per token; attention scores are left out."
-NOTHING_GAINED = "Shapes and bytes are the same, and dense kernels multiply zeros too."
+RESTS_ON = Reason("pruning.rests-on-bytes-and-products")
+RESTS_ON_PRODUCTS = Reason("pruning.rests-on-products")
+NOTHING_GAINED = Reason("pruning.nothing-gained")
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,17 @@ def work_of(model: torch.nn.Module) -> PrunedCost:
     return PrunedCost(sum(value.numel() for value in model.parameters()), products, read_bytes)
 
 
-def gains(before: PrunedCost, after: PrunedCost, task: str) -> tuple[Mapping[str, float], str]:
+def gains(before: PrunedCost, after: PrunedCost, task: str) -> tuple[Mapping[str, float], Reason | None]:
     """The gain to be expected by moment kind, and the sentence that says what it rests on."""
     if not after.products or not after.read_bytes:
-        return {}, ""
+        return {}, None
     products = before.products / after.products
     if generates(task):
         return {"prefill": products, "decode": before.read_bytes / after.read_bytes}, RESTS_ON
     return {"forward": products}, RESTS_ON_PRODUCTS
 
 
-def nothing_gained(task: str) -> tuple[Mapping[str, float], str]:
+def nothing_gained(task: str) -> tuple[Mapping[str, float], Reason]:
     """The same for a change that leaves all shapes as they are."""
     return ({"prefill": 1.0, "decode": 1.0} if generates(task) else {"forward": 1.0}), NOTHING_GAINED
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core import units
+from core.messages.reason import Reason
+from core.pass_api.base import none_because
 
 FAR = 1.25
 """Where the measured layers and the roofline differ by more than this, a prediction says so."""
@@ -19,8 +21,8 @@ FAR = 1.25
 Shape = tuple[int, int, str]
 """Inputs, outputs and form of a layer's weight: layers of one shape take the same time."""
 
-UNCHANGED = "None: it changes neither the bytes read nor the operations."
-OTHER_ENGINE = "None: another engine runs kernels of its own, of which bytes and operations tell too little."
+UNCHANGED = none_because(Reason("records.unchanged"))
+OTHER_ENGINE = none_because(Reason("records.other-engine"))
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def operators_between(state: ModelState, step: Step) -> int:
 # -- predicting -----------------------------------------------------------------------------------------------------------
 
 
-def predict(before: ModelState, after: ModelState, steps: Sequence[Step]) -> tuple[dict[str, float], str]:
+def predict(before: ModelState, after: ModelState, steps: Sequence[Step]) -> tuple[dict[str, float], Reason]:
     """The gain that a pass should have, and what that rests on.
 
     Args:
@@ -252,7 +254,8 @@ def predict(before: ModelState, after: ModelState, steps: Sequence[Step]) -> tup
     """
     if before.work == after.work and before.ceilings == after.ceilings:
         return {}, UNCHANGED
-    found, told = {}, []
+    found: dict[str, float] = {}
+    told: list[Reason | None] = []
     for step in steps:
         after_ns = step_ns(after, step)
         if not after_ns:
@@ -260,23 +263,24 @@ def predict(before: ModelState, after: ModelState, steps: Sequence[Step]) -> tup
         found[step.kind] = step_ns(before, step) / after_ns
         told += [_rests_on(before, after, step), _really(before, after, step, found[step.kind])]
     told.append(_operators(before, after, steps[-1]))
-    return found, " ".join(sentence for sentence in told if sentence) if found else UNCHANGED
+    return found, sentences(*told) if found else UNCHANGED
 
 
-def _rests_on(before: ModelState, after: ModelState, step: Step) -> str:
+def sentences(*told: Reason | None) -> Reason:
+    """Several sentences one after the other; None is left out."""
+    return Reason("records.sentences", sentences=tuple(one for one in told if one is not None))
+
+
+def _rests_on(before: ModelState, after: ModelState, step: Step) -> Reason:
     """``Decode reads 513 MiB → 134 MiB of weights at 28 → 31 GB/s.``"""
     sizes = [step_bytes(state.work, step) for state in (before, after)]
     speeds = [units.number(state.ceilings.read_per_s(size) / 1e9) for state, size in zip((before, after), sizes, strict=True)]
-    reads = f"reads {_arrow(*map(units.size, sizes))} of weights at {_arrow(*speeds)} GB/s"
+    reads = Reason("records.reads", sizes=_arrow(*map(units.size, sizes)), speeds=_arrow(*speeds))
     if step.kind == "decode":
-        return f"A token {reads}."
+        return Reason("records.token-reads", reads=reads)
     multiplies = _arrow(*(units.count(step_operations(state.work, step)) for state in (before, after)))
     peaks = _arrow(*(f"{units.count(_peak(state, step))}/s" for state in (before, after)))
-    return f"A {step.kind} of {_rows(step.rows, 'position')} {reads}, and makes {multiplies} operations at up to {peaks}."
-
-
-def _rows(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return Reason("records.step-reads", kind=step.kind, n=step.rows, reads=reads, operations=multiplies, peaks=peaks)
 
 
 def _peak(state: ModelState, step: Step) -> float:
@@ -290,40 +294,42 @@ def _peak(state: ModelState, step: Step) -> float:
     return state.ceilings.operations(max(by_arithmetic, key=lambda name: by_arithmetic[name], default="float32"))
 
 
-def _operators(before: ModelState, after: ModelState, step: Step) -> str:
+def _operators(before: ModelState, after: ModelState, step: Step) -> Reason:
     if before.work.operators is None or after.work.operators is None:
-        return "Small operators could not be counted and are left out."
+        return Reason("records.operators-not-counted")
     counts = [operators_between(state, step) for state in (before, after)]
     costs = _arrow(*(units.duration(state.ceilings.operator_ns) for state in (before, after)))
-    return f"Each forward also calls {_arrow(*(str(count) for count in counts))} operators of about {costs}."
+    return Reason("records.operators-called", counts=_arrow(*(str(count) for count in counts)), costs=costs)
 
 
-def _really(before: ModelState, after: ModelState, step: Step, predicted: float) -> str:
-    """What the layers that were tried change about the roofline's gain; "" where they agree or were not tried."""
+def _really(before: ModelState, after: ModelState, step: Step, predicted: float) -> Reason | None:
+    """What the layers that were tried change about the roofline's gain; None where they agree or were not tried."""
     alone = step_ns(before, step, tried=False) / step_ns(after, step, tried=False)
     if max(alone / predicted, predicted / alone) <= FAR:
-        return ""
+        return None
     old = max(before.timed.get(step.kind, ()), key=lambda one: one.taken_ns, default=None)
     new = max(after.timed.get(step.kind, ()), key=lambda one: one.taken_ns - one.least_ns, default=None)
     worst = new if new is not None and (old is None or new.factor > old.factor) else old
     if worst is None:
-        return ""
-    when = "now" if worst is new else "before"
-    return (
-        f"That alone would be {units.ratio(alone)}; tried with {_rows(worst.rows, 'row')}, layers such as {worst.paths[0]} "
-        f"took {units.number(worst.factor)} times as long as it {when} allows, so {units.ratio(predicted)} is expected."
-    )
+        return None
+    if worst is new:
+        return Reason("records.tried-now", alone=alone, n=worst.rows, path=worst.paths[0], factor=worst.factor, gain=predicted)
+    return Reason("records.tried-before", alone=alone, n=worst.rows, path=worst.paths[0], factor=worst.factor, gain=predicted)
 
 
-def compiled_gain(state: ModelState, step: Step) -> tuple[dict[str, float], str]:
+def compiled_gain(state: ModelState, step: Step) -> tuple[dict[str, float], Reason]:
     """What a graph gains whose products are the same and which calls no small operator one by one."""
     if state.work.operators is None:
-        return {}, "None: the bytes and operations are the same, and the operators that go could not be counted."
+        return {}, none_because(Reason("records.operators-unknown"))
     rest = step_ns(state, step, operators=False)
     if not rest:
-        return {}, "None: the model has no products."
-    calls = f"{state.work.operators} operators of about {units.duration(state.ceilings.operator_ns)}"
-    sentence = f"The graph reads the same {units.size(step_bytes(state.work, step))}; what goes is the time of {calls} each."
+        return {}, none_because(Reason("records.no-products"))
+    sentence = Reason(
+        "records.operators-go",
+        read_bytes=step_bytes(state.work, step),
+        n=state.work.operators,
+        operator_ns=state.ceilings.operator_ns,
+    )
     return {step.kind: step_ns(state, step) / rest}, sentence
 
 

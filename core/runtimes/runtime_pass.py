@@ -10,7 +10,7 @@ from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Subject
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Subject, none_because
 from core.pass_api.extras import missing
 from core.runtimes.engine_clock import EngineClock, Observed
 from core.runtimes.exporting import Exported, Sample, experimental, unexportable
@@ -139,7 +139,7 @@ def threads_in_words(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
 
 
-def _expected_gain(subject: Subject, engine: Replacement, *, smaller: str | None) -> tuple[Mapping[str, float], str]:
+def _expected_gain(subject: Subject, engine: Replacement, *, smaller: str | None) -> tuple[Mapping[str, float], Reason]:
     """What a report predicts, before the weights are let go, and the sentence for it.
 
     Args:
@@ -151,7 +151,7 @@ def _expected_gain(subject: Subject, engine: Replacement, *, smaller: str | None
         gain of decode, where every weight is read for each token, by the bytes of weights before and after.
     """
     if smaller is None:
-        return {}, "None: the same bytes and operations; what another engine gains lies in its kernels and fused operations."
+        return {}, none_because(Reason("runtimes.same-bytes"))
     gain = weight_bytes(subject.model) / max(1, engine.weight_bytes)
-    sentence = f"Decode reads every weight once a token, and they take {gain:.2g} times fewer bytes as {smaller}."
+    sentence = Reason("runtimes.fewer-bytes", times=gain, form=smaller)
     return {"decode": gain}, sentence

@@ -16,7 +16,7 @@ from core.config import CONSENTS, RunConfig
 from core.messages.reason import Reason
 from core.pass_api.options import read_run
 from core.records.run import RunFacts
-from core.session.older_sentences import recognised
+from core.session.older_sentences import recognised, without_empty
 
 Kind = TypeVar("Kind")
 
@@ -56,7 +56,7 @@ def facts_from_json(text: str, environment: dict[str, Any]) -> RunFacts:
     """The facts that ``facts_to_json`` wrote, with the environment put back."""
     facts = _structured(value_from_json(text), RunFacts)
     quality = None if facts.quality is None else recognised(facts.quality)
-    return replace(facts, environment=environment, quality=quality)
+    return replace(facts, environment=environment, quality=quality, passes=tuple(map(without_empty, facts.passes)))
 
 
 def structured(text: str, kind: type[Kind]) -> Kind:

@@ -82,7 +82,7 @@ def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> l
     if report.predicted and not measured:
         lines.append("A run without passes gives a figure beside the predicted one; a trial decides.")
     if report.prediction:
-        lines.append(report.prediction)
+        lines.append(str(report.prediction))
     lines += report.notes
     if report.kernels:
         more = len(report.kernels) - MOST_KERNELS
