@@ -1,4 +1,4 @@
-"""The tripwire: how a cancel takes effect inside a long forward pass without costing clean moments anything.
+"""The cancel patch: how a cancel takes effect inside a long forward pass without costing clean moments anything.
 
 Nothing is installed until someone cancels; then the cancelling thread replaces every layer's ``forward`` by one that raises,
 so the worker stops at the next layer it calls.

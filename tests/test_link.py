@@ -100,6 +100,9 @@ def changed(delta: Delta, table: str, column: str, value: int) -> Delta:
         ("operators", "name", 1),
         ("operators", "place", 9),
         ("counters", "track", 1),
+        ("counters", "track", -1),
+        ("operators", "name", -1),
+        ("spans", "layer", -1),
     ],
 )
 def test_rows_that_point_nowhere_are_refused(table: str, column: str, value: int) -> None:

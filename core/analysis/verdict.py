@@ -3,7 +3,7 @@
 How it decides. In each round every side answers one request; a clean round leaves d = log(side / baseline) for each metric,
 or, where the sides took turns token by token, one for each stretch of its tokens (TPOT alone).
 Under A/A the two are alike, so d is symmetric about 0 whatever the noise looks like: the interval is that of the signed ranks
-(``signed_rank``), and a risk of 5 % per side is shared out over the metrics and over looks fixed beforehand (``spending``).
+(``signed_rank``), and a risk of 5 % per side is shared over the metrics and over looks fixed beforehand (``alpha_spending``).
 Between two looks the word of the last one stands, while ratio and interval follow every round.
 
 What it assumes. Taking turns (A B, B A, …) cancels a steady drift. Noise whose neighbours are alike makes successive d's alike

@@ -1,4 +1,4 @@
-"""A trial: configurations take turns, request by request, until it is plain which is faster or that none can be told."""
+"""An A/B test: configurations take turns, moment by moment where they can, until it is plain which is faster."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class ABTest:
         self._verdicts: tuple[SideVerdict, ...] = ()
         self._floors: Mapping[str, float] = {}
         self._together = True
-        self._baton = Interleaver()
+        self._interleaver = Interleaver()
         self._rounds_began: float | None = None
         self._parts = 1  # of each request, as ``ABTestPart``
 
@@ -171,7 +171,7 @@ class ABTest:
 
     def load(self) -> None:
         """Load and prepare every side; ``Refusal`` where one cannot be had."""
-        turns_of_sides = TakingTurns(self._baton.yield_turn, LEFT_OUT)
+        turns_of_sides = TakingTurns(self._interleaver.yield_turn, LEFT_OUT)
         for number, (config, holder) in enumerate(zip(self.config.sides, self._holders, strict=True)):
             self._load(config, holder)
             prepared = prepare(config, holder, self._progress)
@@ -324,7 +324,7 @@ class ABTest:
         if self.by_moments:
             for side in self._sides:
                 side.recording.rest(False)
-            self._baton.run([partial(request, side) for side in self._sides], self._hand_to, backwards=order[0] != 0)
+            self._interleaver.run([partial(request, side) for side in self._sides], self._hand_to, backwards=order[0] != 0)
         else:
             for side in (self._sides[place] for place in order):
                 self._turn_to(side)

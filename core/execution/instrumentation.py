@@ -1,4 +1,4 @@
-"""The watch: the instruments of one run that see moments and layers, put together from what was asked and what there is."""
+"""The instrumentation: the instruments of one run that see moments and layers, from what was asked and what there is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The baton: several requests run in one thread by turns, moment by moment, A B B A A B B A …
+"""The interleaver: several requests run in one thread by turns, moment by moment, A B B A A B B A …
 
 What a machine does to a measurement changes from second to second, and two requests run one after the other meet different
-weather. So each side's own ``generate`` goes on for one moment and then passes the baton on, with its clock stopped. Measured
+weather. So each side's own ``generate`` goes on for one moment and then yields its turn, with its clock stopped. Measured
 on a virtual machine of 2 cores (SmolLM2, 12 tokens): the ratio of two equal requests scattered by 6.5 % one after the other,
 and by 1.7 % in turns. Greenlets do it: threads would each have an OpenMP pool of their own, and these would spin against each
 other.
@@ -17,7 +17,7 @@ from core.errors import Cancelled
 
 
 class Interleaver:
-    """For one thread. ``run`` is the only entry; ``pass_on`` is called by the jobs that it runs."""
+    """For one thread. ``run`` is the only entry; ``yield_turn`` is called by the jobs that it runs."""
 
     def __init__(self) -> None:
         self._hub: greenlet | None = None
@@ -26,7 +26,7 @@ class Interleaver:
         """Run all jobs to their ends, each for a turn at a time.
 
         Args:
-            jobs: functions that call ``pass_on`` now and then.
+            jobs: functions that call ``yield_turn`` now and then.
             turn_to: called with a job's number before each of its turns.
             backwards: the first turn goes from the last job to the first.
 

@@ -1,4 +1,4 @@
-"""The holder: keeps one model in memory and brings it into the state a run asks for."""
+"""The slot of the model: keeps one model in memory and brings it into the state a run asks for."""
 
 from __future__ import annotations
 

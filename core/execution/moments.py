@@ -65,7 +65,7 @@ class Moments:
         compile_spent: ns spent compiling in this process so far.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
         frames: modules besides the model whose forwards are moments too (an encoder, a draft model).
-        pass_on: called before each moment, with the clock stopped; other sides of a trial may have theirs there.
+        yield_turn: called before each moment, with the clock stopped; other sides of a trial may have theirs there.
         pause_steps: numbers of a request's tokens before which a pause may come (None: any, and between requests). Where it
             leaves out the first and the last two, the few first forwards of a run are never settling.
     """
@@ -97,7 +97,7 @@ class Moments:
         self._on_pause = on_pause
         self._frames = (Frame(subject.model), *frames)
         self._patch: ForwardPatch | None = None
-        self._pass_on = yield_turn
+        self._yield_turn = yield_turn
         self._pause_steps = pause_steps
         self._request: RequestUnderWay | None = None
         self._moment: MomentUnderWay | None = None
@@ -235,9 +235,9 @@ class Moments:
         request = self._request
         assert request is not None
         self._close()
-        if self._pass_on is not None:
+        if self._yield_turn is not None:
             self._set_clock(None)
-            self._pass_on()
+            self._yield_turn()
         if self._pause_steps is None or request.tokens_seen in self._pause_steps:
             self._pause_if_wanted()
         drafted = NOT_MEASURED

@@ -51,7 +51,7 @@ PROFILED_TOKENS = 4
 
 @dataclass(frozen=True)
 class TakingTurns:
-    """For sides of a trial: ``pass_on`` is called before each moment, with the clock stopped, and ``left_out`` are instruments
+    """For sides of a trial: ``yield_turn`` is called before each moment, with the clock stopped; ``left_out`` are instruments
     that cannot tell the sides apart, with the reason.
     """
 

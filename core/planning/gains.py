@@ -1,7 +1,7 @@
 """Predicted gains: what each pass alone should gain for a model, a machine and a workload, before anything is run.
 
 The pass's own code changes a copy of the model's first blocks, whose layers are then counted and tried as those of a run are
-(``ledger.py``); the whole model is put together from them. The model itself is not touched.
+(``prediction/layer_costs.py``); the whole model is put together from them. The model itself is not touched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ledger of a stack of passes: what the model does before and after each, and what that pass should gain.
+"""The layer costs of a stack of passes: what the model does before and after each, and what that pass should gain.
 
 Bytes and operations say what a product takes at least; kernels that are slower than that are found by trying the layers
 themselves, one after another as a forward does, so that each has to be read from where it lies then.

@@ -108,11 +108,16 @@ def put_into(recorder: Recorder, delta: Delta) -> None:
     recorder.add(delta.instants, delta.outputs)
 
 
-_POINTERS: Mapping[str, Mapping[str, str]] = {  # the columns that are rows of another table; -1: none
-    "moments": {"request": "requests"},
-    "spans": {"layer": "layers"},
-    "operators": {"layer": "layers", "name": "names", "shapes": "names"},
-    "counters": {"track": "tracks"},
+_POINTERS: Mapping[str, Mapping[str, tuple[str, int]]] = {  # columns that are rows of another table, and the least: -1 is none
+    "moments": {"request": ("requests", NOT_MEASURED)},
+    "spans": {"layer": ("layers", 0), "moment": ("moments", 0)},  # a moment that is not closed waits with its rows
+    "operators": {
+        "moment": ("moments", NOT_MEASURED),
+        "layer": ("layers", NOT_MEASURED),
+        "name": ("names", 0),
+        "shapes": ("names", NOT_MEASURED),
+    },
+    "counters": {"track": ("tracks", 0)},
 }
 _SETS: Mapping[str, Mapping[str, int]] = {"moments": {"kind": len(KINDS)}, "operators": {"place": len(PLACES)}}
 
@@ -128,14 +133,12 @@ def _check(recorder: Recorder, delta: Delta) -> None:
         "moments": max(recorder.moments.count, first.moments + _rows(delta, "moments")),
     }
     for table, pointers in _POINTERS.items():
-        for column, to in pointers.items():
-            _within(table, column, delta, limits[to])
+        for column, (to, least) in pointers.items():
+            _within(table, column, delta, limits[to], least)
     for table, sets in _SETS.items():
         for column, count in sets.items():
-            _within(table, column, delta, count, least=0)
-    for table in ("spans", "operators"):  # of moments that are closed, in their order: searched by halving
-        _within(table, "moment", delta, limits["moments"])
-    if np.any(np.diff(_column(delta, "spans", "moment")) < 0):
+            _within(table, column, delta, count, 0)
+    if np.any(np.diff(_column(delta, "spans", "moment")) < 0):  # they are searched by halving
         raise ValueError("spans that are not in the order of their moments")
     _check_lists(delta, limits["requests"])
 
@@ -157,7 +160,7 @@ def _rows(delta: Delta, table: str) -> int:
     return len(next(iter(delta.columns.get(table, {}).values()), ()))
 
 
-def _within(table: str, column: str, delta: Delta, limit: int, least: int = NOT_MEASURED) -> None:
+def _within(table: str, column: str, delta: Delta, limit: int, least: int) -> None:
     values = _column(delta, table, column)
     if len(values) and not (least <= values.min() and values.max() < limit):
         raise ValueError(f"{table} with a {column} of {values.min()} to {values.max()}, of {limit}")
