@@ -27,7 +27,7 @@ from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, pa
 from profilers.forward_patch import Forward, ForwardPatch, Order
 
 if TYPE_CHECKING:
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
     from core.program import Program
 
 MOST_S = 60.0

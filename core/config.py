@@ -178,3 +178,16 @@ class ABTestConfig:
         """Whether all sides are one configuration (an A/A trial)."""
         first = self.sides[0]
         return all((side.model, side.passes, side.target) == (first.model, first.passes, first.target) for side in self.sides)
+
+
+@dataclass(frozen=True)
+class LoadConfig:
+    """A model to be loaded onto a target, and kept there."""
+
+    model: ModelConfig
+    target: TargetConfig
+
+
+@dataclass(frozen=True)
+class UnloadConfig:
+    """The model that is loaded is to be let go."""

@@ -11,16 +11,12 @@ STATES = ("idle", "loading", "ready", "preparing", "running", "cancelling")
 NOTICE_KINDS = (
     "loaded",  # a model is in memory; ``Program.loaded`` has its facts
     "unloaded",
-    "load_cancelled",
-    "run_started",  # ``run`` is its id
-    "run_finished",
-    "run_cancelled",  # what was measured is kept
-    "run_failed",
-    "trial_started",
-    "trial_finished",
-    "trial_cancelled",  # what was measured is kept
-    "trial_failed",
-    "imported",  # a trace became the run ``run``
+    "job_started",  # what it measures can be seen from now on; ``job`` is its kind, ``run`` the id of the run that it makes
+    "job_finished",
+    "job_cancelled",  # what was measured is kept
+    "job_failed",  # what was measured until then is kept; "failed" or "refused" says why
+    "cancelled",  # a job, before anything of it was to be seen
+    "queued",  # it is done once nothing is measured any more
     "busy",  # another process is in the way of measuring; the sentence names it
     "refused",  # bad input: the sentence says what to do
     "failed",  # a bug or the machine: sentence and traceback
@@ -29,16 +25,45 @@ NOTICE_KINDS = (
     "session_changed",  # another session is open, or its list of runs changed
 )
 
+ENDS = ("job_finished", "job_cancelled", "job_failed")
+
+MEASURING = ("run", "ab_test")
+"""Kinds of jobs that measure; the others read or write something."""
+
 
 @dataclass(frozen=True)
 class Notice:
-    """``text`` is one sentence for people; ``detail`` a traceback or nothing; ``can_override`` as in ``Refusal``."""
+    """``text`` is one sentence for people; ``detail`` a traceback or nothing; ``can_override`` as in ``Refusal``.
+
+    ``job`` is the kind of job that it is about (``core.execution.jobs``), "" for none.
+    """
 
     kind: str
     text: str
     detail: str = ""
     run: int | None = None
     can_override: bool = False
+    job: str = ""
+
+    @property
+    def starts_measuring(self) -> bool:
+        """Whether something begins that can be watched."""
+        return self.kind == "job_started" and self.job in MEASURING
+
+    @property
+    def ends_measuring(self) -> bool:
+        """Whether something is over that could be watched."""
+        return self.kind in ENDS and self.job in MEASURING
+
+    @property
+    def imported(self) -> bool:
+        """Whether a trace became the run ``run``."""
+        return self.kind == "job_finished" and self.job == "import"
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether something was not done as asked, other than by the user's own wish."""
+        return self.kind in ("failed", "job_failed", "refused", "not_kept")
 
 
 class Warnings(logging.Handler):

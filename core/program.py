@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 from core import paths
 from core.clock.gate import Gate
-from core.config import EXECUTORS, ABTestConfig, ModelConfig, RunConfig, TargetConfig
+from core.config import EXECUTORS, ABTestConfig, LoadConfig, ModelConfig, RunConfig, TargetConfig, UnloadConfig
 from core.ending import LIMIT_S, hanging, within
-from core.execution.ab_test import ABTestState
-from core.execution.carriers.base import Carrier, Recorded
+from core.execution.ab_test_state import ABTestState
+from core.execution.carriers.base import Carrier
 from core.execution.carriers.child import ChildCarrier
 from core.execution.carriers.local import LocalCarrier
+from core.execution.jobs.base import Recorded
+from core.execution.jobs.export_runs import ExportRuns
+from core.execution.jobs.import_trace import ImportTrace
+from core.execution.tried import note_tried
 from core.machine_cache import sweep_once
 from core.models.base import ModelFacts
 from core.notices import Notice, Status, Warnings
+from core.records.noise_floors import NoiseFloors
 from core.records.run import Run
 from core.session.current import CurrentSession
 from core.targets.base import TargetFacts, targets
@@ -49,6 +54,7 @@ class Program:
         self._executor = "local"
         self.use(executor)
         self._local.aside(sweep_once)
+        self._local.aside(NoiseFloors().sweep)
         if session_path is not None and paths.is_there(session_path):
             self.open_session(session_path)
 
@@ -85,6 +91,11 @@ class Program:
         return self._carrier.load_ns
 
     @property
+    def process(self) -> int | None:
+        """The number of the process that the model is in, where that is not this one."""
+        return self._carrier.process
+
+    @property
     def foresight(self) -> Foresight:
         """Predicted gains of passes, for a model that is loaded in this process."""
         return self._local.foresight
@@ -117,30 +128,34 @@ class Program:
             raise ValueError(f"There is no executor {executor!r}; there are {' and '.join(EXECUTORS)}.")
         carrier: Carrier = self._local if executor == "local" else self._child
         if carrier is not self._carrier:
-            if self._carrier.loaded is not None:
-                self._carrier.unload()
+            self.unload()
             self._carrier = carrier
 
     def load(self, model: ModelConfig, target: TargetConfig) -> None:
         """Load a model onto a target."""
-        self._carrier.load(model, target)
+        self._carrier.do("load", LoadConfig(model, target))
 
     def unload(self) -> None:
-        """Let the model go."""
-        self._carrier.unload()
+        """Let the model go, if there is one."""
+        if self._carrier.loaded is not None or self._carrier.busy:
+            self._carrier.do("unload", UnloadConfig())
 
     def start(self, config: RunConfig) -> None:
         """Carry out a run, loading its model first where needed."""
-        self._carrier.start(config)
+        self._carrier.do("run", config)
 
     def start_trial(self, config: ABTestConfig) -> None:
         """Carry out an A/B test; its sides become runs of the session."""
         self._tested = self._carrier
-        self._tested.start_ab_test(config)
+        self._tested.do("ab_test", config)
 
     def import_trace(self, path: Path) -> None:
         """Read a Kineto or Chrome trace into a run of the session, in this process."""
-        self._local.submit(lambda: self._import(path))
+        self._local.carry(ImportTrace(path, self._add))
+
+    def export(self, runs: Sequence[Run], format_id: str, path: Path) -> None:
+        """Write runs in another format, in this process, once nothing is measured any more."""
+        self._local.carry(ExportRuns(runs, format_id, path))
 
     def cancel(self) -> None:
         """Cancel what is going on; what was measured is kept."""
@@ -219,16 +234,14 @@ class Program:
         """See ``Listener``."""
         kept = self._session.settle(runs)
         self._last = kept[-1]
+        for run in kept:
+            if run.facts.status == "finished":
+                note_tried(run.config)
         return kept
 
-    def _import(self, path: Path) -> None:
-        from core.imports.kineto import read_trace
-
-        progress = self._local.begin_reading(f"Reading {path.name}")
-        with progress.interruptible:
-            run = read_trace(path)
+    def _add(self, run: Run) -> Run:
         self._last = run = self._session.add(run)
-        self.notices.put(Notice("imported", f"Imported {run.name}.", run=run.id))
+        return run
 
     def _warn(self, sentence: str) -> None:
         self.notices.put(Notice("warning", sentence))

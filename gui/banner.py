@@ -17,10 +17,10 @@ from PySide6.QtWidgets import (
 
 import resources
 from core.notices import Notice
-from gui.bridge import ENDS, STARTS
 from gui.plain import Label
 
-SHOWN = ("failed", "run_failed", "trial_failed", "refused", "warning", "busy", "not_kept")
+BESIDE = ("warning", "busy")
+"""What goes on all the same, but people should know."""
 
 
 class Banner(QFrame):
@@ -63,13 +63,13 @@ class Banner(QFrame):
 
     def follow(self, notice: Notice) -> None:
         """Show what people must see. That the machine is too busy comes just before a run begins, and stays beside it."""
-        if notice.kind in SHOWN and notice.text:
+        if (notice.is_trouble or notice.kind in BESIDE) and notice.text:
             self.show_notice(notice)
             self._busy = notice.kind == "busy"
-        elif notice.kind in ("loaded", *STARTS):
+        elif notice.kind == "loaded" or notice.starts_measuring:
             if not self._busy:
                 self.hide()
-        elif notice.kind in ENDS:
+        elif notice.ends_measuring:
             self._busy = False
 
     def show_notice(self, notice: Notice) -> None:

@@ -24,7 +24,7 @@ from core.ending import hanging, within
 from core.notices import Notice, Status
 
 if TYPE_CHECKING:
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
     from core.program import Program
     from core.records.run import Run
     from gui.view_state import ViewState
@@ -46,8 +46,6 @@ MANY_SPANS = 200_000
 FastView = Callable[["Run"], None]
 SlowView = Callable[["Run", dict[str, Any]], None]
 ABTestView = Callable[["ABTestState | None"], None]
-STARTS = ("run_started", "trial_started")
-ENDS = ("run_finished", "run_cancelled", "run_failed", "trial_finished", "trial_cancelled", "trial_failed")
 
 
 class Bridge(QObject):
@@ -183,16 +181,16 @@ class Bridge(QObject):
 
     def _on_notice(self, notice: Notice) -> None:
         """A run's beginning and end come by notice: a short run may be over between two looks at the status."""
-        if notice.kind in STARTS:
-            self._in_trial = notice.kind == "trial_started"
+        if notice.starts_measuring:
+            self._in_trial = notice.job == "ab_test"
             self.state.follow()
             self._asked_ns = None
             self._slow_ns = 0
-        elif notice.kind in ENDS:
+        elif notice.ends_measuring:
             self._in_trial = False
             self._asked_ns = None
             self._show_final()
-        elif notice.kind == "imported":  # it is what ``live`` gives until the next run
+        elif notice.imported:  # it is what ``live`` gives until the next run
             self.state.follow()
             self._show_final()
 

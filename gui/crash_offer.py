@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.notices import Notice
-from gui.bridge import ENDS, STARTS
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
@@ -36,8 +35,8 @@ class CrashOffer:
 
     def follow(self, notice: Notice) -> None:
         """A run begins or ends."""
-        if notice.kind in (*STARTS, *ENDS):
-            self._window.settings.under_way = notice.kind in STARTS and self._window.program.executor == "local"
+        if notice.starts_measuring or notice.ends_measuring:
+            self._window.settings.under_way = notice.starts_measuring and self._window.program.executor == "local"
             self._window.settings.save()
 
     def _take_up(self) -> None:

@@ -13,16 +13,12 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QToolButton, QWi
 
 import resources
 from core import units
-from gui.bridge import ENDS, STARTS
 from gui.elided import Elided
 from gui.last_folder import short_path
 from gui.plain import plain_tip
 
 if TYPE_CHECKING:
     from core.notices import Notice
-
-DONE = ("run_finished", "run_cancelled", "trial_finished", "trial_cancelled")
-TROUBLE = ("warning", "failed", "run_failed", "trial_failed")
 
 
 def show_folder(folder: Path) -> None:
@@ -61,17 +57,17 @@ class Feedback(QFrame):
 
     def follow(self, notice: Notice, kept_in: Path | None) -> None:
         """Time what goes on, and tell its end with the session file that it is kept in."""
-        if notice.kind in STARTS:
+        if notice.starts_measuring:
             self._began_ns, self._sound = time.perf_counter_ns(), True
             self.hide()
-        elif notice.kind in TROUBLE:
+        elif notice.kind in ("warning", "failed", "job_failed"):
             self._sound = False
-        elif notice.kind in DONE:
+        elif notice.ends_measuring:
             took = "" if self._began_ns is None else f" It took {units.duration(time.perf_counter_ns() - self._began_ns)}."
             kept = kept_in if self._sound and kept_in is not None and kept_in.is_file() else None
             where = f" Kept in {short_path(kept)}." if kept is not None else ""
             self.tell(f"{notice.text}{took}{where}", kept)
-        if notice.kind in ENDS:
+        if notice.ends_measuring:
             self._began_ns = None
 
     def tell(self, sentence: str, path: Path | None = None) -> None:

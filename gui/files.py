@@ -47,6 +47,7 @@ class Files:
         self._state = state
         self._parent = parent
         self.made: Callable[[str, Path], None] = lambda _sentence, _path: None  # told of every file that was written
+        self._exports: list[tuple[str, Path]] = []  # asked for and not over: what to say then, and the file
         self._waiting: list[tuple[Callable[[], Any], Callable[[Future[Any]], None]]] = []  # the first is being done
 
     def new_session(self) -> None:
@@ -122,7 +123,7 @@ class Files:
 
     def export_run(self) -> None:
         """Write the run on show in one of the export formats."""
-        from core.export.base import WarningExporter, exporters
+        from core.export.base import exporters
 
         run = self._state.current_run
         if run is None:
@@ -144,16 +145,18 @@ class Files:
         suffix = _dotted(exporter.suffix)
         complete = named or path.suffix in (suffix, *Path(f"run{suffix}").suffixes)
         target = path if complete else path.with_name(path.name + suffix)
-        done = Notice("exported", f"{run.name or 'The run'} was exported to {target.name}.")
+        if self._program.busy:
+            self._tell(Notice("queued", f"{target.name} is written when what is going on is over."))
+        self._exports.append((f"{run.name or 'The run'} was exported to {short_path(target)}.", target))
+        self._program.export([run], exporter.id, target)
+        self._bridge.expect()
 
-        def write() -> None:
-            for written in exporter.write([run], target):
-                large = exporter.warning(written) if isinstance(exporter, WarningExporter) else None
-                if large:
-                    self._program.notices.put(Notice("warning", large))
-
-        told = f"{run.name or 'The run'} was exported to {short_path(target)}."
-        self._do(write, f"{target.name} could not be written", done, lambda: self.made(told, target))
+    def follow(self, notice: Notice) -> None:
+        """An export is over, in whatever way."""
+        if notice.job == "export" and notice.kind != "job_started" and self._exports:
+            told, target = self._exports.pop(0)
+            if notice.kind == "job_finished":
+                self.made(told, target)
 
     def _open(self, title: str, filters: str) -> Path | None:
         path = self.ask_open(self._parent, title, filters)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 SETTLED_MS = 700
 """So long nothing must have been changed in the sidebar: predicting takes the processor."""
 
-ASKING = ("loaded", "run_finished", "run_cancelled", "run_failed", "trial_finished", "trial_cancelled", "trial_failed")
-
 
 class ForesightInWindow(QObject):
     """Predicts for the setup that the sidebar has, anew when it changes, and never beside a job."""
@@ -58,7 +56,7 @@ class ForesightInWindow(QObject):
         if notice.kind == "unloaded":
             self._asked = None
             self._sidebar.passes.show_predictions({})
-        elif notice.kind in ASKING:
+        elif notice.kind == "loaded" or notice.ends_measuring:
             self._settled.start()
 
     def _wanted(self) -> tuple[RunConfig, tuple[PassConfig, ...]] | None:

@@ -8,18 +8,10 @@ from PySide6.QtGui import QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from core.notices import Notice
+from gui.banner import BESIDE
 from gui.plain import Label
 
 MOST_LINES = 5000
-MARKS = {
-    "failed": "! ",
-    "run_failed": "! ",
-    "trial_failed": "! ",
-    "refused": "! ",
-    "warning": "? ",
-    "busy": "? ",
-    "not_kept": "! ",
-}
 
 
 class LogPanel(QFrame):
@@ -56,7 +48,7 @@ class LogPanel(QFrame):
 
     def add(self, notice: Notice) -> None:
         """One line, and the traceback indented under it."""
-        mark = MARKS.get(notice.kind, "")
+        mark = "! " if notice.is_trouble else "? " if notice.kind in BESIDE else ""
         lines = [f"{datetime.now():%H:%M:%S}  {mark}{notice.text}"]
         lines += [f"          {line}" for line in notice.detail.rstrip().splitlines()]
         self.text.appendPlainText("\n".join(lines))

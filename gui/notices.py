@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from core import units
 from core.notices import Notice, Status
-from gui.bridge import ENDS, STARTS
 from gui.setup.sidebar import BUSY
 
 if TYPE_CHECKING:
@@ -29,16 +28,18 @@ class NoticeRouter:
         window.banner.follow(notice)
         window.crash_offer.follow(notice)
         window.feedback.follow(notice, window.program.store.path if window.program.store is not None else None)
-        if notice.kind in STARTS:
+        if notice.starts_measuring:
             window.sidebar.show_reports(())
         elif notice.kind == "session_changed":
             self.show_session()
-        elif notice.kind == "imported":
+        elif notice.job == "export":
+            window.files.follow(notice)
+        elif notice.imported:
             run = window.program.live()
             window.show_view("Live" if run is not None and len(run.trace.moments["kind"]) else "Layers")
-        if notice.kind in ENDS:
+        if notice.ends_measuring:
             self._show_outcome(notice)
-        if notice.kind in (*STARTS, *ENDS, "session_changed", "imported"):
+        if notice.starts_measuring or notice.ends_measuring or notice.imported or notice.kind == "session_changed":
             window.show_store()
         window.frame.make_room()
         self.on_status(window.program.status)
@@ -76,13 +77,13 @@ class NoticeRouter:
 
     def poll(self) -> None:
         """Now and then: what has no notice of its own."""
-        self._window.status_bar.refresh_machine()
+        self._window.status_bar.refresh_machine(self._window.program.process)
         for view in self._window.views:
             if hasattr(view, "poll"):
                 view.poll()
 
     def _show_outcome(self, notice: Notice) -> None:
         run, trial = self._window.program.live(), self._window.program.trial
-        in_trial = trial is not None and notice.kind.startswith("trial")
+        in_trial = trial is not None and notice.job == "ab_test"
         runs = trial.runs if trial is not None and in_trial else [run] if run is not None else []
         self._window.sidebar.show_outcome(runs)

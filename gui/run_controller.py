@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core.config import ABTestConfig, ModelConfig
+from core.config import ABTestConfig, ModelConfig, RunConfig
+from core.execution.tried import is_untried
 from core.notices import Notice
 
 if TYPE_CHECKING:
     from core.program import Program
     from gui.bridge import Bridge
     from gui.setup.sidebar import Sidebar
+
+
+FIRST_TRY = (
+    "This compiles, or hands the model to another engine, for the first time here; the run gets a process of its own for that."
+)
 
 
 class RunController:
@@ -85,7 +91,7 @@ class RunController:
             self._refuse(problem)
             return
         self._again = lambda: self._start(force=True)
-        self._program.use(self._sidebar.target.where())
+        self._choose_where([config])
         self._program.start(replace(config, model=self._perhaps_forced(config.model, force)))
         self._bridge.expect()
 
@@ -93,10 +99,18 @@ class RunController:
         if self.busy:
             return
         self._again = lambda: self._start_trial(config, force=True)
-        self._program.use(self._sidebar.target.where())
+        self._choose_where(config.sides)
         sides = tuple(replace(side, model=self._perhaps_forced(side.model, force)) for side in config.sides)
         self._program.start_trial(replace(config, sides=sides))
         self._bridge.expect()
+
+    def _choose_where(self, configs: Sequence[RunConfig]) -> None:
+        """Where the sidebar says, but what may abort and was never tried here does so in a process of its own."""
+        where = self._sidebar.target.where()
+        if where == "local" and is_untried(configs):
+            where = "child"
+            self._bridge.notice.emit(Notice("told", FIRST_TRY))
+        self._program.use(where)
 
     def _perhaps_forced(self, model: ModelConfig, force: bool) -> ModelConfig:
         """Once "Load anyway" was said of a model it holds for it, or the next run would be refused again."""

@@ -35,7 +35,7 @@ class StatusBar(QFrame):
         self.setObjectName("statusBar")
         self.setFixedHeight(32)
         self._held = 0  # pixels that the text has taken since this began
-        self._process = psutil.Process()
+        self._own = self._process = psutil.Process()
         self._total_bytes = psutil.virtual_memory().total
         self.state = _label("statusState")
         self.text = _label("statusText")
@@ -94,9 +94,19 @@ class StatusBar(QFrame):
         """How many logical processors there are."""
         self.cores.setText("" if threads is None else "1 core" if threads == 1 else f"{threads} cores")
 
-    def refresh_machine(self) -> None:
-        """Read the process's memory (about 30 µs)."""
-        self.memory.setText(f"{units.size(self._process.memory_info().rss)} of {units.size(self._total_bytes)}")
+    def refresh_machine(self, model_in: int | None = None) -> None:
+        """Read the memory (about 30 µs) of the process that the model is in: of that number, or this one."""
+        try:
+            if model_in is None:
+                self._process = self._own
+            elif self._process.pid != model_in:
+                self._process = psutil.Process(model_in)
+            held = self._process.memory_info().rss
+        except psutil.Error:  # it has just ended
+            held = self._own.memory_info().rss
+        self.memory.setText(f"{units.size(held)} of {units.size(self._total_bytes)}")
+        whose = "the process that the model is in" if model_in is not None else "this process"
+        self.memory.setToolTip(f"Memory of {whose}, of all the machine has")
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

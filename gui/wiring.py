@@ -22,6 +22,7 @@ def wire(view: Any, window: MainWindow) -> None:
         view.setup_asked.connect(window.use_setup)
     if hasattr(view, "compared"):
         view.compared.connect(lambda _pair: window.show_compare(saved=True))
+        view.group_opened.connect(lambda state: window.show_compare(saved=False).reopen(state))
     if hasattr(view, "trial_asked"):
         view.trial_asked.connect(window.work.start_trial)
     if hasattr(view, "follow_sidebar"):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from core.clock.gate import Gate
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig
+from core.errors import Refusal
+from core.export.base import exporters
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
 from core.records.run import Run
@@ -61,6 +64,7 @@ class FakeProgram:
     def __init__(self, session_path: Path | None = None, *, blocks: int = 30, moment_s: float = MOMENT_S) -> None:
         self.gate = Gate()
         self.executor = "local"
+        self.process: int | None = None
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.status = Status("idle", "No model is loaded")
         self.loaded: ModelFacts | None = None
@@ -110,6 +114,15 @@ class FakeProgram:
 
     def import_trace(self, path: Path) -> None:
         self.calls.append(("import_trace", Path(path)))
+
+    def export(self, runs: Sequence[Run], format_id: str, path: Path) -> None:
+        self.calls.append(("export", path))
+        try:
+            exporters.get(format_id).write(runs, path)
+        except Refusal as refusal:
+            self.notices.put(Notice("refused", str(refusal), job="export"))
+        else:
+            self.notices.put(Notice("job_finished", "It was exported.", job="export"))
 
     def cancel(self) -> None:
         self.calls.append(("cancel", None))
@@ -164,7 +177,7 @@ class FakeProgram:
         self.status = Status("loading", "Loading", 0.5)
         if self._cancel.wait(self.load_s):
             self.status = Status("idle", "No model is loaded")
-            self.notices.put(Notice("load_cancelled", "Loading was cancelled."))
+            self.notices.put(Notice("cancelled", "Loading was cancelled."))
             return False
         if self.refuse_load is not None and not model.force:
             self.status = Status("idle", "No model is loaded")
@@ -185,7 +198,7 @@ class FakeProgram:
         full = synthetic_run(repeats=repeats, warmup=warmup, new_tokens=work.new_tokens, blocks=self._blocks)
         self._ids += 1
         self._full, self._closed = replace(full, id=self._ids, config=config), 0
-        self.notices.put(Notice("run_started", "The run started.", run=self._ids))
+        self.notices.put(Notice("job_started", "The run started.", run=self._ids, job="run"))
         total = full.facts.planned_moments
         for done in range(total):
             self.gate.clock_runs = True
@@ -204,8 +217,8 @@ class FakeProgram:
 
     def _finish(self) -> None:
         if self._cancel.is_set():
-            notice = Notice("run_cancelled", "The run was cancelled; what was measured is kept.", run=self._ids)
+            notice = Notice("job_cancelled", "The run was cancelled; what was measured is kept.", run=self._ids, job="run")
         else:
-            notice = self.fail_run or Notice("run_finished", "The run is finished.", run=self._ids)
+            notice = self.fail_run or Notice("job_finished", "The run is finished.", run=self._ids, job="run")
         self.status = Status("ready", "Ready")
         self.notices.put(notice)

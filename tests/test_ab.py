@@ -23,7 +23,7 @@ from core.commands.arguments import Parser
 from core.commands.configure import parse_passes, trial_config
 from core.config import ABTestConfig, ModelConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
-from core.execution.ab_test import ABTestState
+from core.execution.ab_test_state import ABTestState
 from core.notices import Notice, Status
 from core.pass_api.base import PassReport
 from core.pass_api.options import by_name
@@ -215,7 +215,7 @@ class FakeProgram:
     """A program whose trial is over at the second look."""
 
     made: list[FakeProgram]
-    ending = Notice("trial_finished", "The trial is over: decided.")
+    ending = Notice("job_finished", "The trial is over: decided.", job="ab_test")
     result: ABTestState | None = None
 
     def __init__(self, session: Path | None = None, *, keep_session: bool = True, executor: str = "local") -> None:
@@ -257,11 +257,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeProgram]:
     return Fresh
 
 
-@pytest.mark.parametrize(
-    ("kind", "status"), [("trial_finished", 0), ("trial_cancelled", 130), ("trial_failed", 1), ("refused", 2)]
-)
+@pytest.mark.parametrize(("kind", "status"), [("job_finished", 0), ("job_cancelled", 130), ("job_failed", 1), ("refused", 2)])
 def test_notices_of_a_trial_decide_the_exit_status(fake: type[FakeProgram], kind: str, status: int, capsys: Capture) -> None:
-    fake.ending, fake.result = Notice(kind, f"About {kind}."), state(1.0, 0.8)
+    fake.ending, fake.result = Notice(kind, f"About {kind}.", job="ab_test"), state(1.0, 0.8)
     config = ABTestConfig((RunConfig(ModelConfig(TINY)),) * 2)
     assert ab.carry_out(config, None, threading.Event()) == (status, fake.result, "")
     (program,) = fake.made

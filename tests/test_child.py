@@ -91,7 +91,7 @@ def test_an_ab_test_elsewhere_ends_with_verdicts(program: Program) -> None:
     store = program.store
     assert store is not None
     assert [head.facts.trial is not None for head in store.runs()] == [True, True]
-    assert {"trial_started", "trial_finished"} <= {kind for kind, _ in notices(program)}
+    assert {"job_started", "job_finished"} <= {kind for kind, _ in notices(program)}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_whatever_ends_the_process_costs_the_run_alone(program: Program, model: 
     assert run.facts.status == "failed"
     assert said in (run.facts.error or "")
     assert len(run.trace.moments["kind"]) > 0
-    assert [kind for kind, _ in notices(program) if kind == "run_failed"]
+    assert [kind for kind, _ in notices(program) if kind == "job_failed"]
     program.start(asked("sound"))
     assert program.join(120)
     assert kept(program).facts.status == "finished"
@@ -124,7 +124,7 @@ def test_what_hangs_with_pythons_lock_is_ended_by_a_cancel(program: Program, mon
     program.cancel()
     assert program.join(20)
     assert kept(program).facts.status == "cancelled"
-    assert [kind for kind, _ in notices(program) if kind == "run_cancelled"]
+    assert [kind for kind, _ in notices(program) if kind == "job_cancelled"]
 
 
 def test_a_refusal_there_is_a_sentence_here(program: Program) -> None:
@@ -145,6 +145,15 @@ def test_whatever_the_process_sends_costs_the_run_alone(program: Program, monkey
     program.start(asked("sound"))
     assert program.join(120)
     assert kept(program).facts.status == "finished"
+
+
+def test_a_spare_process_is_there_again_after_a_crash(program: Program) -> None:
+    program.import_ahead()
+    first = program.process
+    program.start(asked("segfault", repeats=100_000))
+    assert program.join(120)
+    assert kept(program).facts.status == "failed"
+    until(lambda: program.process not in (None, first))
 
 
 def test_a_run_after_a_cancelled_one_is_not_called_cancelling(program: Program) -> None:

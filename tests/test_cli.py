@@ -404,7 +404,7 @@ class FakeProgram:
 
     def cancel(self) -> None:
         self.cancels += 1
-        self._at[self._look + 1] = Notice("run_cancelled", "Cancelled it; what was measured is kept.")
+        self._at[self._look + 1] = Notice("job_cancelled", "Cancelled it; what was measured is kept.", job="run")
         self._looks = self._look + 1
 
     def abandon(self) -> None:
@@ -428,13 +428,13 @@ def followed(program: FakeProgram, stop: threading.Event | None = None, debug: b
 @pytest.mark.parametrize(
     ("kinds", "status"),
     [
-        (["loaded", "run_started", "run_finished"], 0),
+        (["loaded", "job_started", "job_finished"], 0),
         (["refused"], 2),
-        (["run_failed", "failed"], 1),
-        (["run_failed", "refused"], 2),
-        (["load_cancelled"], 130),
-        (["run_cancelled"], 130),
-        (["warning", "run_finished"], 0),
+        (["job_failed", "failed"], 1),
+        (["job_failed", "refused"], 2),
+        (["cancelled"], 130),
+        (["job_cancelled"], 130),
+        (["warning", "job_finished"], 0),
         ([], 1),
     ],
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,3 +141,14 @@ def test_a_floor_that_an_earlier_version_kept_is_one_test(tmp_path: Path, run: R
     assert book.find(run) == {"tpot_ns": 0.02}
     book.record(run, {"tpot_ns": 0.03})
     assert book.find(run) == {"tpot_ns": 0.03}
+
+
+def test_what_a_killed_process_was_writing_is_swept_and_what_a_living_one_writes_is_not(book: NoiseFloors) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, writing = (book.path.with_name(f"floors.json.{pid}.part") for pid in (dead.pid, os.getpid()))
+    for one in (left, writing):
+        one.write_text("{", encoding="utf-8")
+    book.sweep()
+    assert sorted(book.path.parent.iterdir()) == sorted([book.path, writing])
+    NoiseFloors(book.path.parent / "not there" / "floors.json").sweep()

@@ -222,7 +222,7 @@ def test_a_job_stops_the_predicting_and_is_not_waited_for(program: Program, monk
     assert set(seen.found) == {"bfloat16"}  # what was known stays
     notices = [program.notices.get().kind for _ in range(program.notices.qsize())]
     assert "failed" not in notices
-    assert "load_cancelled" not in notices
+    assert "cancelled" not in notices
 
 
 def test_a_model_that_carries_passes_is_not_predicted_for() -> None:

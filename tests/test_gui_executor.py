@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.config import ModelConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.execution.tried import is_untried, note_tried
 from core.program import Program
 from gui import app
 from gui.crash_offer import CRASHED
+from gui.run_controller import FIRST_TRY
 from gui.settings import Settings
 from tests.gui_window import Facts, child, close_window, make_window
 from tests.test_child import asked
@@ -106,3 +111,41 @@ def test_the_window_shows_a_run_of_another_process_and_outlives_its_crash(qtbot:
     finally:
         close_window(window)
         program.close()
+
+
+def test_what_may_abort_gets_a_process_of_its_own_until_it_has_been_tried(qtbot: Any, open_window: Any) -> None:
+    """Compilers and engines may end the process that tries them first; after that the choice in the sidebar holds."""
+    window = open_window()
+    said: list[str] = []
+    window.bridge.notice.connect(lambda notice: said.append(notice.text))
+    plain = window.sidebar.run_config()
+    compiled = replace(plain, passes=(PassConfig("compile_decode"),))
+    assert not is_untried([plain])
+    for config, where in ((plain, "local"), (compiled, "child")):
+        window.sidebar.run_config = lambda config=config: config
+        window.work.start()
+        assert window.program.executor == where
+        assert (FIRST_TRY in said) == (where == "child")
+        qtbot.waitUntil(lambda: not window.program.busy, timeout=20_000)
+    other = replace(plain, passes=(PassConfig("compile_decode", {"mode": "max-autotune"}),))
+    window.work.start_trial(ABTestConfig((plain, compiled)))
+    assert window.program.executor == "child"
+    note_tried(compiled)
+    assert (is_untried([compiled]), is_untried([other]), is_untried([plain, other])) == (False, True, True)
+    window.work.start()
+    assert window.program.executor == "local"
+    qtbot.waitUntil(lambda: not window.program.busy, timeout=20_000)
+
+
+def test_the_status_bar_tells_the_memory_of_the_process_that_the_model_is_in(open_window: Any) -> None:
+    bar = open_window().status_bar
+    own = bar.memory.text()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        bar.refresh_machine(other.pid)
+        assert bar.memory.text() != own
+        assert "the model is in" in bar.memory.toolTip()
+        gone = other.pid
+        other.communicate(b"\n")
+    bar.refresh_machine(gone)
+    bar.refresh_machine()
+    assert "this process" in bar.memory.toolTip()

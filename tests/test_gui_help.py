@@ -146,8 +146,8 @@ def test_the_end_of_a_run_says_how_long_it_took_and_where_it_is(window, tmp_path
     path = tmp_path / "one.tickscope"
     path.touch()
     window.program.store = SimpleNamespace(path=path, read_only=False, runs=list)
-    window.router.on_notice(Notice("run_started", "Running it."))
-    window.router.on_notice(Notice("run_finished", "Finished it."))
+    window.router.on_notice(Notice("job_started", "Running it.", job="run"))
+    window.router.on_notice(Notice("job_finished", "Finished it.", job="run"))
     strip = child(window, "feedbackStrip")
     assert strip.isVisible()
     assert strip.text.text().startswith("Finished it. It took ")
@@ -156,19 +156,19 @@ def test_the_end_of_a_run_says_how_long_it_took_and_where_it_is(window, tmp_path
     strip.show_folder = opened.append
     child(window, "showInFolder").click()
     assert opened == [tmp_path]
-    window.router.on_notice(Notice("run_started", "Running another."))
+    window.router.on_notice(Notice("job_started", "Running another.", job="run"))
     assert not strip.isVisible()
 
 
 def test_what_went_wrong_with_keeping_is_not_called_kept(window, tmp_path):
     window.program.store = SimpleNamespace(path=tmp_path / "gone.tickscope", read_only=False, runs=list)
-    window.router.on_notice(Notice("run_started", ""))
-    window.router.on_notice(Notice("run_finished", "Finished it."))
+    window.router.on_notice(Notice("job_started", "", job="run"))
+    window.router.on_notice(Notice("job_finished", "Finished it.", job="run"))
     assert "Kept in" not in window.feedback.text.text()
     (tmp_path / "gone.tickscope").touch()
-    window.router.on_notice(Notice("run_started", ""))
+    window.router.on_notice(Notice("job_started", "", job="run"))
     window.router.on_notice(Notice("warning", "The disk is full; free some room."))
-    window.router.on_notice(Notice("run_finished", "Finished it."))
+    window.router.on_notice(Notice("job_finished", "Finished it.", job="run"))
     assert "Kept in" not in window.feedback.text.text()
     assert not child(window, "showInFolder").isVisible()
 

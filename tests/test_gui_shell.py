@@ -188,7 +188,7 @@ def test_a_failure_shows_its_sentence_and_its_traceback(qtbot, window):
 
 
 def test_a_failed_run_leaves_the_window_ready(qtbot, window):
-    window.program.fail_run = Notice("run_failed", "Memory ran out; make the batch smaller.", "Traceback")
+    window.program.fail_run = Notice("job_failed", "Memory ran out; make the batch smaller.", "Traceback", job="run")
     small_workload(window, tokens=2, repeats=1)
     window.work.start()
     qtbot.waitUntil(lambda: child(window, "errorBanner").isVisible(), timeout=20_000)

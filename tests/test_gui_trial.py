@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QLabel, QTableView, QWidget
 
 from core.analysis.verdict import judge
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.execution.ab_test import ABTestState
+from core.execution.ab_test_state import ABTestState
 from core.messages.reason import of_text
 from core.notices import Notice, Status
 from core.records.run import ABTestPart
@@ -347,7 +347,7 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     window.resize(1200, 800)
     window.show_compare(saved=False)
     shown = window.views[2]
-    window.program.notices.put(Notice("trial_started", "The sides take turns now."))
+    window.program.notices.put(Notice("job_started", "The sides take turns now.", job="ab_test"))
     window.bridge.tick()
     window.program._full, window.program._closed = synthetic_run(blocks=2), 5
     window.program.trial = trial(rounds=3)
@@ -358,7 +358,7 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     assert child(window, "statusText").text() == "round 3 of at most 60 · B · moment 12 of 64"
     window.program.trial = trial(stopped=of_text("decided"))
     window.program.status = Status("ready")
-    window.program.notices.put(Notice("trial_finished", "The trial is over: decided."))
+    window.program.notices.put(Notice("job_finished", "The trial is over: decided.", job="ab_test"))
     window.bridge.tick()
     assert shown_headlines(shown)[0].endswith("× faster")
     assert "The trial is over" in child(window, "logText").toPlainText()
@@ -372,20 +372,21 @@ def test_a_trial_that_ended_elsewhere_is_there_when_the_view_is_turned_to(window
 
 def test_too_busy_to_measure_is_a_warning_that_the_start_of_the_run_leaves(window):
     sentence = "The machine is too busy to measure: cc1plus takes 61 % of a core; close it or wait."
-    for kind, text in (("busy", sentence), ("run_started", "Running.")):
-        window.program.notices.put(Notice(kind, text))
+    for kind, text in (("busy", sentence), ("job_started", "Running.")):
+        window.program.notices.put(Notice(kind, text, job="run"))
     window.bridge.tick()
     assert child(window, "bannerText").text() == sentence
     assert child(window, "errorBanner").isVisible()
     assert child(window, "errorBanner").property("kind") == "warning"
-    for kind in ("run_finished", "run_started"):
-        window.program.notices.put(Notice(kind, "Next."))
+    for kind in ("job_finished", "job_started"):
+        window.program.notices.put(Notice(kind, "Next.", job="run"))
     window.bridge.tick()
     assert not child(window, "errorBanner").isVisible()
 
 
 def test_a_failed_trial_shows_its_sentence(window):
-    window.program.notices.put(Notice("trial_failed", "The trial failed; what was measured until then is kept.", "Traceback"))
+    said = "The trial failed; what was measured until then is kept."
+    window.program.notices.put(Notice("job_failed", said, "Traceback", job="ab_test"))
     window.bridge.tick()
     assert child(window, "errorBanner").isVisible()
     assert child(window, "bannerDetails").isVisible()
@@ -405,7 +406,7 @@ def test_an_imported_run_is_shown_in_place_of_a_saved_one(window):
     window.switch_view(3)
     window.program._full = replace(synthetic_run(blocks=2), id=3)
     window.program._closed = 16
-    window.program.notices.put(Notice("imported", "Imported step.json.", run=3))
+    window.program.notices.put(Notice("job_finished", "Imported step.json.", run=3, job="import"))
     window.bridge.tick()
     assert window.state.current_run.id == 3
     assert child(window, "viewTabs").currentIndex() == 0

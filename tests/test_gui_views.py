@@ -14,12 +14,12 @@ from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QTextEdit, QTreeView,
 from core import units
 from core.analysis.compare import TileDifference
 from core.analysis.summary import summarize
-from core.config import PassConfig, WorkloadConfig
+from core.config import ABTestConfig, PassConfig, WorkloadConfig
 from core.errors import Refusal
 from core.messages.reason import of_text
 from core.records.roofline import LayerProduct
-from core.records.run import ABTestPart, Unavailable
-from core.session.store import RunHead
+from core.records.run import ABTestPart, Group, Unavailable
+from core.session.heads import RunHead
 from gui.charts.card import START_HINT
 from gui.last_folder import short_path
 from gui.theme import DARK, LIGHT, stylesheet
@@ -505,7 +505,11 @@ class FakeStore:
 
     def runs(self):
         return [
-            RunHead(run.id, run.name, run.created, run.facts.status, run.note, run.config, run.facts)
+            RunHead(
+                *(run.id, run.name, run.created, run.facts.status, run.note, run.config, run.facts),
+                group=run.group,
+                role=run.role,
+            )
             for run in self.kept.values()
         ]
 
@@ -692,7 +696,12 @@ def test_a_run_s_speed_memory_quality_and_noise_are_listed(sessions, run):
 
 def test_sides_of_a_trial_hang_together_below_their_verdict(qtbot, state, run):
     sides = [
-        replace(one, facts=replace(one.facts, trial=ABTestPart("t", side, 2)))
+        replace(
+            one,
+            facts=replace(one.facts, trial=ABTestPart("t", side, 2)),
+            group=Group("t", "ab_test", one.created),
+            role=side,
+        )
         for side, one in enumerate((run, synthetic_run(blocks=2, seed=1, scale=0.5, run_id=2)))
     ]
     view = shown(qtbot, SessionsView(state))
@@ -704,6 +713,50 @@ def test_sides_of_a_trial_hang_together_below_their_verdict(qtbot, state, run):
     group.setSelected(True)
     assert sorted(view.selected_ids()) == [1, 2]
     assert view.compare_button.isEnabled()
+
+
+def test_a_saved_a_b_test_is_opened_as_it_ended(qtbot, state, run):
+    asked = ABTestConfig((run.config, run.config), most_rounds=7, most_seconds=33.0)
+    group = Group("t", "ab_test", run.created, asked)
+    sides = [
+        replace(one, facts=replace(one.facts, trial=ABTestPart("t", side, 2, (0, 1))), group=group, role=side)
+        for side, one in enumerate((run, synthetic_run(blocks=2, seed=1, scale=0.5, run_id=2)))
+    ]
+    store = FakeStore(*sides[::-1], replace(run, id=3, name="alone"))
+    view, compare = shown(qtbot, SessionsView(state)), shown(qtbot, CompareView(state))
+    compare.set_store(store)
+    view.group_opened.connect(compare.reopen)
+    view.set_store(store)
+    view.tree.topLevelItem(1).setSelected(True)
+    assert view.open_button.isEnabled()
+    view.open_selected()
+    setup = compare.trial.setup
+    assert compare.trial.state.config == asked
+    assert [one.side for one in compare.trial.state.verdicts] == [1]
+    assert [combo.currentData() for combo in setup.sides[:2]] == ["run1", "run2"]
+    assert (setup.rounds.value(), setup.seconds.value()) == (7, 33)
+    compare.show_trial(None)  # what the bridge says while nothing was tried in this window
+    assert compare.trial.state.config == asked
+    compare.show_trial(replace(compare.trial.state, config=replace(asked, most_rounds=9), stopped=None))
+    assert compare.trial.state.config.most_rounds == 9
+    compare.show_trial(None)
+    assert compare.trial.state is None
+
+
+def test_an_a_b_test_that_lost_a_side_cannot_be_opened_as_one(qtbot, state, run):
+    group = Group("t", "ab_test", run.created)
+    sides = [
+        replace(run, id=side, facts=replace(run.facts, trial=ABTestPart("t", side, 3)), group=group, role=side)
+        for side in (1, 2)
+    ]
+    view, told = shown(qtbot, SessionsView(state)), []
+    view.notify = told.append
+    view.group_opened.connect(lambda _: told.append("opened"))
+    view.set_store(FakeStore(*sides))
+    view.tree.topLevelItem(0).setSelected(True)
+    view.open_selected()
+    assert len(told) == 1
+    assert told[0].startswith("Not all sides")
 
 
 def test_a_read_only_session_can_be_read_only(qtbot, state, run):

@@ -55,7 +55,7 @@ def kinds(notices: list[Notice]) -> list[str]:
 
 def test_a_run_goes_from_model_to_file(program: Program, tmp_path: Path) -> None:
     notices = carried_out(program, config())
-    assert kinds(notices) == ["loaded", "session_changed", "run_started", "run_finished"]
+    assert kinds(notices) == ["loaded", "session_changed", "job_started", "job_finished"]
     live = program.live()
     assert live is not None
     assert live.facts.status == "finished"
@@ -101,8 +101,8 @@ def test_switching_a_pass_off_gives_back_the_exact_original(program: Program) ->
     carried_out(program, config())
     tokens, weights = outputs_and_bytes()
     for names in (("bfloat16",), ("int8_dynamic", "threads"), ("layer_drop", "int8_weight_only")):
-        assert kinds(carried_out(program, config(*names)))[-1] == "run_finished"
-    assert kinds(carried_out(program, config()))[-1] == "run_finished"
+        assert kinds(carried_out(program, config(*names)))[-1] == "job_finished"
+    assert kinds(carried_out(program, config()))[-1] == "job_finished"
     again, after = outputs_and_bytes()
     assert again == tokens
     assert weights.keys() == after.keys()
@@ -112,7 +112,7 @@ def test_switching_a_pass_off_gives_back_the_exact_original(program: Program) ->
 def test_the_same_run_again_reuses_the_model_and_is_no_cold_start(program: Program) -> None:
     carried_out(program, config())
     notices = carried_out(program, config())
-    assert kinds(notices) == ["run_started", "run_finished"]
+    assert kinds(notices) == ["job_started", "job_finished"]
     run = program.live()
     assert run is not None
     assert run.facts.cold_start_ns is None
@@ -137,7 +137,7 @@ def test_unloading_lets_the_model_go(program: Program) -> None:
 
 
 def test_an_encoder_runs(program: Program) -> None:
-    assert kinds(carried_out(program, config(spec=TINY_BERT)))[-1] == "run_finished"
+    assert kinds(carried_out(program, config(spec=TINY_BERT)))[-1] == "job_finished"
     run = program.live()
     assert run is not None
     assert run.facts.model is not None
@@ -152,14 +152,14 @@ def test_cancel_in_a_run_keeps_what_was_measured(program: Program) -> None:
         assert not program.join(0.02)
     program.cancel()
     assert program.join(5)
-    assert kinds(drained(program))[-1] == "run_cancelled"
+    assert kinds(drained(program))[-1] == "job_cancelled"
     assert program.store is not None
     stored = program.store.read(1)
     assert stored.facts.status == "cancelled"
     assert len(stored.trace.moments["kind"]) > 20
     assert stored.trace.outputs[-1].finish_reason == "cancelled"
     assert len(stored.trace.outputs[-1].token_ids) == stored.trace.requests["output_tokens"][-1]
-    assert kinds(carried_out(program, config()))[-1] == "run_finished"
+    assert kinds(carried_out(program, config()))[-1] == "job_finished"
 
 
 def test_a_cancel_before_the_job_began_is_not_lost(program: Program) -> None:
@@ -169,7 +169,7 @@ def test_a_cancel_before_the_job_began_is_not_lost(program: Program) -> None:
     program.cancel()
     blocker.set()
     assert program.join(30)
-    assert kinds(drained(program)) == ["load_cancelled"]
+    assert kinds(drained(program)) == ["cancelled"]
     assert program.live() is None
 
 
@@ -190,7 +190,7 @@ def test_bad_input_is_refused_in_a_sentence_and_the_next_run_works(program: Prog
     assert notices[-1].kind == "refused"
     assert sentence in notices[-1].text
     assert notices[-1].text.endswith(".")
-    assert kinds(carried_out(program, config()))[-1] == "run_finished"
+    assert kinds(carried_out(program, config()))[-1] == "job_finished"
 
 
 def test_a_model_that_does_not_fit_is_refused_but_can_be_forced(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_model_that_does_not_fit_is_refused_but_can_be_forced(program: Program
     monkeypatch.setattr("core.execution.model_slot.psutil.virtual_memory", small)
     notices = carried_out(program, config())
     assert (notices[-1].kind, notices[-1].can_override) == ("refused", True)
-    assert kinds(carried_out(program, config(force=True)))[-1] == "run_finished"
+    assert kinds(carried_out(program, config(force=True)))[-1] == "job_finished"
 
 
 def broken_layer(program: Program, error: BaseException) -> None:
@@ -214,14 +214,14 @@ def test_an_exception_in_a_layer_names_it_and_the_next_run_works(program: Progra
     carried_out(program, config())
     broken_layer(program, ValueError("bad shapes"))
     notices = carried_out(program, config())
-    assert kinds(notices) == ["run_started", "run_failed", "failed"]
+    assert kinds(notices) == ["job_started", "job_failed", "failed"]
     assert "model.layers.1" in notices[-1].text
     assert "bad shapes" in notices[-1].text
     assert "Traceback" in notices[-1].detail
     assert program.store is not None
     assert program.store.read(2).facts.status == "failed"
     program.unload()
-    assert kinds(carried_out(program, config()))[-1] == "run_finished"
+    assert kinds(carried_out(program, config()))[-1] == "job_finished"
 
 
 def test_running_out_of_memory_is_a_sentence_and_the_app_lives_on(program: Program) -> None:
@@ -230,7 +230,7 @@ def test_running_out_of_memory_is_a_sentence_and_the_app_lives_on(program: Progr
     notices = carried_out(program, config())
     assert "make the batch" in notices[-1].text
     program.unload()
-    assert kinds(carried_out(program, config()))[-1] == "run_finished"
+    assert kinds(carried_out(program, config()))[-1] == "job_finished"
 
 
 def test_sessions_can_be_changed_and_what_cannot_be_opened_leaves_the_present_one(program: Program, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_run_that_cannot_be_saved_still_runs_and_says_so(program: Program, mon
     with monkeypatch.context() as patch:
         patch.setattr(SessionStore, "append", full)
         notices = carried_out(program, config())
-    assert kinds(notices) == ["run_started", "warning", "not_kept", "session_changed", "run_finished"]
+    assert kinds(notices) == ["job_started", "warning", "not_kept", "session_changed", "job_finished"]
     live = program.live()
     assert live is not None
     assert program.store is not None

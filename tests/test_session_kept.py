@@ -167,7 +167,7 @@ class Lost:
 
     def __init__(self) -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        for notice in (Notice("not_kept", "Not there."), Notice("run_finished", "Finished.")):
+        for notice in (Notice("not_kept", "Not there."), Notice("job_finished", "Finished.", job="run")):
             self.notices.put(notice)
 
     status = Status("running", "")

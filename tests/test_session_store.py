@@ -291,6 +291,12 @@ def test_the_sample_of_every_version_opens_and_answers_documented_queries(versio
     ]
     expected = synthetic_run(repeats=2, new_tokens=8, blocks=6)
     assert_same_columns(store.read(1).trace, expected.trace)
+    if version >= 4:
+        sides = store.runs()[:2]
+        assert [(head.group.kind, head.role, len(head.group.config.sides)) for head in sides] == [
+            ("ab_test", 0, 2),
+            ("ab_test", 1, 2),
+        ]
     store.close()
     text = (ROOT / "docs" / "session-file.md").read_text(encoding="utf-8")
     queries = [part.split("```")[0] for part in text.split("```sql")[1:]]

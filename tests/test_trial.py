@@ -15,6 +15,7 @@ from core.analysis.select import tagged
 from core.analysis.summary import summarize
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
+from core.execution.ab_test_state import reopened
 from core.messages.reason import of_text
 from core.models import catalog
 from core.notices import Notice
@@ -28,7 +29,7 @@ SHORT = WorkloadConfig(prompt_tokens=5, new_tokens=5, warmup=1, repeats=1)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr("core.execution.carriers.local.NoiseFloors", lambda: NoiseFloors(tmp_path / "floors.json"))
+    monkeypatch.setattr("core.execution.jobs.ab_test.NoiseFloors", lambda: NoiseFloors(tmp_path / "floors.json"))
     program = Program(tmp_path / "session.tickscope")
     yield program
     program.close()
@@ -50,7 +51,7 @@ def carried_out(program: Program, *sides: RunConfig, **caps: Any) -> list[Notice
 
 def test_sides_take_turns_and_become_runs_of_the_session(program: Program) -> None:
     notices = carried_out(program, side(), side("bfloat16"), most_rounds=6)
-    assert [notice.kind for notice in notices if notice.kind != "session_changed"] == ["trial_started", "trial_finished"]
+    assert [notice.kind for notice in notices if notice.kind != "session_changed"] == ["job_started", "job_finished"]
     state = program.trial
     assert state is not None
     assert state.order == (0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 1)
@@ -65,6 +66,14 @@ def test_sides_take_turns_and_become_runs_of_the_session(program: Program) -> No
     assert stored[0].facts.trial.id == stored[1].facts.trial.id
     assert [run.facts.status for run in stored] == ["finished", "finished"]
     assert [len(run.facts.passes) for run in stored] == [0, 1]
+    assert [run.group and run.group.config for run in stored] == [state.config] * 2
+    again = reopened(stored[::-1])
+    assert again is not None
+    assert (again.config, again.order, again.floors) == (state.config, state.order, state.floors)
+    assert (again.verdicts, again.stopped) == (state.verdicts, state.stopped)
+    assert reopened(stored[1:]) is None  # the other side was deleted
+    older = [replace(run, group=replace(run.group, config=None)) for run in stored if run.group]
+    assert [one.config.most_rounds for one in (again, reopened(older)) if one] == [6, 6]
     assert stored[0].name.endswith("(A)")
     assert stored[1].name.endswith("(B)")
     for run in stored:

@@ -27,7 +27,7 @@ LONG = WorkloadConfig(prompt_tokens=5, new_tokens=400, warmup=None, repeats=1)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr("core.execution.carriers.local.NoiseFloors", lambda: NoiseFloors(tmp_path / "floors.json"))
+    monkeypatch.setattr("core.execution.jobs.ab_test.NoiseFloors", lambda: NoiseFloors(tmp_path / "floors.json"))
     program = Program(keep_session=False)
     yield program
     program.close()

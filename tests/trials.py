@@ -9,7 +9,7 @@ import numpy as np
 
 from core.analysis.stopping import turns
 from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
-from core.records.run import ABTestPart, Run, RunFacts
+from core.records.run import ABTestPart, Group, Run, RunFacts
 from profilers.trace import KINDS, Array, Layer, Output, Recorder, Tag
 
 MS = 1_000_000
@@ -23,6 +23,8 @@ SHARES = np.array([1.0, 0.3, 0.5, 0.15])
 """Of a moment's time, each layer with all it calls."""
 
 Noise = Callable[[np.random.Generator, int], Array]
+
+CREATED = "2026-11-21T10:00:00+00:00"
 
 
 def gaussian(size: float) -> Noise:
@@ -110,7 +112,8 @@ def _run(recorder: Recorder, part: ABTestPart, new_tokens: int) -> Run:
         name="ABCDEFGH"[part.side],
     )
     facts = RunFacts(status="finished", threads=1, trial=part)
-    return Run(part.side + 1, config.name, "2026-11-21T10:00:00+00:00", config, facts, recorder.snapshot())
+    group = Group(part.id, "ab_test", CREATED)
+    return Run(part.side + 1, config.name, CREATED, config, facts, recorder.snapshot(), group=group, role=part.side)
 
 
 def running(run: Run) -> Run:

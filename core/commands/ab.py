@@ -35,7 +35,7 @@ from core.commands.switches import (
 from core.config import DTYPES, ABTestConfig
 
 if TYPE_CHECKING:
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
 
 NEW_TOKENS = 16
 """Shorter requests take turns more often, so that a change of the machine's mood falls on all sides alike."""

@@ -18,7 +18,7 @@ from profilers.trace import PLACES
 
 if TYPE_CHECKING:
     from core.analysis.verdict import SideVerdict
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
     from core.records.run import Run
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.ending import LIMIT_S, break_off
-from core.notices import Notice, Status
+from core.notices import ENDS, Notice, Status
 from core.plain_text import visible
 from core.units import clock
 
@@ -30,14 +30,10 @@ PATIENCE_S = 60.0
 GIVEN_UP = "tickscope: What is going on does not react to the cancel; Tickscope ends without it."
 
 _STATUS_OF = {
-    "run_finished": DONE,
-    "run_cancelled": CANCELLED,
-    "load_cancelled": CANCELLED,
-    "run_failed": FAILED,
-    "trial_finished": DONE,
-    "trial_cancelled": CANCELLED,
-    "trial_failed": FAILED,
-    "imported": DONE,
+    "job_finished": DONE,
+    "job_cancelled": CANCELLED,
+    "cancelled": CANCELLED,
+    "job_failed": FAILED,
     "failed": FAILED,
     "refused": BAD_INPUT,
 }
@@ -119,8 +115,13 @@ def _tell(notice: Notice, progress: Progress, debug: bool) -> None:
             progress.say(notice.detail.rstrip())
     elif notice.kind in ("warning", "busy", "not_kept"):
         progress.say(f"tickscope: {notice.text}")
-    elif notice.kind in ("loaded", "run_cancelled", "trial_finished", "trial_cancelled", "trial_failed", "imported"):
+    elif notice.kind == "loaded" or (notice.kind in ENDS and not _in_report(notice)):
         progress.say(notice.text)
+
+
+def _in_report(notice: Notice) -> bool:
+    """Whether what is printed in the end says it too."""
+    return notice.job == "run" and notice.kind != "job_cancelled"
 
 
 class Progress:

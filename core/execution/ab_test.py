@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from core.analysis.verdict import SideVerdict, floors_of, judge
 from core.clock.gate import Gate
 from core.config import ABTestConfig, RunConfig
 from core.errors import Cancelled, Refusal
+from core.execution.ab_test_state import ABTestState
 from core.execution.failure import what_failed
 from core.execution.interleaver import Interleaver
 from core.execution.model_slot import ModelSlot, PreparedModel
@@ -23,7 +25,7 @@ from core.execution.recording import Recording, TakingTurns
 from core.messages.reason import Reason
 from core.progress import Progress
 from core.records.noise_floors import NoiseFloors
-from core.records.run import ABTestPart, Run, Unavailable, status_said
+from core.records.run import ABTestPart, Group, Unavailable, status_said
 from profilers.trace import Tag
 
 FLOOR_ROUNDS = 40
@@ -45,26 +47,12 @@ ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0
 """Traced rounds that a trial has at least, unless they take longer."""
 
+MOST_LAYING = 0.1
+"""Of the time that is measured, for laying weights anew in memory before a round."""
+
 LEFT_OUT = {"energy": Reason("execution.turns-faster-than-energy")}
 
 NAMES = "ABCDEFGH"
-
-
-@dataclass(frozen=True)
-class ABTestState:
-    """Where a trial stands, for the faces.
-
-    ``runs`` are fresh snapshots, one per side; ``order`` the sides in the order in which their measured requests ran;
-    ``verdicts`` has one entry per side but the first; ``floors`` is by metric (see ``ABTestPart``); ``stopped`` says why it
-    ended, None while it goes on.
-    """
-
-    config: ABTestConfig
-    runs: tuple[Run, ...]
-    order: tuple[int, ...] = ()
-    verdicts: tuple[SideVerdict, ...] = ()
-    floors: Mapping[str, float] = field(default_factory=dict)
-    stopped: Reason | None = None
 
 
 @dataclass
@@ -107,7 +95,7 @@ class ABTest:
         self.active: Recording | None = None
         self.stopped: Reason | None = None
         self.trouble: str | None = None  # why the noise floor could not be kept
-        self._id = uuid4().hex
+        self._group = Group(uuid4().hex, "ab_test", datetime.now(UTC).isoformat(timespec="seconds"), config)
         self._holders = [holder, *(ModelSlot() for _ in config.sides[1:])]
         self._gate = gate
         self._progress = progress
@@ -121,6 +109,7 @@ class ABTest:
         self._interleaver = Interleaver()
         self._rounds_began: float | None = None
         self._parts = 1  # of each request, as ``ABTestPart``
+        self._laid, self._laid_s = 0, 0.0  # how often weights were laid anew, and how long that took
 
     # -- any thread -------------------------------------------------------------------------------------------------------
 
@@ -177,6 +166,7 @@ class ABTest:
             prepared = prepare(config, holder, self._progress)
             record = recording(config, prepared, self._gate, self._progress, turns_of_sides)
             record.label = f" ({NAMES[number]})"
+            record.group, record.role = self._group, number
             self._sides.append(_Side(number, config, holder, record, prepared, ExitStack()))
         if self.by_moments:
             self._parts = stretches(self.config.sides[0].workload.new_tokens, self.most_rounds)
@@ -321,6 +311,7 @@ class ABTest:
 
     def _in_turns(self, order: tuple[int, ...], request: Callable[[_Side], object]) -> None:
         """A request of every side: moment by moment where that can be, else one after the other."""
+        self._lay_anew(order)
         if self.by_moments:
             for side in self._sides:
                 side.recording.rest(False)
@@ -329,6 +320,18 @@ class ABTest:
             for side in (self._sides[place] for place in order):
                 self._turn_to(side)
                 request(side)
+
+    def _lay_anew(self, order: tuple[int, ...]) -> None:
+        """Give every side's weights other pages, so that no side keeps a place that happens to be better; outside the clock."""
+        measured_s = sum(side.recording.measured_s for side in self._sides)
+        if not self._together or self._laid_s > MOST_LAYING * measured_s:
+            return
+        from core.execution.placement import renew
+
+        start = time.perf_counter()
+        moved = [renew(prepared.subject.model) for place in order if (prepared := self._sides[place].prepared) is not None]
+        self._laid_s += time.perf_counter() - start
+        self._laid += any(moved)
 
     def _hand_to(self, number: int) -> None:
         """The next moment is this side's, and a cancel must reach it."""
@@ -357,7 +360,7 @@ class ABTest:
         """Put the trial into every side's facts."""
         for side in self._sides:
             part = ABTestPart(
-                self._id,
+                self._group.id,
                 side.number,
                 len(self._sides),
                 tuple(self._order),
@@ -365,6 +368,7 @@ class ABTest:
                 self.config.same,
                 self.most_rounds,
                 self._parts,
+                self._laid,
             )
             side.recording.facts = replace(side.recording.facts, trial=part)
 

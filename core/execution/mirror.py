@@ -8,7 +8,7 @@ import numpy as np
 
 from core.config import RunConfig
 from core.records.deltas import Delta, put_into
-from core.records.run import Run, RunFacts
+from core.records.run import Group, Run, RunFacts
 from profilers.trace import Recorder, Tag
 
 PERTURBED_SHARE = 0.01
@@ -24,12 +24,15 @@ class Mirror:
     created: str
     config: RunConfig
     facts: RunFacts
+    group: Group | None = None
+    role: int = 0
     number: int = 0
     recorder: Recorder = field(default_factory=Recorder)
 
     def run(self) -> Run:
         """The run as it stands here, with a fresh snapshot of its columns."""
-        return Run(self.number, self.name, self.created, self.config, self.facts, self.recorder.snapshot())
+        trace = self.recorder.snapshot()
+        return Run(self.number, self.name, self.created, self.config, self.facts, trace, group=self.group, role=self.role)
 
     def take(self, delta: Delta, painted: list[tuple[int, int]]) -> list[int]:
         """Add what is new. ``painted`` is when the window painted meanwhile, in ns of ``perf_counter_ns``.

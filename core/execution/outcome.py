@@ -1,4 +1,4 @@
-"""How a job ended, as notices: a sentence for a run, for a trial, and for what was raised."""
+"""How a job ended: a sentence for a run, for an A/B test, and a notice for what was raised."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from core.records.run import Run
 KILLED = "It did not react to the cancel, so its process was ended."
 
 
-def of_run(run: Run) -> Notice:
+def of_run(run: Run) -> str:
     """How a run ended."""
-    sentence = {
+    return {
         "finished": f"Finished {run.name}.",
         "cancelled": f"Cancelled {run.name}; what was measured is kept.",
         "failed": f"{run.name} failed; what was measured until then is kept.",
     }[run.facts.status]
-    return Notice(f"run_{run.facts.status}", sentence, run=run.id)
 
 
 def worth_telling(run: Run, known: set[str]) -> list[str]:
@@ -35,28 +34,27 @@ def worth_telling(run: Run, known: set[str]) -> list[str]:
     return [*new, str(drifted)] if drifted else new
 
 
-def of_ab_test(status: str, stopped: Reason | None) -> Notice:
-    """How a trial ended; ``stopped``: why it took no further rounds."""
-    sentence = {
+def of_ab_test(status: str, stopped: Reason | None) -> str:
+    """How an A/B test ended; ``stopped``: why it took no further rounds."""
+    return {
         "finished": f"The trial is over: {stopped}.",
         "cancelled": "The trial was cancelled; what was measured is kept.",
         "failed": "The trial failed; what was measured until then is kept.",
     }[status]
-    return Notice(f"trial_{status}", sentence)
 
 
-def of_error(error: BaseException) -> Notice:
+def of_error(error: BaseException, job: str = "") -> Notice:
     """What a job raised, in a sentence, with the traceback for the log; lets go of what the error holds."""
     if isinstance(error, Cancelled):
-        return Notice("load_cancelled", "Cancelled before anything was measured.")
+        return Notice("cancelled", "Cancelled before anything was measured.", job=job)
     detail = "".join(traceback.format_exception(error))
     traceback.clear_frames(error.__traceback__)
     if isinstance(error, Refusal):
         kind = "failed" if isinstance(error, NotWritten) else "refused"
-        return Notice(kind, str(error), can_override=error.can_override)
+        return Notice(kind, str(error), can_override=error.can_override, job=job)
     if is_out_of_memory(error):
         give_memory_back()
         sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."
     else:
         sentence = f"{what_failed(error)}."
-    return Notice("failed", sentence, detail)
+    return Notice("failed", sentence, detail, job=job)

@@ -30,7 +30,7 @@ from core.pass_api.base import Subject
 from core.passes.compiling import compile_ns
 from core.planning import kernels, plan
 from core.progress import Progress
-from core.records.run import Run, Unavailable
+from core.records.run import Group, Run, Unavailable
 from core.surroundings import Changes, kept
 from core.targets.base import Target, TargetFacts
 from profilers.cancel_patch import CancelPatch
@@ -84,6 +84,7 @@ class Recording:
         taking_turns: what is different for a side of a trial.
 
     ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of a trial apart.
+    ``group`` and ``role`` are as in ``Run``.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class Recording:
         self.recorder = Recorder()
         self.number = 0
         self.label = ""
+        self.group: Group | None = None
+        self.role = 0
         self.warming = WarmUp(self.recorder, config.workload.warmup)
         self._target, target_facts = target
         self._gate = gate
@@ -129,7 +132,8 @@ class Recording:
     def run(self) -> Run:
         """The run as it stands, with a fresh snapshot of its columns."""
         name = (self.config.name or default_name(self.config, self.facts)) + self.label
-        return Run(self.number, name, self._created, self.config, self.facts, self.recorder.snapshot())
+        trace = self.recorder.snapshot()
+        return Run(self.number, name, self._created, self.config, self.facts, trace, group=self.group, role=self.role)
 
     def cancel(self) -> None:
         """Stop within about one layer's time. The progress must have been cancelled before."""

@@ -200,6 +200,11 @@ class Pass(Protocol):
     one_graph: ClassVar[bool] = False  # its moments run as one compiled graph, in which the layer clock may tick
     sets_threads: ClassVar[bool] = False  # torch computes with another number of threads than the target says
 
+    @property
+    def may_abort(self) -> bool:
+        """Whether it compiles, exports or hands the model to native code, which may end the process where it is first tried."""
+        return self.phase in (Phase.COMPILE, Phase.ENGINE)
+
     def check(self, context: PassContext) -> Reason | None:
         """Why it cannot be used here, as a short clause ("conflicts with bfloat16"), or None."""
         ...

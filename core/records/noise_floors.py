@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+import psutil
 
 from core import paths
 from core.config import RunConfig
@@ -24,8 +26,9 @@ MOST_TESTS = 10
 MOST = 1e6
 """Of a relative difference that was found; JSON can hold numbers that no float can."""
 ASSUMED_FLOOR = 0.01
-"""Where no A/A trial was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores),
-probably by where they lie in memory and not by chance; more rounds would only make that plainer.
+"""Where no A/A test was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores), by where
+they lie in memory and not by chance; more rounds would only make that plainer. ``execution.placement`` takes most of it away, but
+not everywhere, and not for what lies in a file or in another engine.
 """
 
 DAMAGED = ".damaged"
@@ -70,6 +73,14 @@ class NoiseFloors:
         except OSError as error:
             return f"The noise floor could not be kept in {self.path} ({error.strerror or error}); make the folder writable."
         return None
+
+    def sweep(self) -> None:
+        """Remove what processes left that were killed while they wrote; one that lives may still be writing."""
+        for partial in self.path.parent.glob(f"{self.path.name}.*.part"):
+            writer = partial.name.split(".")[-2]
+            if not (writer.isdigit() and psutil.pid_exists(int(writer))):
+                with contextlib.suppress(OSError):
+                    partial.unlink()
 
     def find(self, run: Run | RunConfig, facts: RunFacts | None = None) -> dict[str, float] | None:
         """The floors found under the same conditions, whatever passes are on; None where there are none.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.config import RunConfig
+from core.config import ABTestConfig, RunConfig
 from core.messages.reason import Reason, of_text
 from core.models.base import ModelFacts
 from core.pass_api.base import PassReport
@@ -45,6 +45,20 @@ class Unavailable:
 
 
 @dataclass(frozen=True)
+class Group:
+    """What runs have in common that belong together, such as the sides of one A/B test.
+
+    ``kind`` is that of the job that made them, ``created`` ISO 8601 UTC. ``config`` is what was asked of all of them at once;
+    None where that is not known (files of before did not hold it).
+    """
+
+    id: str
+    kind: str
+    created: str
+    config: ABTestConfig | None = None
+
+
+@dataclass(frozen=True)
 class ABTestPart:
     """A run that was one side of a trial: sides took turns, request by request, so they may be compared with a verdict.
 
@@ -61,6 +75,7 @@ class ABTestPart:
     same: bool = False
     most_rounds: int = 60  # the cap it began with, which the verdicts' looks were planned for
     parts: int = 1  # stretches of tokens in which TPOT is compared, of each request; see ``stopping.stretches``
+    laid: int = 0  # rounds before which the weights were laid anew in memory; see ``execution.placement``
 
 
 @dataclass(frozen=True)
@@ -149,7 +164,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Run:
-    """A run, live or from a file. ``id`` is its number in its session (from 1); ``created`` is ISO 8601 UTC."""
+    """A run, live or from a file. ``id`` is its number in its session (from 1); ``created`` is ISO 8601 UTC.
+
+    ``role`` is its place in its ``group`` (in an A/B test the number of its side); 0 where it belongs to none.
+    """
 
     id: int
     name: str
@@ -158,6 +176,8 @@ class Run:
     facts: RunFacts
     trace: Trace
     note: str = ""
+    group: Group | None = None
+    role: int = 0
 
     @property
     def imported(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from core.config import CONSENTS, RunConfig
+from core.config import CONSENTS, ABTestConfig, RunConfig
 from core.messages.reason import Reason
 from core.pass_api.options import read_run
 from core.records.run import RunFacts
@@ -44,6 +44,18 @@ def config_from_json(text: str) -> RunConfig:
         values["workload"].setdefault("chat", False)  # before there was a choice, prompts were given as they are
     config = read_run(_structured(values, RunConfig))
     return replace(config, model=replace(config.model, trust_remote_code=False, allow_pickle=False, force=False))
+
+
+def group_config_from_json(text: str) -> ABTestConfig | None:
+    """What ``to_json`` wrote of the configuration of a group, without anybody's consents; None where it makes no sense."""
+    try:
+        values = value_from_json(text)
+        if values is None:
+            return None
+        sides = tuple(config_from_json(json.dumps(side)) for side in values["sides"])
+        return replace(_structured(values, ABTestConfig), sides=sides)
+    except Exception:  # noqa: BLE001 - an odd configuration of a group must not hide its runs, whatever its decoder raises
+        return None
 
 
 def consents_in(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from core.session.limits import check_size
 from core.session.rows import append_rows, read_rows
 from core.session.schema import migrate
 
-HEADS = "SELECT id, name, created, status, note, config, facts FROM main.runs ORDER BY id"
+HEADS = "SELECT id, name, created, status, note, config, facts, group_id, role FROM main.runs ORDER BY id"
 
 
 def copy_session(source: Any, path: Path) -> list[int]:
@@ -37,7 +37,8 @@ def copy_session(source: Any, path: Path) -> list[int]:
 def _copy_heads(source: Any, target: Any) -> list[int]:
     heads = source.execute(HEADS).fetchall()
     settings = source.execute("SELECT run, name, value FROM main.environment").fetchall()
-    for table, rows in (("runs", heads), ("environment", settings)):
+    groups = source.execute("SELECT id, kind, created, config FROM main.groups").fetchall()
+    for table, rows in (("runs", heads), ("environment", settings), ("groups", groups)):
         if rows:
             columns = [list(column) for column in zip(*rows, strict=True)]
             unnested = ", ".join(["unnest(?)"] * len(columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,7 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.plain_text import visible
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # No primary keys: DuckDB's indexes slow bulk inserts down several times and refuse to replace a row within one transaction.
 # Nothing but this program writes the file, one transaction at a time, so uniqueness needs no guard.
@@ -63,6 +64,13 @@ ALTER TABLE moments ADD COLUMN drafted INTEGER;
 ALTER TABLE moments ADD COLUMN accepted INTEGER;
 """
 
+# What belongs together: the sides of an A/B test.
+TABLES_4 = """
+CREATE TABLE groups (id VARCHAR NOT NULL, kind VARCHAR NOT NULL, created VARCHAR NOT NULL, config VARCHAR NOT NULL);
+ALTER TABLE runs ADD COLUMN group_id VARCHAR;
+ALTER TABLE runs ADD COLUMN role INTEGER;
+"""
+
 RUN_TABLES = (
     *("environment", "layers", "requests", "moments", "spans", "names", "operators"),
     *("tracks", "counter_samples", "instants", "outputs"),
@@ -83,7 +91,33 @@ def _add_drafts(connection: Any) -> None:
     connection.execute(TABLES_3)
 
 
-MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create, 2: _add_instruments, 3: _add_drafts}
+def _add_groups(connection: Any) -> None:
+    """Which runs took turns was said in the facts of each; what was asked of all of them was said nowhere."""
+    connection.execute(TABLES_4)
+    made: set[str] = set()
+    for run, created, facts in connection.execute("SELECT id, created, facts FROM main.runs ORDER BY id").fetchall():
+        trial = _trial_in(facts)
+        if trial is None:
+            continue
+        group, side = trial
+        connection.execute("UPDATE main.runs SET group_id = ?, role = ? WHERE id = ?", [group, side, run])
+        if group not in made:
+            made.add(group)
+            connection.execute("INSERT INTO main.groups VALUES (?, 'ab_test', ?, 'null')", [group, created])
+
+
+def _trial_in(facts: str) -> tuple[str, int] | None:
+    """The A/B test that facts in JSON tell of, and the number of the side; None where they tell of none, or make no sense."""
+    try:
+        trial = json.loads(facts)["trial"]
+        group, side = trial["id"], trial["side"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    sound = isinstance(group, str) and isinstance(side, int) and 0 <= side < 1000
+    return (group, side) if sound else None
+
+
+MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: _create, 2: _add_instruments, 3: _add_drafts, 4: _add_groups}
 """``MIGRATIONS[n]`` brings a file of version n - 1 to version n; an empty file is version 0, so creating is the first step."""
 
 

@@ -12,18 +12,16 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from core.config import ModelConfig, RunConfig
 from core.errors import NotWritten, Refusal, reason_of
 from core.messages.reason import Reason
 from core.paths import typed
 from core.records.deltas import Written
-from core.records.run import STATUSES, UNREADABLE, Run, RunFacts
+from core.records.run import UNREADABLE, Group, Run, RunFacts
 from core.session import codec
 from core.session.copying import copy_session
 from core.session.database import (
@@ -38,6 +36,7 @@ from core.session.database import (
     too_slow,
     without_log,
 )
+from core.session.heads import HEADS, RunHead, head_of
 from core.session.limits import Late, check_size, limited
 from core.session.rows import append_rows, missing_rows, read_rows
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
@@ -48,24 +47,6 @@ from profilers.trace import Trace
 SUFFIX = ".tickscope"
 
 INTERRUPT_AGAIN_S = 0.02
-
-
-@dataclass(frozen=True)
-class RunHead:
-    """A run without its columns, for lists.
-
-    ``status`` is ``interrupted`` where the process died while it was running, and ``unreadable`` where what was asked or is
-    known of it makes no sense: ``facts.error`` says why, and there is nothing else to it.
-    """
-
-    id: int
-    name: str
-    created: str
-    status: str
-    note: str
-    config: RunConfig
-    facts: RunFacts
-    consents: tuple[str, ...] = ()  # what its maker allowed the model to do, which ``config`` leaves out
 
 
 class SessionStore:
@@ -163,7 +144,7 @@ class SessionStore:
         """One run in full; ``Refusal`` if there is none of that id."""
         with self.reading() as cursor:
             cursor.execute("BEGIN")  # head and columns of one and the same commit
-            heads = self._heads(cursor, "WHERE id = ?", [run_id])
+            heads = self._heads(cursor, "WHERE runs.id = ?", [run_id])
             if not heads:
                 known = tuple(str(row[0]) for row in cursor.execute("SELECT id FROM runs ORDER BY id").fetchall())
                 if not known:
@@ -182,7 +163,8 @@ class SessionStore:
                 wrong = reason_of(error)
             if wrong:
                 raise Refusal(Reason("session.run-damaged", run=run_id, name=self.path.name, wrong=wrong))
-        return Run(head.id, head.name, head.created, head.config, head.facts, trace, head.note)
+        said = (head.id, head.name, head.created, head.config, head.facts)
+        return Run(*said, trace, head.note, head.group, head.role)
 
     def missing(self, runs: Sequence[Run]) -> Reason | None:
         """Why not every row of ``runs`` is in the file, as what follows its name ("was removed meanwhile"), or None."""
@@ -225,6 +207,7 @@ class SessionStore:
             for table in RUN_TABLES:
                 cursor.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])
             cursor.execute("DELETE FROM runs WHERE id = ?", [run_id])
+            cursor.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM runs WHERE group_id IS NOT NULL)")
 
     def restore(self, run: Run) -> int:
         """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id."""
@@ -285,33 +268,12 @@ class SessionStore:
             self._connection.close()
 
     def _heads(self, cursor: Any, where: str, values: list[Any] | None = None) -> list[RunHead]:
-        rows = cursor.execute(
-            "SELECT id, runs.name, created, status, note, config, facts, names, settings FROM runs LEFT JOIN "
-            "(SELECT run, list(name) AS names, list(value) AS settings FROM environment GROUP BY run) ON run = id "
-            f"{where} ORDER BY id",
-            values or [],
-        ).fetchall()
         # The face lists the runs again after every change, and decoding takes 0.5 ms a run.
+        rows = cursor.execute(f"{HEADS} {where} ORDER BY runs.id", values or []).fetchall()
         for row in rows:
             if row[0] not in self._decoded or self._decoded[row[0]][0] != row:
-                self._decoded[row[0]] = row, self._head(row)
+                self._decoded[row[0]] = row, head_of(row, ours=row[0] in self._begun)
         return [self._decoded[row[0]][1] for row in rows]
-
-    def _head(self, row: tuple[Any, ...]) -> RunHead:
-        run_id, name, created, status, note, config, facts, names, settings = row
-        if status == "running" and run_id not in self._begun:
-            status = "interrupted"
-        try:
-            if status not in STATUSES:
-                raise ValueError(f"there is no status {status[:40]!r}")
-            environment = dict(zip(names or (), map(codec.value_from_json, settings or ()), strict=True))
-            known = replace(codec.facts_from_json(facts, environment), status=status)
-            asked, consents = codec.config_from_json(config), codec.consents_in(config)
-        except Exception as error:  # noqa: BLE001 - one odd run must not hide the others, whatever its decoder raises
-            why = str(Reason("session.makes-no-sense", problem=_first_line(error)))
-            facts_without = RunFacts(UNREADABLE, error=why)
-            return RunHead(run_id, name, created, UNREADABLE, note, RunConfig(ModelConfig("unknown")), facts_without)
-        return RunHead(run_id, name, created, status, note, asked, known, consents)
 
     def _next_id(self, cursor: Any) -> int:
         (newest,) = cursor.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
@@ -319,9 +281,18 @@ class SessionStore:
 
     def _insert_head(self, cursor: Any, run_id: int, run: Run) -> None:
         config, facts = codec.to_json(run.config), codec.facts_to_json(run.facts)
-        row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts]
-        cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        group, role = (None, None) if run.group is None else (run.group.id, run.role)
+        row = [run_id, run.name, run.created, run.facts.status, run.note, config, facts, group, role]
+        cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if run.group is not None:
+            self._insert_group(cursor, run.group)
         self._write_environment(cursor, run_id, run.facts)
+
+    def _insert_group(self, cursor: Any, group: Group) -> None:
+        (there,) = cursor.execute("SELECT count(*) FROM groups WHERE id = ?", [group.id]).fetchone()
+        if not there:
+            row = [group.id, group.kind, group.created, codec.to_json(group.config)]
+            cursor.execute("INSERT INTO groups VALUES (?, ?, ?, ?)", row)
 
     def _write_environment(self, cursor: Any, run_id: int, facts: RunFacts) -> None:
         new = {name: codec.to_json(value) for name, value in facts.environment.items()}
@@ -384,8 +355,3 @@ class SessionStore:
 def _not_written(reason: Reason) -> Refusal:
     """A full disk is no fault of what was asked for."""
     return NotWritten(reason) if reason.code == "session.disk-full" else Refusal(reason)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

@@ -23,7 +23,7 @@ from gui.views.background import InBackground, at_once
 
 if TYPE_CHECKING:
     from core.analysis.verdict import LayerVerdict
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
 
 BESIDE_FROM = 820
 CHART_HEIGHT = 250

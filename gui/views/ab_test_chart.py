@@ -20,7 +20,7 @@ from gui.theme import Palette
 from gui.views.ab_test_text import NAMES
 
 if TYPE_CHECKING:
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
 
 HINT = "Choose what A and B are above and press Start A/B: the sides take turns, and each round becomes a dot here."
 SYMBOLS = (("o", 7), ("s", 7), ("d", 10), ("t", 9))

@@ -99,6 +99,17 @@ class ABTestSetup(FittedCard):
                 self._choose(combo, f"run{run.id}")
         self.refresh()
 
+    def reopen(self, config: ABTestConfig, run_ids: Sequence[int]) -> None:
+        """Choose the sides and caps of a saved trial (a side that is not in the session stays as it is)."""
+        for number, box in enumerate(self._boxes):
+            box.setHidden(number >= max(2, len(run_ids)))
+        for combo, run_id in zip(self.sides, run_ids, strict=False):
+            if combo.findData(f"run{run_id}") >= 0:
+                self._choose(combo, f"run{run_id}")
+        self.rounds.setValue(config.most_rounds)
+        self.seconds.setValue(round(config.most_seconds))
+        self._show_count()
+
     def offer_saved(self, heads: Sequence[Head]) -> None:
         """Offer the setups of a session's runs, newest first."""
         self._saved = [

@@ -13,7 +13,7 @@ from gui.views import quality_text
 
 if TYPE_CHECKING:
     from core.analysis.verdict import LayerVerdict, Verdict
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
 
 NAMES = "ABCDEFGH"
 EXPLAINED = {

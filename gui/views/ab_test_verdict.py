@@ -18,7 +18,7 @@ from gui.views.fitted import FittedCard
 
 if TYPE_CHECKING:
     from core.analysis.verdict import SideVerdict, Verdict
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
 
 COLOURS = {Word.FASTER: "good", Word.SLOWER: "warn", Word.UNDECIDED: "muted"}
 HEADS = ("", "Time, side ÷ A (95 %)", "Verdict", "Pairs")

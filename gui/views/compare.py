@@ -39,7 +39,7 @@ from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
 from gui.views.verdict_badge import VerdictBadge
 
 if TYPE_CHECKING:
-    from core.execution.ab_test import ABTestState
+    from core.execution.ab_test_state import ABTestState
 
 HINT = "Choose two runs above, or select two in Sessions and press Compare."
 SAME = "Both sides show the same run; choose another one on one side."
@@ -69,6 +69,7 @@ class CompareView(QWidget):
         self._pair: tuple[Run, Run] | None = None
         self._tiles: list[DifferenceTile] = []
         self._asked = 0
+        self._reopened: ABTestState | None = None
         self._palette: Palette | None = None
         self._build_head()
         self._build_body()
@@ -94,7 +95,15 @@ class CompareView(QWidget):
         self.pages.setCurrentIndex(int(saved))
 
     def show_trial(self, state: ABTestState | None) -> None:
-        """The trial that is running, or was last."""
+        """The trial that is running, or was last; a saved one that was opened again stays until another begins."""
+        if state is not None and state.stopped is None:
+            self._reopened = None
+        self.trial.show_trial(self._reopened or state)
+
+    def reopen(self, state: ABTestState) -> None:
+        """Show how a saved trial ended, with its sides and caps chosen as they were."""
+        self._reopened = state
+        self.trial.setup.reopen(state.config, [run.id for run in state.runs])
         self.trial.show_trial(state)
 
     def follow_sidebar(self, read: Callable[[], RunConfig]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from core.records.run import Run
+from core.records.run import Group, Run
 
 
 class Head(Protocol):
@@ -20,6 +20,8 @@ class Head(Protocol):
     config: Any
     facts: Any
     consents: tuple[str, ...]
+    group: Group | None
+    role: int
 
 
 class Store(Protocol):

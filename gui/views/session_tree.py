@@ -1,4 +1,4 @@
-"""The list of a session's runs as a tree: runs that took turns in one trial hang together below a line with its verdict."""
+"""The list of a session's runs as a tree: runs of one group (an A/B test) hang together below a line with its verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NARROW = 1000
 
 Key = tuple[int, str, str]
 Groups = Mapping[str, str]
-"""What is said of each trial, by its id."""
+"""What is said of each group, by its id."""
 
 
 class OnlySome(QStyledItemDelegate):
@@ -101,11 +101,11 @@ class SessionTree(QTreeWidget):
                 self._fill(item, item.data(NAME, RUN_ROLE), headline)
         self.filling = False
 
-    def show_group(self, trial: str, text: str) -> None:
-        """Say what came of a trial."""
+    def show_group(self, group: str, text: str) -> None:
+        """Say what came of a group."""
         self.filling = True
         for item in self._top():
-            if item.data(NAME, RUN_ROLE) == trial:
+            if item.data(NAME, RUN_ROLE) == group:
                 _say(item, text)
         self.filling = False
 
@@ -121,20 +121,27 @@ class SessionTree(QTreeWidget):
         return [item.data(NAME, RUN_ROLE) for item in self.run_items()]
 
     def selected_heads(self) -> list[Head]:
-        """The runs that are selected, those of a selected trial included, from the top."""
+        """The runs that are selected, those of a selected group included, from the top."""
         return [item.data(NAME, RUN_ROLE) for item in self.run_items() if item.isSelected() or _above_is_selected(item)]
 
-    def trials(self) -> dict[str, list[Head]]:
-        """Runs by the id of the trial in which they took turns, baseline first; only trials that are listed as such."""
+    def selected_group(self) -> list[Head]:
+        """The runs of the group that is selected, in the order of their roles; none where something else is selected too."""
+        selected = self.selectedItems()
+        if len(selected) != 1 or not self._is_group(selected[0]):
+            return []
+        return self.groups()[selected[0].data(NAME, RUN_ROLE)]
+
+    def groups(self) -> dict[str, list[Head]]:
+        """Runs by the id of their group, in the order of their roles; only groups that are listed as such."""
         found: dict[str, list[Head]] = {}
         for item in self._top():
             if self._is_group(item):
                 members = [child.data(NAME, RUN_ROLE) for child in _children(item)]
-                found[item.data(NAME, RUN_ROLE)] = sorted(members, key=lambda head: head.facts.trial.side)
+                found[item.data(NAME, RUN_ROLE)] = sorted(members, key=lambda head: head.role)
         return found
 
     def _in_order(self, heads: Sequence[Head], known: Mapping[Key, Headline]) -> list[list[Head]]:
-        """Runs, and trials as wholes, in the order chosen. A trial stands where its first member would."""
+        """Runs, and groups as wholes, in the order chosen. A group stands where its first member would."""
         column, order = self._order
         key = COLUMNS[column].key
         value = {head.id: key(head, known.get(key_of(head))) for head in heads}
@@ -142,20 +149,20 @@ class SessionTree(QTreeWidget):
         there.sort(key=lambda head: (value[head.id], head.id), reverse=order == Qt.SortOrder.DescendingOrder)
         together: dict[Any, list[Head]] = {}
         for head in (*there, *(head for head in heads if value[head.id] is None)):
-            together.setdefault(_trial_of(head) or head.id, []).append(head)
+            together.setdefault(head.group.id if head.group is not None else head.id, []).append(head)
         return list(together.values())
 
     def _add(
         self, members: Sequence[Head], known: Mapping[Key, Headline], groups: Groups, chosen: set[int], editable: bool
     ) -> None:
-        trial = _trial_of(members[0])
+        group = members[0].group
         above: QTreeWidget | QTreeWidgetItem = self
-        if trial and len(members) > 1:
+        if group is not None and len(members) > 1:
             above = QTreeWidgetItem(self)
-            above.setData(NAME, RUN_ROLE, trial)
+            above.setData(NAME, RUN_ROLE, group.id)
             above.setFirstColumnSpanned(True)
             above.setExpanded(True)
-            _say(above, groups.get(trial) or _trial_name(members))
+            _say(above, groups.get(group.id) or _group_name(members))
         for head in members:
             item = QTreeWidgetItem(above)
             item.setData(NAME, RUN_ROLE, head)
@@ -216,14 +223,10 @@ def key_of(head: Head) -> Key:
     return head.id, head.created, head.status
 
 
-def _trial_of(head: Head) -> str | None:
-    trial = head.facts.trial
-    return None if trial is None else str(trial.id)
-
-
-def _trial_name(members: Sequence[Head]) -> str:
-    trial = members[0].facts.trial
-    return "Noise floor (A/A)" if trial.same else f"A/B trial of {len(members)} sides"
+def _group_name(members: Sequence[Head]) -> str:
+    """What a group is called until it is known what came of it."""
+    part = members[0].facts.trial
+    return "Noise floor (A/A)" if part is not None and part.same else f"A/B trial of {len(members)} sides"
 
 
 def _say(item: QTreeWidgetItem, text: str) -> None:

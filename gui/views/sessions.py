@@ -12,6 +12,7 @@ from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QTreeWidgetItem, QVBoxLayout, QWidget
 
 from core.errors import Refusal
+from core.execution.ab_test_state import reopened
 from core.records.run import Run
 from gui.plain import Label, ask, plain_tip
 from gui.theme import Palette
@@ -32,6 +33,7 @@ class SessionsView(QWidget):
 
     opened = Signal(object)  # the Run that was opened
     compared = Signal(object)  # tuple of two Runs
+    group_opened = Signal(object)  # the ABTestState in which the selected group ended
     setup_asked = Signal(object)  # the Run whose setup is wanted in the sidebar
 
     def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
@@ -44,8 +46,8 @@ class SessionsView(QWidget):
         self.in_background: InBackground = at_once
         self.running = False  # while a run is going, no other run is read just for its headline
         self._headlines: dict[tuple[int, str, str], Headline] = {}
-        self._verdicts: dict[str, str] = {}  # by trial
-        self._reading: object = None  # what is being read: a run's key or a trial's id
+        self._verdicts: dict[str, str] = {}  # by group
+        self._reading: object = None  # what is being read: a run's key or a group's id
         self._deleted: list[Run] = []  # by the last Delete, for Undo
         self._build_tree()
         self._build_buttons()
@@ -105,7 +107,11 @@ class SessionsView(QWidget):
         self.refresh()
 
     def open_selected(self) -> None:
-        """Show the (first) selected run in every view."""
+        """Show the (first) selected run in every view, or what came of the selected group where that was an A/B test."""
+        group = self.tree.selected_group()
+        if group:
+            self._read([head.id for head in group], self._open_group)
+            return
 
         def show(runs: list[Run]) -> None:
             self.state.open_run(runs[0])
@@ -114,6 +120,13 @@ class SessionsView(QWidget):
         chosen = self.selected_ids()
         if chosen:
             self._read(chosen[:1], show)
+
+    def _open_group(self, runs: list[Run]) -> None:
+        state = reopened(runs)
+        if state is None:
+            self._tell("Not all sides of this A/B test are in the session any more; open one of them, or undo the Delete.")
+        else:
+            self.group_opened.emit(state)
 
     def compare_selected(self) -> None:
         """Lay the two selected runs side by side, the older one first."""
@@ -250,9 +263,9 @@ class SessionsView(QWidget):
         if head is not None:
             self._look(key_of(head), lambda: headline(store.read(head.id)), self._on_headline)
             return
-        for trial, members in self.tree.trials().items():
-            if trial not in self._verdicts and all(one.status != "running" for one in members):
-                self._look(trial, partial(_judged, store, [one.id for one in members]), self._on_verdict)
+        for group, members in self.tree.groups().items():
+            if group not in self._verdicts and all(one.status != "running" for one in members):
+                self._look(group, partial(_judged, store, [one.id for one in members]), self._on_verdict)
                 return
 
     def _look(self, what: Any, work: Callable[[], Any], then: Callable[[Any, Future[Any]], None]) -> None:
@@ -272,16 +285,18 @@ class SessionsView(QWidget):
         self._headlines[key] = found
         self.tree.show_headline(key, found)
 
-    def _on_verdict(self, trial: str, future: Future[Any]) -> None:
+    def _on_verdict(self, group: str, future: Future[Any]) -> None:
         error = future.exception()
-        self._verdicts[trial] = f"A/B trial: {error}" if error is not None else future.result()
-        self.tree.show_group(trial, self._verdicts[trial])
+        self._verdicts[group] = f"A/B trial: {error}" if error is not None else future.result()
+        self.tree.show_group(group, self._verdicts[group])
 
     def _on_selection(self) -> None:
         heads: list[Head] = self.tree.selected_heads()
         writable = self.store is not None and not self.store.read_only
         going = any(head.status == "running" for head in heads)
-        _allow(self.open_button, "" if len(heads) == 1 else "Select one run to show it in every view.")
+        single = len(heads) == 1 or self.tree.selected_group()
+        open_what = "Select one run to show it in every view, or one A/B test to see what came of it."
+        _allow(self.open_button, "" if single else open_what)
         _allow(self.compare_button, "" if len(heads) == 2 else "Select two runs (Ctrl+click) to lay them side by side.")
         closed = "" if writable else "This session is read-only."
         one = closed or ("" if len(heads) == 1 else "Select one run.")

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig
-from core.execution.ab_test import ABTestState
+from core.execution.ab_test_state import ABTestState
+from core.execution.jobs.base import Recorded
 from core.models.base import ModelFacts
-from core.notices import Notice, Status
-from core.records.run import Run, RunFacts
-from profilers.trace import Recorder
-
-
-class Recorded(Protocol):
-    """A run under way, as the window's half sees it: a recording of this process, or the mirror of one elsewhere."""
-
-    number: int  # its id in the session, given once the session file has it
-    recorder: Recorder
-    facts: RunFacts
-
-    def run(self) -> Run: ...
-
-
-class Listener(Protocol):
-    """Told on a thread of the carrier's, never on the window's, while nothing is measured: each method may take its time."""
-
-    def tell(self, notice: Notice) -> None:
-        """Something that people should know."""
-
-    def began(self, recorded: Recorded) -> None:
-        """A run is about to begin; nothing is recorded yet. ``Refusal`` where it cannot be kept."""
-
-    def ended(self, runs: Sequence[Run]) -> Sequence[Run]:
-        """Runs are over (the sides of one test together); returns them with the ids under which they are kept."""
+from core.notices import Status
 
 
 class Carrier(Protocol):
@@ -65,20 +39,15 @@ class Carrier(Protocol):
     def ab_test(self) -> ABTestState | None:
         """The A/B test under way, or the last one."""
 
-    def load(self, model: ModelConfig, target: TargetConfig) -> None:
-        """Load a model onto a target."""
+    @property
+    def process(self) -> int | None:
+        """The number of the process that the model is in; None while there is none but this one."""
 
-    def unload(self) -> None:
-        """Let the model go."""
-
-    def start(self, config: RunConfig) -> None:
-        """Carry out a run, loading its model first where needed."""
-
-    def start_ab_test(self, config: ABTestConfig) -> None:
-        """Carry out an A/B test."""
+    def do(self, kind: str, config: Any) -> None:
+        """Carry out a job of that kind (``jobs.base.job_kinds``); ``config`` is what its kind asks for."""
 
     def cancel(self) -> None:
-        """Cancel what is going on; what was measured is kept."""
+        """Cancel what is going on and what waits; what was measured is kept."""
 
     def skip_warm_up(self) -> None:
         """Let what is under way measure as soon as it can; nothing where nothing warms up."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.analysis.verdict import SideVerdict
 from core.clock.gate import Gate
-from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig
-from core.errors import Refusal
+from core.config import ABTestConfig, RunConfig
+from core.errors import Cancelled, Refusal
 from core.execution import outcome
-from core.execution.ab_test import ABTestState
-from core.execution.carriers.base import Listener
+from core.execution.ab_test_state import ABTestState
 from core.execution.carriers.child_ending import Ending
 from core.execution.carriers.worker_process import CLOSE_S, WorkerProcess
+from core.execution.jobs.base import Listener
 from core.execution.link import LinkError
 from core.execution.mirror import Mirror
 from core.messages.reason import Reason
@@ -24,11 +24,19 @@ from core.models.base import ModelFacts
 from core.notices import Notice, Status
 from core.pass_api.options import read_run
 from core.records.deltas import Delta
-from core.records.run import Run, RunFacts, status_said
+from core.records.run import Group, Run, RunFacts, status_said
 from core.session import codec
 
 GRACE_S = 5.0
 """After a cancel, until the process is killed."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A job of that kind, which the other process was asked to do."""
+
+    kind: str
+    config: Any
 
 
 class ChildCarrier:
@@ -45,11 +53,12 @@ class ChildCarrier:
         self._gate = gate
         self._listener = listener
         self._changed = threading.Condition()
-        self._jobs: set[int] = set()  # asked and not done
+        self._jobs: dict[int, _Asked] = {}  # by number; asked and not done
         self._asked = 0
         self._process: WorkerProcess | None = None
         self._reader: threading.Thread | None = None
         self._closing = False
+        self._ahead = False  # a process is to be there before anybody asks for it
         self._cancelled = False
         self._status = Status()
         self._mirrors: dict[int, Mirror] = {}
@@ -57,7 +66,6 @@ class ChildCarrier:
         self._perturbed: dict[str, list[int]] = {}  # rows of moments that were painted in, by key, since the last pause
         self._unwanted: set[int] = set()  # keys of runs that could not be kept
         self._numbers: dict[int, int] = {}  # in the session, by key
-        self._config: ABTestConfig | None = None
         self._ab_test: dict[str, Any] | None = None
         self._last_ab_test: ABTestState | None = None
         self.loaded: ModelFacts | None = None
@@ -86,24 +94,24 @@ class ChildCarrier:
         return self._ab_test_state() or self._last_ab_test
 
     @property
+    def _under_way(self) -> _Asked | None:
+        """The job that is being carried out: jobs are, in the order in which they were asked."""
+        return next(iter(list(self._jobs.values())), None)
+
+    @property
     def process(self) -> int | None:
         """The number of the process, None while there is none."""
         process = self._process
         return process.number if process is not None else None
 
-    def load(self, model: ModelConfig, target: TargetConfig) -> None:
-        self._ask("load", model=codec.to_json(model), target=codec.to_json(target))
-
-    def unload(self) -> None:
-        if self._process is not None:
-            self._ask("unload")
-
-    def start(self, config: RunConfig) -> None:
-        self._ask("start", config=codec.to_json(config))
-
-    def start_ab_test(self, config: ABTestConfig) -> None:
-        self._config = config
-        self._ask("start_ab_test", config=codec.to_json(config))
+    def do(self, kind: str, config: Any) -> None:
+        self._started()
+        with self._changed:
+            self._asked += 1
+            number = self._asked
+            self._jobs[number] = _Asked(kind, config)
+            self._cancelled = False
+        self._send("do", job=number, kind=kind, config=codec.to_json(config))
 
     def cancel(self) -> None:
         if not self.busy or self._cancelled:
@@ -116,6 +124,7 @@ class ChildCarrier:
         self._send("skip_warm_up")
 
     def import_ahead(self) -> None:
+        self._ahead = True
         self._started()
         self._send("import_ahead")
 
@@ -144,14 +153,6 @@ class ChildCarrier:
             process.kill()
 
     # -- asking -----------------------------------------------------------------------------------------------------------
-
-    def _ask(self, what: str, **values: Any) -> None:
-        self._started()
-        with self._changed:
-            self._asked += 1
-            self._jobs.add(self._asked)
-            self._cancelled = False
-        self._send(what, job=self._asked, **values)
 
     def _started(self) -> None:
         with self._changed:
@@ -192,6 +193,8 @@ class ChildCarrier:
             self._listener.tell(outcome.of_error(error))
         finally:
             self._forget()
+            if self._ahead and not self._closing:  # the next run should not wait for what this one has broken
+                self.import_ahead()
 
     def _hear(self, message: dict[str, Any]) -> None:
         heard: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -237,6 +240,7 @@ class ChildCarrier:
         config = read_run(codec.structured(message["config"], RunConfig))
         facts = codec.structured(message["facts"], RunFacts)
         mirror = Mirror(int(message["key"]), str(message["name"]), str(message["created"]), config, facts)
+        mirror.group, mirror.role = self._group(message), int(message["role"])
         mirror.recorder.origin_ns = int(message["origin_ns"])
         self._perturbed = {}
         try:
@@ -250,6 +254,13 @@ class ChildCarrier:
         self._mirrors[mirror.key] = mirror
         self._shown = mirror.key
         self._gate.clock_runs = True
+
+    def _group(self, message: dict[str, Any]) -> Group | None:
+        """What was asked of all of a group is known here, so it is not taken from the other process."""
+        told = [str(one) for one in message["group"]]
+        asked = self._under_way
+        config = asked.config if asked is not None and isinstance(asked.config, ABTestConfig) else None
+        return Group(told[0], told[1], told[2], config) if told else None
 
     def _on_facts(self, message: dict[str, Any]) -> None:
         if int(message["key"]) in self._unwanted:
@@ -285,6 +296,7 @@ class ChildCarrier:
                 str(message["detail"]),
                 None if run is None else self._numbers.get(int(run), int(run)),
                 bool(message["can_override"]),
+                str(message["job"]),
             )
         )
 
@@ -298,24 +310,25 @@ class ChildCarrier:
         self.loaded = None if message["loaded"] is None else codec.structured(message["loaded"], ModelFacts)
         self.load_ns = message["load_ns"]
         with self._changed:
-            self._jobs.discard(int(message["job"]))
+            self._jobs.pop(int(message["job"]), None)
             if not self._jobs:
                 self._cancelled = False
             self._changed.notify_all()
 
     def _ab_test_state(self) -> ABTestState | None:
-        known, config = self._ab_test, self._config
-        if known is None or config is None:
+        known, asked = self._ab_test, self._under_way
+        if known is None or asked is None or not isinstance(asked.config, ABTestConfig):
             return None
         sides = [self._mirrors[key].run() for key in known["keys"] if key in self._mirrors]
         if len(sides) != len(known["keys"]):
             return None
         order = tuple(int(side) for side in known["order"])
-        return ABTestState(config, tuple(sides), order, known["verdicts"], known["floors"], known["stopped"])
+        return ABTestState(asked.config, tuple(sides), order, known["verdicts"], known["floors"], known["stopped"])
 
     def _end(self, ending: Ending) -> None:
         """The process is gone: what it measured is kept, with the reason why there is no more of it."""
         cancelled, expected = self._cancelled, self._closing and not self.busy
+        job = self._under_way.kind if self._under_way is not None else ""
         over = list(self._mirrors.values())
         status = "cancelled" if cancelled else "failed"
         sentence = outcome.KILLED if cancelled else ending.sentence(over[-1].recorder.moments.count if over else 0)
@@ -323,11 +336,13 @@ class ChildCarrier:
             for mirror in over:
                 mirror.fail(sentence, status)
             kept = self._settle(over)
-            self._listener.tell(outcome.of_run(kept[0]) if len(kept) == 1 else outcome.of_ab_test(status, status_said(status)))
+            single = len(kept) == 1
+            said = outcome.of_run(kept[0]) if single else outcome.of_ab_test(status, status_said(status))
+            self._listener.tell(Notice(f"job_{status}", said, run=kept[0].id if single else None, job=job))
         elif cancelled:
-            self._listener.tell(Notice("load_cancelled", "Cancelled before anything was measured."))
+            self._listener.tell(outcome.of_error(Cancelled(), job))
         if not cancelled and (over or (self.busy and not expected)):
-            self._listener.tell(Notice("failed", sentence, ending.detail))
+            self._listener.tell(Notice("failed", sentence, ending.detail, job=job))
 
     def _forget(self) -> None:
         """Whatever was known of the process that is gone."""

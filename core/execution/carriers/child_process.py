@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from core.clock.gate import Gate
-from core.config import ABTestConfig, ModelConfig, RunConfig, TargetConfig
 from core.ending import break_off, leave
+from core.execution.jobs.base import job_kinds
 from core.execution.link import Link, LinkError
 from core.notices import Notice
 from core.private_folders import process_mark, remove_folders_of
@@ -26,7 +26,7 @@ from core.session import codec
 from profilers.trace import Tag
 
 if TYPE_CHECKING:
-    from core.execution.carriers.base import Recorded
+    from core.execution.jobs.base import Recorded
 
 FLUSH_NS = 200_000_000
 """Between two flushes: what a process that is killed has not sent."""
@@ -113,6 +113,8 @@ class Serving:
             origin_ns=recorded.recorder.origin_ns,
             config=codec.to_json(run.config),
             facts=codec.to_json(run.facts),
+            group=[] if run.group is None else [run.group.id, run.group.kind, run.group.created],
+            role=run.role,
         )
 
     def ended(self, runs: Sequence[Run]) -> Sequence[Run]:
@@ -153,16 +155,10 @@ class Serving:
         elif what == "import_ahead":
             carrier.import_ahead()
         else:
-            if what == "load":
-                carrier.load(codec.structured(command["model"], ModelConfig), codec.structured(command["target"], TargetConfig))
-            elif what == "unload":
-                carrier.unload()
-            elif what == "start":
-                carrier.start(codec.structured(command["config"], RunConfig))
-            elif what == "start_ab_test":
-                carrier.start_ab_test(codec.structured(command["config"], ABTestConfig))
-            else:
+            if what != "do":
                 raise LinkError(f"no command {what[:40]!r}")
+            kind = job_kinds.get(command["kind"])
+            carrier.do(kind.id, codec.structured(command["config"], kind.config))
             carrier.aside(lambda: self._tell_done(int(command["job"])))
 
     def _tell_done(self, job: int) -> None:
