@@ -577,6 +577,20 @@ def test_an_imported_trace_shows_what_exists(qtbot, state):
     assert "imported trace" in live.output.text.placeholderText()
 
 
+def test_the_cold_step_of_an_imported_trace_is_folded_away_as_warm_up_is(qtbot, state):
+    run = imported_run()
+    tags = run.trace.moments["tags"].copy()
+    tags[0] |= int(Tag.COLD)
+    cold = replace(run, trace=replace(run.trace, moments={**run.trace.moments, "tags": tags}))
+    live = show(shown(qtbot, LiveView(state)), cold)
+    assert live.latency.folded == 1
+    assert live.latency.plot.getViewBox().viewRange()[0][0] > 0.5
+    live.latency.show_warmup.setChecked(True)
+    assert live.latency.folded == 0
+    live.latency.plot.pointer_moved.emit(0.0, float(live.latency.series.duration_ms[0]))
+    assert "(forward, imported, cold)" in live.latency.hover_text.replace("decode", "forward").replace("prefill", "forward")
+
+
 def test_an_imported_trace_has_its_operators_in_the_layers_view(qtbot, state):
     view = show(shown(qtbot, LayersView(state)), imported_run())
     assert not view.card.isVisible()

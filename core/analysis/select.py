@@ -21,6 +21,11 @@ def tagged(rows: Mapping[str, Array], tags: Tag) -> Array:
     return (rows["tags"] & int(tags)) != 0
 
 
+def warming(run: Run) -> Array:
+    """Which moments are of warm-up. An imported trace knows of none; there it is the step that was found to be cold."""
+    return tagged(run.trace.moments, Tag.COLD if run.imported else Tag.WARMUP)
+
+
 def of_kind(moments: Mapping[str, Array], *kinds: str) -> Array:
     """Which moments are of one of the kinds."""
     return np.isin(moments["kind"], [KINDS.index(kind) for kind in kinds])

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.analysis.layers import LayerTable, layer_rows, parts_of, scale, stage_sums
 from core.analysis.outline_sums import OutlineSums
-from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged
+from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged, warming
 from core.analysis.token_intervals import before_token
 from core.analysis.tracks import MS, MemorySeries, Table, TrackSeries, allocated, allocated_table, machine, memory
 from core.models.outline import Piece, counted_rows, outline
@@ -149,7 +149,7 @@ def latency(run: Run) -> LatencySeries:
         kind=moments["kind"],
         traced=tagged(moments, Tag.TRACED),
         perturbed=tagged(moments, Tag.PERTURBED),
-        warmup=tagged(moments, Tag.WARMUP),
+        warmup=warming(run),
         clean_median_ms=median,
         main_kind=kind,
         planned=run.facts.planned_moments,

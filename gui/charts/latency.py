@@ -305,7 +305,7 @@ class LatencyChart(Chart):
         assert data is not None
         how = "imported" if self._imported else "traced" if data.traced[row] else "clean"
         sort = [KINDS[data.kind[row]].replace("_", " "), how]
-        sort += ["warm-up"] if data.warmup[row] else []
+        sort += ["cold" if self._imported else "warm-up"] if data.warmup[row] else []
         sort += ["perturbed"] if data.perturbed[row] else []
         forward = units.duration(float(data.duration_ms[row]) * 1e6)
         value = units.duration(float(self._values[row]) * 1e6)

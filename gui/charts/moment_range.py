@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from core.analysis.select import warming
 from core.records.run import Run
 from profilers.trace import Tag
 
@@ -31,7 +32,7 @@ def moment_range(run: Run, *, warmup: bool) -> MomentRange:
     last = float(drawn[-1]) + 1 if len(drawn) else 1.0
     if run.facts.status == "running":
         last = max(last, float(run.facts.planned_moments))
-    counts = np.flatnonzero((tags & Tag.WARMUP) == 0)
+    counts = np.flatnonzero(~warming(run))
     folded = int(counts[0]) if len(counts) and not warmup else 0
     span = last - folded
     return MomentRange(folded - BEFORE * span, last + AFTER * span, folded)
