@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from core.config import EXECUTORS
+
 
 def work_arguments() -> argparse.ArgumentParser:
     """A parser that knows the model, its passes, the workload and ``--serve``."""
@@ -15,5 +17,6 @@ def work_arguments() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="of the window")
     parser.add_argument("--serve", action="store_true")
     return parser

@@ -1,6 +1,6 @@
 """Does the live window show the latency that the bare `generate` loop has? Interleaved pairs of two processes.
 
-    python -m benchmarks.headline [--pairs 12] [--pass int8_dynamic]
+    python -m benchmarks.headline [--pairs 12] [--pass int8_dynamic] [--executor child]
 
 Both processes load the model first and stay; then they measure in turns, one at a time, while the other waits. Prints each pair
 and the median of the pairs' ratios (window over bare); the promise is 0.98 to 1.02.

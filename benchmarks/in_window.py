@@ -1,6 +1,7 @@
 """One run of the real window, driven as a script would drive it, in a process of its own.
 
     python -m benchmarks.in_window [--pass int8_dynamic] [--new-tokens 64] [--repeats 5] [--heartbeat] [--serve]
+        [--executor child]
 
 With `--serve` it runs once for each line on its standard input, and stays as it is in between.
 Without a display it runs offscreen (QT_QPA_PLATFORM=offscreen), where charts are painted all the same. Prints one JSON line:
@@ -65,6 +66,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         app, window = create([str(Path(folder) / "benchmark.tickscope")])
+        window.program.use(asked.executor)
         window.resize(1440, 900)
         window.show()
         config = RunConfig(
