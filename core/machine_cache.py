@@ -21,6 +21,7 @@ from typing import Any
 
 from core.errors import Refusal
 from core.folders import cache_folder
+from core.messages.reason import Reason
 from core.private_folders import is_alive, make_private, others_can_write, process_mark, sweep_temporary
 
 RECORD = "record.json"
@@ -169,10 +170,7 @@ def _guard(folder: Path) -> None:
         with contextlib.suppress(OSError):
             above.chmod(0o700)
         if others_can_write(above):
-            raise Refusal(
-                f"Compiled code cannot be kept in {above}, because another user can write there; "
-                "name a folder of your own in TICKSCOPE_CACHE."
-            )
+            raise Refusal(Reason("machine_cache.others-can-write", above=str(above)))
         log.warning("Others could write to %s until now; compiled code that lay there is made anew.", above)
         for kind in CODE if above == root else ["."]:
             for record in above.glob(f"{kind}/*/{RECORD}"):

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 SHOWN = 100
 """Characters of a path that cannot be one that are shown in a sentence about it."""
@@ -24,10 +25,10 @@ def typed(text: str | Path) -> Path:
         path = Path(text).expanduser()
         os.stat(path)
     except (ValueError, RuntimeError) as error:  # a NUL, half a character of two; "~nobody"
-        raise Refusal(f"{shown(text)} is no path ({why(error)}); check it.") from error
+        raise Refusal(Reason("paths.no-path", text=shown(text), problem=why(error))) from error
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EINVAL):
-            raise Refusal(f"{shown(text)} is no path ({error.strerror}); check it.") from error
+            raise Refusal(Reason("paths.no-path", text=shown(text), problem=error.strerror)) from error
     return path
 
 

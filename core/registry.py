@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 
 class _HasId(Protocol):
@@ -44,7 +45,7 @@ class Registry(Generic[T]):
         """The object of that id; ``Refusal`` with the known ids if there is none."""
         self._discover()
         if item_id not in self._items:
-            raise Refusal(f"There is no {self.what} {item_id!r}; there is {', '.join(sorted(self._items))}.")
+            raise Refusal(Reason("registry.no-such", what=self.what, item_id=item_id, items=tuple(sorted(self._items))))
         return self._items[item_id]
 
     def find(self, item_id: str) -> T | None:

@@ -307,12 +307,7 @@ def test_reasons_come_back_from_a_file_as_code_and_facts() -> None:
     assert codec.facts_from_json(json.dumps(written), {}) == facts
 
 
-REFUSE_IN_WORDS = frozenset(
-    {
-        *("cli", "commands", "compiled", "execution", "gui", "machine_cache", "model_parts", "models", "passes"),
-        *("paths", "pruning", "registry", "runtimes"),
-    }
-)
+REFUSE_IN_WORDS = frozenset({"cli", "commands", "gui"})
 """Rooms that still refuse in plain words. The list only gets shorter."""
 
 

@@ -36,6 +36,7 @@ from core.disk_space import is_full, require_to_compile
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, set_aside, usable
+from core.messages.reason import Reason
 from profilers.tick_op import ticks_in
 
 if TYPE_CHECKING:
@@ -180,10 +181,10 @@ class StepGraph:
             self._forget_draft()
             if isinstance(error, OSError):
                 raise Refusal(
-                    f"The graph cannot be kept in {self._folder().parent} ({error}); free some space there."
+                    Reason("compiled.graph-not-kept", parent=str(self._folder().parent), problem=str(error))
                 ) from error
             if is_full(error):
-                raise Refusal("The disk filled while a graph was compiled; free some space, and try again.") from error
+                raise Refusal(Reason("compiled.disk-filled")) from error
             raise
         self._constants = constants
         self._call = load_library(draft, {name: state[path] for name, path in constants.items()})

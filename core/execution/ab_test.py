@@ -47,9 +47,6 @@ ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0
 """Traced rounds that a trial has at least, unless they take longer."""
 
-MOST_LAYING = 0.1
-"""Of the time that is measured, for laying weights anew in memory before a round."""
-
 LEFT_OUT = {"energy": Reason("execution.turns-faster-than-energy")}
 
 NAMES = "ABCDEFGH"
@@ -109,7 +106,6 @@ class ABTest:
         self._interleaver = Interleaver()
         self._rounds_began: float | None = None
         self._parts = 1  # of each request, as ``ABTestPart``
-        self._laid, self._laid_s = 0, 0.0  # how often weights were laid anew, and how long that took
 
     # -- any thread -------------------------------------------------------------------------------------------------------
 
@@ -311,7 +307,6 @@ class ABTest:
 
     def _in_turns(self, order: tuple[int, ...], request: Callable[[_Side], object]) -> None:
         """A request of every side: moment by moment where that can be, else one after the other."""
-        self._lay_anew(order)
         if self.by_moments:
             for side in self._sides:
                 side.recording.rest(False)
@@ -320,18 +315,6 @@ class ABTest:
             for side in (self._sides[place] for place in order):
                 self._turn_to(side)
                 request(side)
-
-    def _lay_anew(self, order: tuple[int, ...]) -> None:
-        """Give every side's weights other pages, so that no side keeps a place that happens to be better; outside the clock."""
-        measured_s = sum(side.recording.measured_s for side in self._sides)
-        if not self._together or self._laid_s > MOST_LAYING * measured_s:
-            return
-        from core.execution.placement import renew
-
-        start = time.perf_counter()
-        moved = [renew(prepared.subject.model) for place in order if (prepared := self._sides[place].prepared) is not None]
-        self._laid_s += time.perf_counter() - start
-        self._laid += any(moved)
 
     def _hand_to(self, number: int) -> None:
         """The next moment is this side's, and a cancel must reach it."""
@@ -368,7 +351,6 @@ class ABTest:
                 self.config.same,
                 self.most_rounds,
                 self._parts,
-                self._laid,
             )
             side.recording.facts = replace(side.recording.facts, trial=part)
 

@@ -127,18 +127,17 @@ def check_material(material: EvalData, loaded: LoadedModel) -> None:
     if material.labelled:
         if loaded.facts.task not in _CLASSIFIERS:
             kind = TASKS[loaded.facts.task].title.lower()
-            raise Refusal(f"Labelled examples are for classifiers, but {loaded.facts.name} is for {kind}; leave --labels out.")
+            raise Refusal(Reason("execution.labels-are-for-classifiers", name=loaded.facts.name, kind=kind))
         wanted = "image" if loaded.facts.task == "image-classification" else "text"
         for number, one in enumerate(material.labelled, 1):
             if not getattr(one, wanted):
-                raise Refusal(f"Example {number} of {material.labels_name} has no {wanted}; this model needs one in each.")
+                raise Refusal(Reason("execution.example-lacks", number=number, labels_name=material.labels_name, wanted=wanted))
             class_of(one, loaded)
     if loaded.facts.task == "text-generation" and loaded.tokenizer is not None and material.name != SHIPPED:
         found = len(token_ids(loaded, material))
         if found < LEAST_TOKENS:
             raise Refusal(
-                f"{material.name} has {found} tokens for this model, too few to measure quality on; give a text of at least "
-                f"{LEAST_TOKENS}, better a thousand."
+                Reason("execution.text-too-short-for-quality", name=material.name, found=found, least_tokens=LEAST_TOKENS)
             )
 
 
@@ -194,7 +193,7 @@ def class_of(one: Labelled, loaded: LoadedModel) -> int:
     ):
         return int(one.label)
     known = ", ".join(list(names)[:8])
-    raise Refusal(f"The label {one.label!r} is none of this model's; it knows {known or 'none'}, or their numbers from 0.")
+    raise Refusal(Reason("execution.unknown-label", label=one.label, known=known or "none"))
 
 
 def spread_out(length: int, most: int) -> list[int]:
@@ -214,15 +213,15 @@ def _text_of(path: Path, what: str) -> str:
     try:
         text = paths.read_text(path)
     except FileNotFoundError as error:
-        raise Refusal(f"There is no {what} file {path} to measure quality on; check the path.") from error
+        raise Refusal(Reason("execution.no-eval-file", what=what, path=str(path))) from error
     except UnicodeDecodeError as error:
-        raise Refusal(f"{path} is not a UTF-8 text file; save it as plain text.") from error
+        raise Refusal(Reason("execution.not-utf-8", path=str(path))) from error
     except OSError as error:
-        raise Refusal(f"The {what} file {path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise Refusal(Reason("execution.eval-file-unreadable", what=what, path=str(path), problem=error.strerror)) from error
     if "\0" in text:
-        raise Refusal(f"{path} is not a text file; save it as plain UTF-8 text.")
+        raise Refusal(Reason("execution.not-a-text-file", path=str(path)))
     if not text.strip():
-        raise Refusal(f"The {what} file {path} is empty; put something into it or leave it out.")
+        raise Refusal(Reason("execution.eval-file-empty", what=what, path=str(path)))
     return text
 
 
@@ -234,14 +233,14 @@ def _labelled(path: Path) -> Iterator[Labelled]:
         label, given = row.get("label"), row.get("text") or row.get("image")
         plain = isinstance(label, str | int) and all(isinstance(row.get(key) or "", str) for key in ("text", "image"))
         if not plain or str(label)[:_LONGEST_LABEL].strip() == "" or not given:
-            raise Refusal(f"Example {number} of {path.name} needs a label and a text (or an image); complete or remove it.")
+            raise Refusal(Reason("execution.example-incomplete", number=number, name=path.name))
         image = str(row.get("image") or "")
         yield Labelled(
             str(label)[:_LONGEST_LABEL].strip(), str(row.get("text") or ""), str(path.parent / image) if image else ""
         )
         found += 1
     if not found:
-        raise Refusal(f"{path.name} has no examples; give at least one line beside the column names.")
+        raise Refusal(Reason("execution.table-without-examples", name=path.name))
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -251,7 +250,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
     except csv.Error as error:
         raise _no_table(path, error) from error
     if "label" not in columns or not columns & {"text", "image"}:
-        raise Refusal(f"{path.name} needs the columns text (or image) and label in its first line; it has {_few(columns)}.")
+        raise Refusal(Reason("execution.table-lacks-columns", name=path.name, columns=_few(columns)))
     try:
         yield from reader
     except csv.Error as error:
@@ -259,7 +258,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _no_table(path: Path, error: csv.Error) -> Refusal:
-    return Refusal(f"{path.name} cannot be read as a table ({error}); save it as CSV in UTF-8.")
+    return Refusal(Reason("execution.table-unreadable", name=path.name, problem=str(error)))
 
 
 def _json_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -269,9 +268,9 @@ def _json_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
         try:
             row = decoded(line)
         except ValueError as error:
-            raise Refusal(f"Line {number} of {path.name} is no JSON object; write one example per line.") from error
+            raise Refusal(Reason("execution.line-is-no-json", number=number, name=path.name)) from error
         if not isinstance(row, dict):
-            raise Refusal(f"Line {number} of {path.name} is no JSON object; write one example per line.")
+            raise Refusal(Reason("execution.line-is-no-json", number=number, name=path.name))
         yield row
 
 

@@ -10,6 +10,7 @@ from core.execution.model_slot import ModelSlot, PreparedModel
 from core.execution.recording import Recording, TakingTurns
 from core.execution.tasks.base import form_of
 from core.execution.workload import check_memory
+from core.messages.reason import Reason
 from core.planning import plan
 from core.progress import Progress
 from core.targets.base import TargetFacts, targets
@@ -21,7 +22,7 @@ def probed(target: TargetConfig) -> TargetFacts:
 
     facts = targets.get(target.id).probe()
     if not facts.available:
-        raise Refusal(f"{facts.title} cannot be used: {facts.reason}; choose another target.")
+        raise Refusal(Reason("execution.target-unusable", title=facts.title, reason=facts.reason))
     return facts
 
 

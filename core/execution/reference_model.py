@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import catalog
 from core.models.base import LoadedModel
 from core.progress import Progress
@@ -27,7 +28,7 @@ def pristine(loaded: LoadedModel, device: str, progress: Progress) -> Callable[[
     def load() -> torch.nn.Module:
         fit = catalog.fit(facts, config.dtype, psutil.virtual_memory().available)
         if not fit.fits and not config.force:
-            raise Refusal(f"The original does not fit in memory beside the changed model: {_lower(fit.sentence)}")
+            raise Refusal(Reason("execution.original-does-not-fit", sentence=_lower(fit.sentence)))
         return catalog.load(config, device, progress).model
 
     return load

@@ -15,6 +15,7 @@ from core.execution.layer_error import first_tensor
 from core.execution.tasks.base import form_of
 from core.execution.tasks.generating import greedily
 from core.execution.tasks.placing import placed
+from core.messages.reason import Reason
 from core.models.base import TASKS, LoadedModel, generates
 from core.progress import Progress
 from core.records.run import Estimate
@@ -82,7 +83,7 @@ def examples(loaded: LoadedModel, material: EvalData, device: str) -> Iterator[E
         if task.modality == "text" and seed + 1 >= len(texts) and loaded.tokenizer is not None:
             break
     if not made:
-        raise Refusal(f"No sentence of the text is short enough for the {limit} tokens that {loaded.facts.name} can read.")
+        raise Refusal(Reason("execution.no-sentence-short-enough", limit=limit, name=loaded.facts.name))
 
 
 def labelled_example(loaded: LoadedModel, one: Labelled, device: str) -> Example:

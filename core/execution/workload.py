@@ -8,9 +8,9 @@ import psutil
 
 from core.config import WorkloadConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import TASKS, ModelFacts, generates
 from core.models.made_up import text_config_of
-from core.units import size
 
 # Memory that must stay free for everything else; an overcommitting kernel kills the process instead of refusing memory.
 RESERVE_BYTES = 512 << 20
@@ -43,9 +43,7 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
         length = max(input_tokens, new_tokens + 1)
     limit = facts.context_length
     if limit is not None and length > limit and not in_windows and not facts.context_is_soft:
-        raise Refusal(
-            f"{facts.name} has room for {limit} tokens, but {asked} were asked for; shorten the prompt or ask for less."
-        )
+        raise Refusal(Reason("execution.context-too-short", name=facts.name, limit=limit, asked=asked))
     return length
 
 
@@ -96,7 +94,7 @@ def refuse_size(needed_bytes: int, what: str) -> None:
     """``Refusal`` where ``what`` needs more memory than is free now: before it is made, for then it may be too late."""
     free = psutil.virtual_memory().available
     if needed_bytes > free - RESERVE_BYTES:
-        raise Refusal(f"{what} needs about {size(needed_bytes)}, but {size(free)} is free; ask for less at once.")
+        raise Refusal(Reason("execution.memory-too-small", what=what, needed_bytes=needed_bytes, free_bytes=free))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def find_blocks(model: torch.nn.Module) -> tuple[str, Any]:
         if isinstance(module, torch.nn.ModuleList) and len(module) in counts
     ]
     if not lists:
-        raise Refusal("No list of transformer blocks was found in this model; switch off the passes that work on blocks.")
+        raise Refusal(Reason("model_parts.no-blocks"))
     return min(lists, key=lambda found: found[0].count("."))
 
 

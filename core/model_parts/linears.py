@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ def chosen(model: torch.nn.Module, title: str, patterns: LayerPatterns, include_
     """Paths of the layers to change; ``Refusal`` if there are none. ``title`` is the pass's, for the sentence."""
     found = [path for path in linear_paths(model, include_head, patterns.skip, patterns.only) if path]
     if not found:
-        raise Refusal(f"{title} found no linear layer to change here; switch the pass off or leave out fewer layers.")
+        raise Refusal(Reason("model_parts.no-linear-layer", title=title))
     return found
 
 

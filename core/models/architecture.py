@@ -20,6 +20,7 @@ import psutil
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import experts, known, loading, positions
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import CONTEXT_KEYS, blocks, first_number, text_part
@@ -51,13 +52,11 @@ def parse_spec(rest: str) -> tuple[str, dict[str, str]]:
     model_type, _, query = rest.partition("?")
     if not known.is_known(model_type):
         similar = difflib.get_close_matches(model_type, known.classes("CONFIG"), 3) or ["gpt2", "llama", "bert"]
-        raise Refusal(
-            f"transformers has no architecture {paths.shown(model_type)!r}; give one that it has, such as {', '.join(similar)}."
-        )
+        raise Refusal(Reason("models.no-architecture", model_type=paths.shown(model_type), similar=tuple(similar)))
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
-        raise Refusal(f"{paths.shown(query)!r} is not a list of options; write key=value and join several with &.") from error
+        raise Refusal(Reason("models.not-a-list-of-options", query=paths.shown(query))) from error
     return model_type, dict(pairs)
 
 
@@ -73,9 +72,7 @@ def make_config(model_type: str, options: Mapping[str, str]) -> Any:
         if key == "num_labels":
             values[key] = _typed(model_type, key, text, 2)
             if options.get(TASK) == "question-answering" and values[key] != 2:
-                raise Refusal(
-                    "Question answering has two labels, the first and the last token of the answer; leave num_labels out."
-                )
+                raise Refusal(Reason("models.two-labels"))
             continue
         *parts, inner = key.split(".")
         owner, within = standard, values
@@ -94,7 +91,7 @@ def _part(owner: Any, name: str, inner: str) -> Any:
     if found is None or not hasattr(found, "attribute_map"):
         parts = [part for part, value in vars(owner).items() if hasattr(value, "attribute_map")]
         has = f"its parts are {', '.join(parts)}" if parts else "its config has no parts"
-        raise Refusal(f"{owner.model_type} has no part {name!r} that {inner} could be an option of; {has}.")
+        raise Refusal(Reason("models.no-part-for-option", model_type=owner.model_type, name=name, inner=inner, has=has))
     return found
 
 
@@ -108,7 +105,7 @@ def _value(model_type: str, key: str, text: str, standard: Any) -> Any:
         common = PreTrainedConfig().to_dict()
         own = [name for name in fields if name not in common]
         hints = difflib.get_close_matches(key, [*own, *standard.attribute_map], 4, 0.4) or own[:6]
-        raise Refusal(f"{model_type} has no option {paths.shown(key)!r}; give one that it has, such as {', '.join(hints)}.")
+        raise Refusal(Reason("models.no-option", model_type=model_type, key=paths.shown(key), hints=tuple(hints)))
     return _typed(model_type, key, text, fields[real])
 
 
@@ -163,7 +160,14 @@ def _typed(model_type: str, key: str, text: str, standard: Any) -> Any:
     except (ValueError, KeyError) as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(standard)]
         raise Refusal(
-            f"{key}={paths.shown(text)} does not suit {model_type}; give {kind} (the standard is {standard})."
+            Reason(
+                "models.option-value-unsuitable",
+                key=key,
+                text=paths.shown(text),
+                model_type=model_type,
+                kind=kind,
+                standard=standard,
+            )
         ) from error
     try:
         return json.loads(text)

@@ -7,6 +7,7 @@ import re
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import Listing, LoadedModel, ModelFacts, Source, sources
 from core.models.memory import Fit, fit
 from core.progress import Progress
@@ -26,18 +27,18 @@ def parse(spec: str) -> tuple[Source, str]:
     if prefixed and not paths.is_there(spec):
         kind, rest = prefixed.groups()
         if kind not in known:
-            raise Refusal(f"There is no kind of model {kind!r} (in {paths.shown(spec)}); give {KINDS}.")
+            raise Refusal(Reason("models.no-kind-of-model", kind=kind, spec=paths.shown(spec), kinds=KINDS))
         if not rest.strip():
-            raise Refusal(f"Nothing follows {kind}: in the model; give its {known[kind].hint}.")
+            raise Refusal(Reason("models.nothing-follows", kind=kind, hint=known[kind].hint))
         return known[kind], rest.strip()
     path = paths.typed(spec)
     if path.suffix.lower() == ".gguf":
         return known["gguf"], spec
     if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
-        raise Refusal(f"{spec} is one file of a model; give its folder, {path.parent}.")
+        raise Refusal(Reason("models.one-file-of-a-model", spec=spec, parent=str(path.parent)))
     if paths.is_there(path) or "/" in spec or "\\" in spec or spec.startswith(("~", ".")):
         return known["folder"], spec
-    raise Refusal(f"There is no model {paths.shown(spec)!r} here; give {KINDS}.")
+    raise Refusal(Reason("models.no-model", spec=paths.shown(spec), kinds=KINDS))
 
 
 def describe(config: ModelConfig) -> ModelFacts:

@@ -11,8 +11,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import packed, positions
 from core.models.experts import EXPERT_TENSOR
 from core.models.json_file import decoded, read_json
@@ -60,21 +60,21 @@ class Weights:
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` of a model folder; ``Refusal`` where there is no folder, nothing in it, or no config."""
     if not folder.exists():
-        raise Refusal(f"There is no folder {folder}; check the path.")
+        raise Refusal(Reason("models.no-folder", folder=str(folder)))
     if not folder.is_dir():
-        raise Refusal(f"{folder} is not a model folder; give the folder that holds config.json, or a .gguf file.")
+        raise Refusal(Reason("models.not-a-model-folder", folder=str(folder)))
     path = folder / "config.json"
     if path.is_file():
         return read_json(path)
     names = sorted(child.name for child in folder.iterdir())
     if not names:
-        raise Refusal(f"The folder {folder} is empty; give one that holds config.json and model.safetensors.")
+        raise Refusal(Reason("models.empty-folder", folder=str(folder)))
     ggufs = [name for name in names if name.endswith(".gguf")]
     if ggufs:
-        raise Refusal(f"The folder {folder} holds a GGUF file; give the file itself, {folder / ggufs[0]}.")
+        raise Refusal(Reason("models.gguf-in-folder", folder=str(folder), folder_2=str(folder / ggufs[0])))
     if "adapter_config.json" in names:
-        raise Refusal(f"{folder} holds an adapter, not a model; merge it into its base model and give that folder.")
-    raise Refusal(f"The folder {folder} has no config.json; give the folder of a model saved by transformers.")
+        raise Refusal(Reason("models.adapter-alone", folder=str(folder)))
+    raise Refusal(Reason("models.no-folder-config-json", folder=str(folder)))
 
 
 def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -137,15 +137,10 @@ def find_weights(folder: Path, *, allow_pickle: bool, packing: Mapping[str, Any]
             continue
         if single.endswith(".bin"):
             if not allow_pickle:
-                raise Refusal(
-                    f"{folder} has only pickled weights ({files[0].name}), and opening a pickle can run code hidden in it; "
-                    "use a safetensors version, or allow pickled weights if you trust where it comes from."
-                )
+                raise Refusal(Reason("models.pickled-only", folder=str(folder), name=files[0].name))
             return Weights(tuple(files), True, None, sum(path.stat().st_size for path in files), "pickle")
         return _measure(files, packing or {})
-    raise Refusal(
-        f"{folder} has a config.json but no weights; add model.safetensors (or its shards with model.safetensors.index.json)."
-    )
+    raise Refusal(Reason("models.no-weights", folder=str(folder)))
 
 
 def read_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
@@ -190,23 +185,27 @@ def _tensor(entry: Any) -> tuple[str, tuple[int, ...], int]:
 
 
 def _cut_off(path: Path, size: int, expected: int) -> Refusal:
-    return Refusal(
-        f"{path} is cut off: it should have {units.size(expected)} and has {units.size(size)}; download or copy it again."
-    )
+    return Refusal(Reason("models.weights-cut-off", path=str(path), expected_bytes=expected, size_bytes=size))
 
 
 def _shards(index: Path) -> list[Path]:
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise Refusal(f"{index} names no weight files; download or save the model again.")
+        raise Refusal(Reason("models.index-names-no-files", index=str(index)))
     odd = [name for name in named.values() if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name)]
     if odd:
-        raise Refusal(f"{index} names {shown(str(odd[0]))} as a weight file, which is none; download or save the model again.")
+        raise Refusal(Reason("models.index-names-no-weight-file", index=str(index), odd=shown(str(odd[0]))))
     files = [index.parent / name for name in sorted(set(named.values()))]
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise Refusal(
-            f"{index.parent} lacks {len(missing)} of its {len(files)} weight files ({missing[0]}); add what is missing."
+            Reason(
+                "models.weight-files-missing",
+                parent=str(index.parent),
+                missing_count=len(missing),
+                files_count=len(files),
+                missing=missing[0],
+            )
         )
     return files
 

@@ -8,6 +8,7 @@ from typing import Any
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import experts, known, loading, packed
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import blocks, context_length, find_weights, has_tokenizer, read_config, text_part
@@ -26,10 +27,7 @@ def describe_folder(folder: Path, config: ModelConfig, *, spec: str, name: str) 
     layers = blocks(settings)
     if layers is not None and weights.tensors is not None and layers > weights.tensors:
         # transformers would build them all, one by one, before it looks at the weights
-        raise Refusal(
-            f"The config of {name} tells of {layers:,} layers, but its weights are {weights.tensors:,} tensors in all; "
-            "check that config and weights belong together."
-        )
+        raise Refusal(Reason("models.more-layers-than-weights", name=name, layers=layers, tensors=weights.tensors))
     item = ITEM_BYTES[config.dtype]
     parameters = weights.parameters
     if weights.pickled:
@@ -83,14 +81,9 @@ def task_from_config(settings: dict[str, Any], config: ModelConfig, name: str) -
     if not isinstance(model_type, str) or not known.is_known(model_type):
         if not own_code:
             what = f"the architecture {shown(str(model_type))!r}" if model_type else "no architecture (model_type)"
-            raise Refusal(
-                f"The config of {name} names {what}, which transformers does not know; check it, or update transformers."
-            )
+            raise Refusal(Reason("models.config-names-unknown", name=name, what=what))
         if not config.trust_remote_code:
-            raise Refusal(
-                f"{name} brings its own Python code, which would run on this machine; read it, and if you trust it "
-                "switch on trust_remote_code."
-            )
+            raise Refusal(Reason("models.own-code", name=name))
     return known.task_of(str(model_type), named, is_decoder=bool(settings.get("is_decoder")))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 KEPT = frozenset(
     {
@@ -105,10 +106,7 @@ def _refuse_odd_tokens(model: Any, config: Any) -> None:
         value = getattr(config, name, None)
         several = value if isinstance(value, list | tuple) else [value]
         if value is not None and not all(type(token) is int and -1 <= token < 1 << 31 for token in several):
-            raise Refusal(
-                f"The generation config of {type(model).__name__} gives {str(value)[:40]!r} as {name}, which is no token; "
-                "correct generation_config.json."
-            )
+            raise Refusal(Reason("models.no-such-token", model=type(model).__name__, value=str(value)[:40], name=name))
 
 
 def neutral_fields() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import known, loading
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import find_weights
@@ -27,9 +28,9 @@ def describe_file(path: Path, config: ModelConfig, *, spec: str, name: str | Non
     layers = header.number("block_count")
     if layers is not None and layers > header.tensors > 0:
         # transformers would build them all, one by one, before it looks at the weights
-        raise Refusal(f"{path} tells of {layers:,} layers but holds {header.tensors:,} tensors; download or convert it again.")
+        raise Refusal(Reason("models.gguf-tells-more-layers", path=str(path), layers=layers, tensors=header.tensors))
     if not header.parameters:
-        raise Refusal(f"{path} holds a vocabulary or other facts but no weights; give the .gguf file of the model itself.")
+        raise Refusal(Reason("models.gguf-without-weights", path=str(path)))
     weight_bytes = header.parameters * ITEM_BYTES[config.dtype]
     ready = converted(path, config.dtype)
     if ready is not None:
@@ -74,8 +75,7 @@ def _architecture(header: GgufHeader, path: Path) -> str:
         if spelling in causal:
             return causal[spelling]
     raise Refusal(
-        f"{path} has the architecture {paths.shown(header.architecture) or 'unknown'!r}, which cannot be read from GGUF; "
-        "use its safetensors version."
+        Reason("models.gguf-architecture-unknown", path=str(path), architecture=paths.shown(header.architecture) or "unknown")
     )
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import machine_cache, units
+from core import machine_cache
 from core.errors import Refusal
 from core.folders import cache_folder
+from core.messages.reason import Reason
 from core.models import loading
 from core.models.gguf_header import ARRAY, GgufHeader, array_bytes
 from core.models.memory import ITEM_BYTES
@@ -59,10 +60,7 @@ def convert(path: Path, dtype: str, header: GgufHeader, progress: Progress) -> P
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         what = "there is no space left" if error.errno == errno.ENOSPC else str(error)
-        raise Refusal(
-            f"The converted model cannot be kept in {folder.parent} ({what}); free some space there, "
-            "or name another folder in TICKSCOPE_CACHE."
-        ) from error
+        raise Refusal(Reason("models.conversion-not-kept", parent=str(folder.parent), what=what)) from error
     return folder
 
 
@@ -76,10 +74,7 @@ def _folder_for(path: Path, dtype: str) -> Path:
 def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed * 1.05:
-        raise Refusal(
-            f"Converting this GGUF needs {units.size(needed)} in {folder} and {units.size(free)} is free; "
-            "free some space there, choose a smaller dtype, or name another folder in TICKSCOPE_CACHE."
-        )
+        raise Refusal(Reason("models.no-room-to-convert", needed_bytes=needed, folder=str(folder), free_bytes=free))
 
 
 def _write(path: Path, dtype: str, header: GgufHeader, into: Path, progress: Progress) -> None:

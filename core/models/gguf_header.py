@@ -14,8 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from core import units
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, ARRAY = 8, 9
@@ -52,9 +52,9 @@ class GgufHeader:
 def read_header(path: Path) -> GgufHeader:
     """Read and check the header; ``Refusal`` if this is no GGUF file, a part of one, or cut off."""
     if path.is_dir():
-        raise Refusal(f"{path} is a folder; give the .gguf file itself.")
+        raise Refusal(Reason("models.gguf-is-a-folder", path=str(path)))
     if not path.is_file():
-        raise Refusal(f"There is no file {path}; check the path.")
+        raise Refusal(Reason("models.no-file", path=str(path)))
     facts = path.stat()
     return _read(path, facts.st_size, facts.st_mtime_ns)
 
@@ -64,21 +64,19 @@ def _read(path: Path, size: int, _modified_ns: int) -> GgufHeader:
     """Kept for the next question about the same file: describing and loading ask several times."""
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise Refusal(f"{path} is not a GGUF file (it does not begin with GGUF); choose another file or download it again.")
+            raise Refusal(Reason("models.not-a-gguf-file", path=str(path)))
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 header = _parse(data, path)
         except (struct.error, IndexError, ValueError, OverflowError, RecursionError) as error:
             if isinstance(error, Refusal):
                 raise
-            raise Refusal(f"{path} is cut off or damaged inside its header; download or copy it again.") from error
+            raise Refusal(Reason("models.gguf-header-damaged", path=str(path))) from error
     if header.end > size:
-        raise Refusal(
-            f"{path} is cut off: it should have {units.size(header.end)} and has {units.size(size)}; download or copy it again."
-        )
+        raise Refusal(Reason("models.gguf-cut-off", path=str(path), end_bytes=header.end, size_bytes=size))
     parts = header.values.get("split.count", 1)
     if type(parts) is not int or parts > 1:
-        raise Refusal(f"{path} is one part of a split GGUF; join its parts with llama-gguf-split --merge and open the result.")
+        raise Refusal(Reason("models.gguf-is-split", path=str(path)))
     return header
 
 
@@ -144,7 +142,7 @@ def _parse(data: mmap.mmap, path: Path) -> GgufHeader:
     cursor = _Cursor(data, 4)
     version = cursor.number("<I")
     if version not in _VERSIONS:
-        raise Refusal(f"{path} is GGUF version {version}; versions 2 and 3 can be read, so convert it again with newer tools.")
+        raise Refusal(Reason("models.gguf-version", path=str(path), version=version))
     tensor_count, value_count = cursor.number("<Q"), cursor.number("<Q")
     if max(tensor_count, value_count) > _MOST:
         raise IndexError
@@ -190,8 +188,6 @@ def _stored(kind: int, elements: int, path: Path) -> tuple[str, int]:
     try:
         known = GGMLQuantizationType(kind)
     except ValueError as error:
-        raise Refusal(
-            f"{path} uses a quantization (number {kind}) that cannot be read; choose another variant of it."
-        ) from error
+        raise Refusal(Reason("models.gguf-quantization-unknown", path=str(path), kind=kind)) from error
     block, block_bytes = GGML_QUANT_SIZES[known]
     return known.name, -(-elements // block) * block_bytes

@@ -12,6 +12,7 @@ from typing import Any
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.files import blocks, context_length, read_config
 from core.models.folder import describe_folder, load_folder, task_from_config
@@ -37,7 +38,7 @@ def split_spec(rest: str) -> tuple[str, str | None]:
         or len(revision) > _LONGEST_NAME
         or not revision.isprintable()
     ):
-        raise Refusal(f"{paths.shown(rest)!r} is not the name of a hub model; write ORG/NAME or ORG/NAME@REVISION.")
+        raise Refusal(Reason("models.not-a-hub-name", rest=paths.shown(rest)))
     return repository, revision or None
 
 
@@ -48,12 +49,9 @@ def needed_files(names: Sequence[str], repository: str, config: ModelConfig) -> 
         pickles = [name for name in names if _PICKLES.match(name)]
         if not pickles:
             other = "; download its GGUF file and open that" if any(name.endswith(".gguf") for name in names) else ""
-            raise Refusal(f"{repository} holds no weights that transformers can load{other or '; choose another model'}.")
+            raise Refusal(Reason("models.hub-without-weights", repository=repository, other=other or "; choose another model"))
         if not config.allow_pickle:
-            raise Refusal(
-                f"{repository} has only pickled weights, and opening a pickle can run code hidden in it; "
-                "choose a safetensors version, or allow pickled weights if you trust its author."
-            )
+            raise Refusal(Reason("models.hub-pickled-only", repository=repository))
         weights = pickles
     code = [name for name in names if config.trust_remote_code and name.endswith(".py") and "/" not in name]
     return sorted({*weights, *code, *(name for name in names if _SMALL_FILES.match(name))})
@@ -80,32 +78,21 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
-        raise Refusal(
-            f"{repository} is gated: accept its terms on its hub page, then log in here with: hf auth login"
-        ) from error
+        raise Refusal(Reason("models.hub-gated", repository=repository)) from error
     except errors.RepositoryNotFoundError as error:
-        raise Refusal(
-            f"The hub has no model {repository}, or it is private; check the name, or log in with: hf auth login"
-        ) from error
+        raise Refusal(Reason("models.hub-no-model", repository=repository)) from error
     except errors.RevisionNotFoundError as error:
-        raise Refusal(
-            f"{repository} has no revision {revision!r}; leave it out or give a branch, tag or commit of it."
-        ) from error
+        raise Refusal(Reason("models.no-revision", repository=repository, revision=revision)) from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "an error")
-        raise Refusal(f"The hub answered {status} when asked for {repository}; try again later.") from error
+        raise Refusal(Reason("models.hub-error", status=status, repository=repository)) from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, network_error) as error:
         if _is_offline():
-            raise Refusal(
-                f"{repository} is not in the local cache and HF_HUB_OFFLINE forbids downloading it; unset that, "
-                "or choose a model that is there."
-            ) from error
-        raise Refusal(
-            f"The hub cannot be reached and {repository} is not in the local cache; check the network and try again."
-        ) from error
+            raise Refusal(Reason("models.hub-offline", repository=repository)) from error
+        raise Refusal(Reason("models.hub-unreachable", repository=repository)) from error
     except OSError as error:
         raise Refusal(
-            f"{repository} cannot be kept in the cache ({error.strerror or error}); free some space there, or set HF_HUB_CACHE."
+            Reason("models.hub-cache-unwritable", repository=repository, problem=str(error.strerror or error))
         ) from error
 
 
@@ -222,7 +209,7 @@ def _describe_remote(repository: str, revision: str | None, config: ModelConfig)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         names = needed_files(list(sizes), repository, config)
         if "config.json" not in names:
-            raise Refusal(f"{repository} has no config.json; choose a model in transformers' format.")
+            raise Refusal(Reason("models.no-config-json", repository=repository))
         path = Path(huggingface_hub.hf_hub_download(repository, "config.json", revision=revision))
     settings = read_config(path.parent)
     task, architecture = task_from_config(settings, config, repository)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.paths import read_bytes, why
 
 MOST_BYTES = 64 << 20
@@ -33,14 +34,14 @@ def read_json(path: Path) -> dict[str, Any]:
     remedy = "download or save the model again"
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise Refusal(f"{path} is larger than any JSON file of a model ({MOST_BYTES >> 20} MiB); {remedy}.")
+            raise Refusal(Reason("models.json-too-large", path=str(path), most_bytes=MOST_BYTES >> 20, remedy=remedy))
         value = decoded(read_bytes(path, MOST_BYTES))
     except Refusal:
         raise
     except (OSError, ValueError) as error:
-        raise Refusal(f"{path} cannot be read as JSON ({why(error)}); {remedy}.") from error
+        raise Refusal(Reason("models.json-unreadable", path=str(path), problem=why(error), remedy=remedy)) from error
     if not isinstance(value, dict):
-        raise Refusal(f"{path} holds no JSON object; {remedy}.")
+        raise Refusal(Reason("models.no-json-object", path=str(path), remedy=remedy))
     return value
 
 

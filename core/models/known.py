@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "text-generation": ("MODEL_FOR_CAUSAL_LM",),
@@ -143,7 +144,7 @@ def task_of(model_type: str, architecture: str | None, *, is_decoder: bool = Fal
     if task is not None:
         if task not in can:
             what = ", ".join(can) or "none of the tasks here"
-            raise Refusal(f"{model_type} cannot be given the task {task!r}; give one that it has: {what}.")
+            raise Refusal(Reason("models.task-impossible", model_type=model_type, task=task, what=what))
         return task, can[task]
     named = architecture or ""
     found = _named_task(model_type, named, can) if named else _usual_task(model_type, can, is_decoder=is_decoder)
@@ -151,9 +152,7 @@ def task_of(model_type: str, architecture: str | None, *, is_decoder: bool = Fal
         return found, classes("MODEL").get(model_type, named)  # a masked-LM checkpoint is loaded without its head
     if found is not None:
         return found, named or can[found]
-    raise Refusal(
-        f"transformers has no class that runs {named or model_type} by itself, it is a part of others; choose a whole model."
-    )
+    raise Refusal(Reason("models.no-class-runs-it", named=named or model_type))
 
 
 def _named_task(model_type: str, named: str, can: Mapping[str, str]) -> str | None:

@@ -17,6 +17,7 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import generation, positions
 from core.models.base import TASKS, LoadedModel, ModelFacts
 from core.models.experts import active_of
@@ -156,7 +157,7 @@ def refusing(name: str, remedy: str = "check that its files belong together") ->
         # Configs, weights and a model's own code can raise anything at all: asserts of torch, StopIteration, IndexError.
         if "allocate memory" in str(error) or "out of memory" in str(error):
             raise _no_memory(name) from error
-        raise Refusal(f"{name} cannot be loaded ({_first_line(error)}); {remedy}.") from error
+        raise Refusal(Reason("models.cannot-be-loaded", name=name, problem=_first_line(error), remedy=remedy)) from error
 
 
 def load_checked(
@@ -204,14 +205,18 @@ def refuse_missing(name: str, model: torch.nn.Module, report: Mapping[str, Any])
     missing = sorted(key for key in report.get("missing_keys", ()) if "pooler" not in key)
     if missing:
         raise Refusal(
-            f"{name} lacks {len(missing)} of the weights that {type(model).__name__} needs (first {missing[0]}); "
-            "check that config and weights belong together."
+            Reason(
+                "models.weights-missing",
+                name=name,
+                missing_count=len(missing),
+                model=type(model).__name__,
+                missing=missing[0],
+            )
         )
     odd = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get("mismatched_keys", ()))
     if odd:
         raise Refusal(
-            f"{name} has {len(odd)} weights of another shape than {type(model).__name__} needs (first {odd[0]}); "
-            "check that config and weights belong together."
+            Reason("models.weights-of-another-shape", name=name, odd_count=len(odd), model=type(model).__name__, odd=odd[0])
         )
 
 
@@ -240,14 +245,8 @@ def load_tokenizer(folder: Path, config: ModelConfig, progress: Progress) -> Any
             )
         except Exception as error:  # tokenizers raises bare Exception for a damaged file
             if _wants_sentencepiece(folder):
-                raise Refusal(
-                    f"The tokenizer in {folder} needs the package sentencepiece; run: pip install sentencepiece "
-                    "(or take the tokenizer's files away to run workloads given as a number of tokens)."
-                ) from error
-            raise Refusal(
-                f"The tokenizer in {folder} cannot be read ({_first_line(error)}); restore its files, "
-                "or take them away to run workloads given as a number of tokens."
-            ) from error
+                raise Refusal(Reason("models.needs-sentencepiece", folder=str(folder))) from error
+            raise Refusal(Reason("models.tokenizer-unreadable", folder=str(folder), problem=_first_line(error))) from error
 
 
 def _wants_sentencepiece(folder: Path) -> bool:
@@ -278,10 +277,7 @@ def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progr
         except ImportError as error:
             return None, _first_line(error)
         except Exception as error:  # it reads JSON, tokenizers and templates, each with errors of its own
-            raise Refusal(
-                f"The processor in {folder} cannot be read ({_first_line(error)}); restore its files, "
-                "or take them away to run workloads with made-up inputs."
-            ) from error
+            raise Refusal(Reason("models.processor-unreadable", folder=str(folder), problem=_first_line(error))) from error
 
 
 def settings_of(model: torch.nn.Module) -> dict[str, Any]:
@@ -338,7 +334,7 @@ def finish(model: torch.nn.Module, tokenizer: Any, config: ModelConfig, facts: M
 
 
 def _no_memory(name: str) -> Refusal:
-    return Refusal(f"Memory ran out while loading {name}; choose a smaller dtype or model, or close other programs.")
+    return Refusal(Reason("models.memory-ran-out", name=name))
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -40,23 +41,16 @@ def made_up_inputs(model: torch.nn.Module, amount: Amount, seed: int = 0) -> dic
     config: Any = getattr(model, "config", None)
     name = type(model).__name__
     if config is None or not hasattr(model, "main_input_name"):
-        raise Refusal(
-            f"{name} has no config that says what it takes, so its inputs cannot be made up; give inputs of your own."
-        )
+        raise Refusal(Reason("models.config-says-no-inputs", name=name))
     generator = torch.Generator().manual_seed(seed)
     made: dict[str, torch.Tensor] = {}
     names = _wanted(model, config)
     if not names:
-        raise Refusal(
-            f"{name} reads nothing that can be made up; give it inputs of your own, as (module, inputs) from a py: function."
-        )
+        raise Refusal(Reason("models.inputs-not-made-up", name=name))
     for wanted in names:
         make = _MAKERS.get(wanted)
         if make is None:
-            raise Refusal(
-                f"{name} cannot do without {wanted}, which cannot be made up from its config; give it inputs of your own, "
-                "as (module, inputs) from a py: function."
-            )
+            raise Refusal(Reason("models.input-not-made-up", name=name, wanted=wanted))
         made[wanted] = make(config, amount, generator)
     return made
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.models.folder import describe_folder, load_folder
 from core.models.gguf import describe_file, load_file
@@ -48,12 +49,12 @@ def find(name: str) -> Path:
     try:
         distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError) as error:
-        raise Refusal(f"The package {name} is not installed; run: {command}") from error
+        raise Refusal(Reason("models.package-not-installed", name=name, command=command)) from error
     files = weight_files(distribution)
     if not files:
-        raise Refusal(f"The package {name} carries no model weights (.gguf or model.safetensors); choose another one.")
+        raise Refusal(Reason("models.package-without-weights", name=name))
     if len(files) > 1:
-        raise Refusal(f"The package {name} carries {len(files)} models; give the path of one, for example {files[0]}.")
+        raise Refusal(Reason("models.package-of-several", name=name, files_count=len(files), files=str(files[0])))
     return files[0]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from core import paths
 from core.config import ModelConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models import loading
 from core.models.base import Listing, LoadedModel, ModelFacts, sources
 from core.progress import Progress
@@ -29,7 +30,7 @@ def split_spec(rest: str) -> tuple[Path, str]:
     """File and function of ``FILE.py:FUNCTION``; ``Refusal`` if it is written otherwise."""
     file, colon, function = rest.rpartition(":")
     if not colon or not function.isidentifier():
-        raise Refusal(f"{paths.shown(rest)!r} does not name a function in a file; write py:FILE.py:FUNCTION.")
+        raise Refusal(Reason("models.not-a-python-spec", rest=paths.shown(rest)))
     return paths.typed(file), function
 
 
@@ -37,24 +38,21 @@ def check(rest: str, config: ModelConfig) -> tuple[Path, str]:
     """File and function, looked at without running anything; ``Refusal`` if it is not there, not Python, or not trusted."""
     file, function = split_spec(rest)
     if not file.is_file():
-        raise Refusal(f"There is no file {file}; check the path.")
+        raise Refusal(Reason("models.no-python-file", file=str(file)))
     try:
         tree = ast.parse(file.read_bytes(), str(file))
     except SyntaxError as error:
-        raise Refusal(f"{file.name} is not valid Python in line {error.lineno} ({error.msg}); correct it.") from error
+        raise Refusal(Reason("models.python-invalid", name=file.name, lineno=error.lineno, msg=error.msg)) from error
     except (ValueError, OSError) as error:
-        raise Refusal(f"{file} cannot be read as Python ({error}); give a .py file.") from error
+        raise Refusal(Reason("models.python-unreadable", file=str(file), problem=str(error))) from error
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     assigned = {name.id for node in tree.body for name in ast.walk(node) if isinstance(name, ast.Name)}
     imported = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     if function not in {*names, *assigned, *imported}:
         there = f"it has {', '.join(names[:6])}" if names else "it defines none"
-        raise Refusal(f"{file.name} has no function {function!r}; {there}.")
+        raise Refusal(Reason("models.no-function", name=file.name, function=function, there=there))
     if not config.trust_remote_code:
-        raise Refusal(
-            f"{file.name} is Python code, which would run on this machine; read it, and if you trust it "
-            "switch on trust_remote_code."
-        )
+        raise Refusal(Reason("models.is-python-code", name=file.name))
     return file, function
 
 
@@ -69,7 +67,9 @@ def explained(file: Path, what: str) -> Iterator[None]:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
         where = f" in line {lines[-1]}" if lines else ""
         message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".;:")[:200]
-        raise Refusal(f"{file.name} failed{where} {what} ({type(error).__name__}: {message}); correct it.") from error
+        raise Refusal(
+            Reason("models.python-failed", name=file.name, where=where, what=what, model=type(error).__name__, message=message)
+        ) from error
 
 
 def call(file: Path, function: str) -> Any:
@@ -86,7 +86,7 @@ def call(file: Path, function: str) -> Any:
             spec.loader.exec_module(module)
         made = getattr(module, function, None)
         if not callable(made):
-            raise Refusal(f"{function} of {file.name} is not a function; name one that returns an nn.Module.")
+            raise Refusal(Reason("models.not-a-function", function=function, name=file.name))
         with explained(file, f"in {function}()"):
             return made()
     finally:
@@ -102,8 +102,9 @@ def split_result(result: Any, file: Path, function: str) -> tuple[torch.nn.Modul
         result, example = result
     if not isinstance(result, torch.nn.Module):
         raise Refusal(
-            f"{function} of {file.name} returned {_article(type(result).__name__)}, not an nn.Module; "
-            "return a module, or (module, example_inputs)."
+            Reason(
+                "models.function-returned-no-module", function=function, name=file.name, what=_article(type(result).__name__)
+            )
         )
     if example is None:
         return result, None
@@ -120,8 +121,7 @@ def _by_name(module: torch.nn.Module, values: tuple[Any, ...], file: Path) -> di
     names = [parameter.name for parameter in parameters if parameter.kind in kinds]
     if len(values) > len(names):
         raise Refusal(
-            f"The example inputs of {file.name} are {len(values)}, but forward names {len(names)}; "
-            "return them as a dictionary by the names of forward, and give forward a name for each."
+            Reason("models.inputs-and-forward-differ", name=file.name, values_count=len(values), names_count=len(names))
         )
     return dict(zip(names, values, strict=False))
 

@@ -83,7 +83,7 @@ class Allocator(Pass):
 
     def apply(self, subject: Subject, options: AllocatorOptions) -> PassReport:
         if (reason := unusable()) is not None:
-            raise Refusal(f"The allocator cannot be set: {reason}; switch the pass off.")
+            raise Refusal(Reason("passes.allocator-not-set", reason=reason))
         done, notes = [], [_other_allocators()]
         if options.keep_mib:
             subject.undo.append(_keep(options.keep_mib * MIB))
@@ -142,7 +142,7 @@ def _keep(kept_bytes: int) -> Callable[[], None]:
 
     if not all(library.mallopt(parameter, value) for parameter, value in wanted):
         usual()
-        raise Refusal("glibc refused these settings; switch the pass allocator off.")
+        raise Refusal(Reason("passes.glibc-refused"))
     return usual
 
 
@@ -157,7 +157,7 @@ def _flush() -> tuple[Callable[[], None], str | None]:
 
     before = left()
     if not torch.set_flush_denormal(True):
-        raise Refusal("This processor cannot treat denormal numbers as zero; switch flush_denormal off.")
+        raise Refusal(Reason("passes.no-denormal-switch"))
     after = left()
     note = None
     if after:

@@ -67,7 +67,7 @@ class AotInductor(Pass):
         subject.undo.append(undo)
         drift = _drift(expected, _results(model, sample))
         if not drift <= CLOSE:
-            raise Refusal(f"AOTInductor's library of {type(model).__name__} gives other results than torch; switch it off.")
+            raise Refusal(Reason("passes.aot-gives-other-results", model=type(model).__name__))
         subject.engine, subject.untickable = engine.name, UNTICKABLE
         subject.changed_by |= {path: self.id for path, _ in model.named_modules()}
         size = units.size(sum(file.stat().st_size for file in folder_of(key).iterdir()))

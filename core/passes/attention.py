@@ -68,10 +68,10 @@ class Attention(Pass):
         model: Any = subject.model
         wanted = options.implementation
         if not hasattr(model, "set_attn_implementation"):
-            raise Refusal("This model's attention cannot be switched: it is no transformers model; switch the pass off.")
+            raise Refusal(Reason("passes.attention-not-of-transformers"))
         before = str(model.config._attn_implementation)
         if before == wanted:
-            raise Refusal(f"The model already uses {wanted} attention; choose another implementation or switch the pass off.")
+            raise Refusal(Reason("passes.attention-in-use", wanted=wanted))
         _refuse_flash(wanted, next(model.parameters()).device.type)
         subject.undo.append(_restoring(model))
         _switch(model, wanted, before)
@@ -91,9 +91,9 @@ def _refuse_flash(wanted: str, device: str) -> None:
     if wanted not in FLASH:
         return
     if device != "cuda":
-        raise Refusal(f"{wanted} runs on CUDA GPUs only; choose sdpa, which has a flash attention for this device too.")
+        raise Refusal(Reason("passes.attention-needs-cuda", wanted=wanted))
     if find_spec(FLASH[wanted]) is None:
-        raise Refusal(f"{wanted} needs the package {FLASH[wanted]}, which is not installed; install it or choose sdpa.")
+        raise Refusal(Reason("passes.attention-needs-package", wanted=wanted, flash=FLASH[wanted]))
 
 
 def _switch(model: Any, wanted: str, before: str) -> None:
@@ -104,9 +104,9 @@ def _switch(model: Any, wanted: str, before: str) -> None:
         model.set_attn_implementation(wanted)
     except (ValueError, ImportError) as error:
         reason = str(error).split(". ")[0].rstrip(".")
-        raise Refusal(f"This model cannot use {wanted} attention ({reason}); choose another implementation.") from error
+        raise Refusal(Reason("passes.attention-impossible", wanted=wanted, reason=reason)) from error
     if model.config._attn_implementation != wanted:
-        raise Refusal(f"{type(model).__name__} knows only its {before} attention; switch the pass off.")
+        raise Refusal(Reason("passes.only-one-attention", model=type(model).__name__, before=before))
 
 
 def _restoring(model: Any) -> Callable[[], None]:
@@ -159,7 +159,7 @@ def _seen(model: torch.nn.Module, wanted: str) -> str:
         names = _operators(call)
     except MODEL_ERRORS as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")[:120]
-        raise Refusal(f"{wanted} attention fails in this model ({reason}); choose another implementation.") from error
+        raise Refusal(Reason("passes.attention-fails", wanted=wanted, reason=reason)) from error
     found = [what for name, what in _SIGNS.items() if f"aten.{name}.default" in names]
     return " and ".join(found[:1] if wanted != "eager" else found[-1:]) or f"no operator that tells (set to {wanted})"
 

@@ -57,10 +57,10 @@ class Autocast(Pass):
         first = next(model.parameters(), None)
         changed = sum(is_linear(module) for module in model.modules())
         if first is None or not changed:
-            raise Refusal("Autocast found no linear layer whose products it could cast; switch the pass off.")
+            raise Refusal(Reason("passes.autocast-finds-nothing"))
         device = first.device.type
         if device == "cpu" and dtype == torch.float16 and not _multiplies_float16():
-            raise Refusal("This processor has no float16 instructions; choose bfloat16 for autocast.")
+            raise Refusal(Reason("passes.no-float16-instructions"))
         patch = ForwardPatch(Order.PASS, [(model, lambda forward: _cast(forward, device, dtype))])
         patch.push()
         subject.undo.append(patch.pop)

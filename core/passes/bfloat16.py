@@ -34,5 +34,5 @@ class Bfloat16(Pass):
 
         changed = cast(subject.model, torch.bfloat16)
         if changed == 0:
-            raise Refusal("The bfloat16 pass found nothing to cast: the model is already bfloat16; switch the pass off.")
+            raise Refusal(Reason("passes.nothing-to-cast-bfloat16"))
         return PassReport(self.id, self.title, {}, changed, f"{changed} modules → bfloat16")

@@ -64,13 +64,13 @@ class Bitsandbytes(Pass):
 
     def apply(self, subject: Subject, options: BitsandbytesOptions) -> PassReport:
         if (reason := missing("bitsandbytes", "bitsandbytes")) is not None:
-            raise Refusal(f"The pass bitsandbytes {reason}.")
+            raise Refusal(Reason("passes.bitsandbytes-missing", reason=reason))
         model = subject.model
         paths = chosen(model, self.title, options, options.include_head)
         unfit = {} if options.kind == "int8" else _unfit(model, paths)
         fits = [path for path in paths if path not in unfit]
         if not fits:
-            raise Refusal(f"bitsandbytes fits no layer here ({next(iter(unfit.values()))}); use int8 weights instead.")
+            raise Refusal(Reason("passes.bitsandbytes-fits-nothing", why=next(iter(unfit.values()))))
         notes = head_note(model, fits, options.kind)
         subject.undo.append(_quiet())
         swap(model, fits, lambda linear: _bnb_linear(linear, options.kind), subject.progress.check)

@@ -44,16 +44,11 @@ class ChunkedPrefill(Pass):
     def apply(self, subject: Subject, options: ChunkedPrefillOptions) -> PassReport:
         model: Any = subject.model
         if subject.task != "text-generation":
-            raise Refusal("Chunked prefill is for text generation; switch it off for this model.")
+            raise Refusal(Reason("passes.chunked-prefill-generates"))
         if getattr(model, "_is_stateful", False):
-            raise Refusal(
-                f"{type(model).__name__} keeps a state instead of a cache, which cannot be fed in pieces; switch it off."
-            )
+            raise Refusal(Reason("passes.state-instead-of-cache", model=type(model).__name__))
         if options.tokens >= subject.max_length - 1:  # a request is its prompt and at least one new token
-            raise Refusal(
-                f"Chunks of {options.tokens} tokens change nothing in a request of {subject.max_length}; "
-                "choose fewer tokens per chunk or a longer prompt."
-            )
+            raise Refusal(Reason("passes.chunks-change-nothing", tokens=options.tokens, max_length=subject.max_length))
         subject.generation["prefill_chunk_size"] = options.tokens
         subject.undo.append(lambda: subject.generation.pop("prefill_chunk_size", None) and None)
         return PassReport(

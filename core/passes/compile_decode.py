@@ -40,9 +40,9 @@ class CompileDecode(Pass):
     def apply(self, subject: Subject, options: CompileOptions) -> PassReport:
         model = subject.model
         if subject.task != "text-generation":
-            raise Refusal("Compiled decode is for text generation; switch it off for this model.")
+            raise Refusal(Reason("passes.compile-decode-generates"))
         if not getattr(model, "_can_compile_fullgraph", True):
-            raise Refusal(f"Compiled decode cannot be used: {type(model).__name__} has no static KV cache; switch it off.")
+            raise Refusal(Reason("passes.compile-decode-needs-static-cache", model=type(model).__name__))
         # max_cache_len also for shorter requests (the probe): another length would be another graph
         added = {"cache_implementation": "static", "disable_compile": True, "max_cache_len": subject.max_length}
         subject.generation.update(added)

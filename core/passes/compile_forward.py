@@ -35,7 +35,7 @@ class CompileForward(Pass):
 
     def apply(self, subject: Subject, options: CompileOptions) -> PassReport:
         if generates(subject.task):
-            raise Refusal("Compiled forward is for models that read their input at once; switch it off for this model.")
+            raise Refusal(Reason("passes.compile-forward-reads-at-once"))
         subject.compiles_all = True
 
         def undo() -> None:

@@ -89,7 +89,7 @@ def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about
         Refusal: the backend is not installed.
     """
     if options.backend != "inductor" and (reason := missing(options.backend, options.backend)) is not None:
-        raise Refusal(f"The pass {pass_id} cannot use {options.backend}: it {reason}; or choose the backend inductor.")
+        raise Refusal(Reason("passes.backend-unusable", pass_id=pass_id, backend=options.backend, reason=reason))
     on_cpu = next(subject.model.parameters()).device.type == "cpu"
     settings = _settings(options)
     twin = shallow_clone(subject.model)

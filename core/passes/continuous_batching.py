@@ -79,16 +79,13 @@ class ContinuousBatching(Pass):
         model: Any = subject.model
         name = type(model).__name__
         if subject.batch < 2:
-            raise Refusal("Continuous batching needs several sequences, but the batch is 1; set the batch to 2 or more.")
+            raise Refusal(Reason("passes.batching-needs-a-batch"))
         if not getattr(model, "_supports_attention_backend", False) or not hasattr(model, "init_continuous_batching"):
-            raise Refusal(f"Continuous batching needs attention that reads a paged cache, which {name} has not; switch it off.")
+            raise Refusal(Reason("passes.batching-needs-paged-attention", name=name))
         needed = _pages(subject.batch, subject.max_length, options.page_size)
         blocks = options.num_blocks if options.num_blocks is not None else needed
         if blocks < needed:
-            raise Refusal(
-                f"Continuous batching needs {needed} pages of {options.page_size} tokens for this batch, "
-                f"but num_blocks is {blocks}; leave it empty or give more."
-            )
+            raise Refusal(Reason("passes.batching-needs-pages", needed=needed, page_size=options.page_size, blocks=blocks))
         schedule = _Schedule(model, options, blocks)
         schedule.try_out(name)
         before = model.__dict__.get("generate")
@@ -166,7 +163,7 @@ class _Schedule:
         try:
             self.generate(torch.zeros((2, 2), dtype=torch.long, device=self._model.device), max_new_tokens=1)
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
-            raise Refusal(f"Continuous batching does not work with {name} ({error}); switch the pass off.") from error
+            raise Refusal(Reason("passes.batching-fails", name=name, problem=str(error))) from error
 
     def generate(
         self,

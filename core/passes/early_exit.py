@@ -72,12 +72,9 @@ class EarlyExit(Pass):
         count = int(getattr(config, "num_hidden_layers", 0) or 0)
         blocks = options.block if options.block is not None else max(1, round(count / 4))
         if not 1 <= blocks < count:
-            raise Refusal(f"Early exit cannot guess with {blocks} of {count} blocks; give a number from 1 to {count - 1}.")
+            raise Refusal(Reason("passes.early-exit-blocks", blocks=blocks, count=count, most=count - 1))
         if not _leaves_early(model, config, blocks):
-            raise Refusal(
-                f"Early exit needs a model that can stop after some of its blocks, and {type(model).__name__} "
-                "always runs them all; switch the pass off."
-            )
+            raise Refusal(Reason("passes.early-exit-impossible", model=type(model).__name__))
         drafts = {"num_assistant_tokens": options.tokens, "assistant_confidence_threshold": options.confidence}
         set_for_drafts(subject, model.generation_config, drafts)
         tell_generate(subject, {"assistant_early_exit": blocks})

@@ -39,7 +39,7 @@ class Float16(Pass):
 
         changed = cast(subject.model, torch.float16)
         if changed == 0:
-            raise Refusal("The float16 pass found nothing to cast: the model is already float16; switch the pass off.")
+            raise Refusal(Reason("passes.nothing-to-cast-float16"))
         return PassReport(
             self.id,
             self.title,

@@ -71,7 +71,7 @@ class GroupQuant(Pass):
         head = output_head(model)
         paths = [path for path in linear_paths(model, options.head != KEEP, options.skip) if path]
         if not paths:
-            raise Refusal("Grouped int8 / int4 found no linear layer to change here; switch the pass off or skip fewer layers.")
+            raise Refusal(Reason("passes.group-quant-finds-nothing"))
         tied = head is not None and _shares_embedding(model, head)
         for path in paths:
             module = model.get_submodule(path)

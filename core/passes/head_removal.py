@@ -97,14 +97,14 @@ class HeadRemoval(Pass):
 def _new_counts(found: list[Attention], unsafe: list[str], options: HeadRemovalOptions) -> dict[int, int]:
     """How many groups a layer of so many keeps; ``Refusal`` where none can go."""
     if unsafe:
-        raise Refusal(f"Head removal cannot cut {unsafe[0]}: its shapes are not those of plain heads; switch the pass off.")
+        raise Refusal(Reason("passes.heads-not-plain", unsafe=unsafe[0]))
     if not found:
-        raise Refusal("Head removal found no attention with heads that it knows in this model; switch the pass off.")
+        raise Refusal(Reason("passes.no-heads-found"))
     most = max(one.groups for one in found)
     if most == 1:
-        raise Refusal("Head removal needs more than one key/value head; this model has a single one, so switch the pass off.")
+        raise Refusal(Reason("passes.single-head-group"))
     if options.count is not None and options.count >= most:
-        raise Refusal(f"Head removal would keep all: each layer has {most} key/value groups; keep fewer.")
+        raise Refusal(Reason("passes.head-removal-keeps-all", most=most))
     new = {one.groups: options.count or max(1, int(one.groups * options.keep + ROUNDING)) for one in found}
     return {groups: min(groups, count) for groups, count in new.items()}
 

@@ -73,7 +73,7 @@ class Heal(Pass):
     def apply(self, subject: Subject, options: HealOptions) -> PassReport:
         model: Any = subject.model
         if subject.original is None or not _trains(subject):
-            raise Refusal("Heal needs a text generation model in float32 whose original can be loaded again; switch it off.")
+            raise Refusal(Reason("passes.heal-needs-original"))
         tokens = calibration.tokens(
             model, subject.tokenizer, options.text, options.tokens * (options.steps + 2 * healing.HELD_OUT)
         )
@@ -120,10 +120,7 @@ def _refuse_without_room(model: Any, options: HealOptions) -> None:
     needed = STATES * trained + logits + weight_bytes(model)  # at least a second copy of the model, which is the teacher
     free = psutil.virtual_memory().available
     if needed > free:
-        raise Refusal(
-            f"Healing needs about {units.size(needed)} for the original, gradients and the optimizer, but {units.size(free)} "
-            "is free; switch it off or choose a smaller model."
-        )
+        raise Refusal(Reason("passes.heal-memory-too-small", needed_bytes=needed, free_bytes=free))
 
 
 def _notes(healed: healing.Healed, tokens: calibration.Tokens) -> tuple[str, ...]:

@@ -72,10 +72,7 @@ class Int4WeightOnly(Pass):
         int8 = [path for path in wanted if path == head and options.head == "int8"]
         fits, unfit = _sorted_out(model, [path for path in wanted if path not in int8], options.group)
         if not fits:
-            raise Refusal(
-                f"int4 weights fit no layer here ({next(iter(unfit.values()), 'only the head was chosen')}); "
-                "use int8 weights instead."
-            )
+            raise Refusal(Reason("passes.int4-fits-nothing", why=next(iter(unfit.values()), "only the head was chosen")))
         notes = head_note(model, [*fits, *int8], options.head)
         sizes = iter(fits.values())
         search, check = options.scales == "search", subject.progress.check

@@ -92,9 +92,9 @@ def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> s
 
     quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
     if quantize is None:
-        raise Refusal("This torch no longer has quantize_dynamic; choose the kernel int_mm for int8 dynamic.")
+        raise Refusal(Reason("passes.no-quantize-dynamic"))
     if any(model.get_submodule(path).weight.dtype != torch.float32 for path in paths):
-        raise Refusal("The fbgemm kernel of int8 dynamic needs a float32 model; choose the kernel int_mm.")
+        raise Refusal(Reason("passes.fbgemm-needs-float32"))
     for path in paths:
         if (linear := as_linear(module := model.get_submodule(path))) is not module:
             replace(model, path, linear)

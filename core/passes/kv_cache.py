@@ -51,10 +51,10 @@ class KvCache(Pass):
     def apply(self, subject: Subject, options: KvCacheOptions) -> PassReport:
         model: Any = subject.model
         if subject.task != "text-generation":
-            raise Refusal("The KV cache can be replaced in text generation only; switch the pass off for this model.")
+            raise Refusal(Reason("passes.kv-cache-generates"))
         before = bytes_per_token(model)
         if before is None:
-            raise Refusal(f"{type(model).__name__} keeps no KV cache with a key and a value per token; switch the pass off.")
+            raise Refusal(Reason("passes.no-kv-cache", model=type(model).__name__))
         if options.kind == STATIC:
             added, report = _static(subject, before)
         else:
@@ -95,7 +95,7 @@ def bytes_per_token(model: Any) -> int | None:
 def _static(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of ``generate`` and the report's fields."""
     if not getattr(subject.model, "_can_compile_fullgraph", True):
-        raise Refusal(f"{type(subject.model).__name__} has no static KV cache; switch the pass kv_cache off.")
+        raise Refusal(Reason("passes.no-static-kv-cache", model=type(subject.model).__name__))
     # disable_compile: generate would compile by itself where there is a GPU, which is a pass of its own
     added = {"cache_implementation": "static", "max_cache_len": subject.max_length, "disable_compile": True}
     whole = per_token * subject.max_length * subject.batch
@@ -114,10 +114,7 @@ def _fp8(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, An
     try:
         QuantizedCache(backend="fp8", config=subject.model.config)
     except ValueError as error:
-        raise Refusal(
-            f"{type(subject.model).__name__} cannot keep an fp8 cache, because not all of its layers attend to the whole text;"
-            " choose static or switch the pass kv_cache off."
-        ) from error
+        raise Refusal(Reason("passes.fp8-cache-impossible", model=type(subject.model).__name__)) from error
     item = next(subject.model.parameters()).element_size()
     packed = per_token // item  # one byte a number; the two scales of each layer are nothing
     return {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}}, {

@@ -103,7 +103,7 @@ def drop(model: torch.nn.Module, path: str, blocks: Any, dropped: list[int]) -> 
         if any(POSITION_BIAS in name for name, _ in blocks[number].named_parameters()) and not any(
             POSITION_BIAS in name for other in kept for name, _ in blocks[other].named_parameters()
         ):
-            raise Refusal(f"Layer drop cannot drop block {number}: it holds the position bias that all others use; keep it.")
+            raise Refusal(Reason("passes.layer-drop-position-bias", number=number))
     for place, number in enumerate(kept):
         for module in blocks[number].modules():
             if isinstance(getattr(module, "layer_idx", None), int):
@@ -121,7 +121,7 @@ def drop(model: torch.nn.Module, path: str, blocks: Any, dropped: list[int]) -> 
 def _least_influential(subject: Subject, blocks: Any, share: float) -> tuple[list[int], str]:
     """The blocks of least influence, sorted, and the note that says how little it is and on which tokens."""
     if not calibration.reads_tokens(subject.model, subject.task):
-        raise Refusal("Layer drop measures influence on tokens, and this model reads none; choose by place.")
+        raise Refusal(Reason("passes.layer-drop-needs-tokens"))
     count = _how_many(len(blocks), share)
     tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
     influence = block_influence(subject.model, blocks, tokens, subject.progress)
@@ -137,7 +137,7 @@ def _least_influential(subject: Subject, blocks: Any, share: float) -> tuple[lis
 
 def _how_many(count: int, share: float) -> int:
     if count < 2:
-        raise Refusal("Layer drop needs a model of at least two blocks; switch the pass off.")
+        raise Refusal(Reason("passes.layer-drop-needs-blocks"))
     return min(count - 1, max(1, round(count * share)))
 
 
@@ -157,10 +157,10 @@ def numbers(text: str, count: int, share: float = AUTO_SHARE) -> list[int]:
         low_text, _, high_text = part.partition("-")
         low, high = int(low_text), int(high_text or low_text)
         if low > high or high >= count:
-            raise Refusal(f"Layer drop cannot drop blocks {part}: this model has blocks 0 to {count - 1}.")
+            raise Refusal(Reason("passes.layer-drop-no-such-blocks", part=part, most=count - 1))
         found.update(range(low, high + 1))
     if len(found) == count:
-        raise Refusal(f"Layer drop would drop all {count} blocks; leave at least one.")
+        raise Refusal(Reason("passes.layer-drop-drops-all", count=count))
     return sorted(found)
 
 

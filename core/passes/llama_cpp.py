@@ -74,9 +74,9 @@ class LlamaCpp(Pass):
 
     def apply(self, subject: Subject, options: LlamaCppOptions) -> PassReport:
         if package() is None:
-            raise Refusal(f"llama.cpp {missing('cyllama', 'llama')}.")
+            raise Refusal(Reason("passes.llama-missing", why=missing("cyllama", "llama")))
         if subject.batch > 1:
-            raise Refusal("llama.cpp is set up for one sequence at a time; choose a batch of 1.")
+            raise Refusal(Reason("passes.llama-one-sequence"))
         path = _file(subject, options)
         subject.progress.report("Opening the file in llama.cpp", None)
         context = -(-max(subject.max_length, LEAST_CONTEXT) // GRAIN) * GRAIN
@@ -106,11 +106,9 @@ def _file(subject: Subject, options: LlamaCppOptions) -> Path:
     """The file to open; ``Refusal`` where there is none."""
     found = paths.typed(options.file) if options.file else file_of(subject.model)
     if found is None:
-        raise Refusal(
-            "llama.cpp needs a GGUF file, and this model comes from none; give one of the same vocabulary as file=PATH."
-        )
+        raise Refusal(Reason("passes.llama-needs-gguf"))
     if not found.is_file():
-        raise Refusal(f"There is no file {found} for llama.cpp to open; give the path of a GGUF file as file=PATH.")
+        raise Refusal(Reason("passes.llama-no-file", found=str(found)))
     return found
 
 
@@ -118,10 +116,7 @@ def _require_same_vocabulary(subject: Subject, binding: Binding, path: Path) -> 
     """Tokens are the model's own, so the file must know as many."""
     own = int(getattr(subject.model.config.get_text_config(), "vocab_size", 0))
     if own != binding.vocabulary:
-        raise Refusal(
-            f"{path.name} has a vocabulary of {binding.vocabulary} tokens and the model one of {own}; "
-            "choose a file of this model."
-        )
+        raise Refusal(Reason("passes.llama-other-vocabulary", name=path.name, vocabulary=binding.vocabulary, own=own))
 
 
 def _notes(subject: Subject, binding: Binding, path: Path) -> tuple[str, ...]:

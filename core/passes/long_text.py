@@ -65,24 +65,17 @@ class LongText(Pass):
 
     def apply(self, subject: Subject, options: LongTextOptions) -> PassReport:
         if subject.task not in TASKS:
-            raise Refusal("Long text in windows is for encoders; switch it off for this model.")
+            raise Refusal(Reason("passes.long-text-for-encoders"))
         limit = longest_input(subject)
         size = options.window or limit
         if size is None:
-            raise Refusal("This model names no longest input; give the pass long_text a number of tokens as its window.")
+            raise Refusal(Reason("passes.no-longest-input"))
         if limit is not None and size > limit:
-            raise Refusal(
-                f"A window of {size} tokens is longer than the {limit} that this model can read; choose a shorter one."
-            )
+            raise Refusal(Reason("passes.window-too-long", size=size, limit=limit))
         if options.overlap * 2 > size:
-            raise Refusal(
-                f"An overlap of {options.overlap} tokens is more than half of the window of {size}; choose a smaller one."
-            )
+            raise Refusal(Reason("passes.overlap-too-long", overlap=options.overlap, size=size))
         if subject.max_length <= size:
-            raise Refusal(
-                f"The text has {subject.max_length} tokens and fits one window of {size}; "
-                "choose a shorter window or switch the pass long_text off."
-            )
+            raise Refusal(Reason("passes.fits-one-window", max_length=subject.max_length, size=size))
         subject.windows = Windows(size, options.overlap, options.keep)
 
         def undo() -> None:

@@ -94,16 +94,16 @@ class MergeProjections(Pass):
         model = subject.model
         groups = list(_groups(model, options))
         if not groups:
-            raise Refusal("Merged projections found no separate projections to merge in this model; switch the pass off.")
+            raise Refusal(Reason("passes.nothing-to-merge"))
         answer = small_call(model)
         if answer is None:
-            raise Refusal("Merged projections cannot try its change on this kind of model; switch the pass off.")
+            raise Refusal(Reason("passes.merging-not-tried"))
         trial = remembered(f"merge {graph_key(model, {}, asdict(options))}", lambda: _tried(answer, groups))
         refused = {(str(kind), tuple(names)) for kind, names in trial["refused"]}
         groups = [group for group in groups if _kind(group) not in refused]
         if not groups:
             names = ", ".join(sorted({kind for kind, _ in refused}))
-            raise Refusal(f"Merged projections would change the results of {names}; switch the pass off.")
+            raise Refusal(Reason("passes.merging-changes-results", names=names))
         for group in groups:
             subject.progress.check()
             _merge(group)
@@ -165,7 +165,7 @@ def _tried(answer: Callable[[], list[Any]], groups: list[_Group]) -> dict[str, A
     try:
         before = answer()
     except MODEL_ERRORS as error:
-        raise Refusal(f"Merged projections cannot try its change on this model ({error}); switch the pass off.") from error
+        raise Refusal(Reason("passes.merging-fails", problem=str(error))) from error
     refused = _unfit(groups, answer, before)
     back = [_merge(group) for group in groups if _kind(group) not in refused]
     difference = _difference(before, answer())

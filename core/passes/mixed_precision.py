@@ -71,7 +71,7 @@ class MixedPrecision(Pass):
         kept = {id(inner): inner for root in roots.values() for inner in root.modules()}
         changed = cast(model, torch.bfloat16, kept.values())
         if changed == 0:
-            raise Refusal("Mixed precision cast nothing: all of the model would stay as it is; keep fewer layers in float32.")
+            raise Refusal(Reason("passes.mixed-precision-casts-nothing"))
         head = output_head(model)
         for path, root in roots.items():
             stays = root is head or _next_is_kept(path, numbers, roots)
@@ -101,9 +101,7 @@ def _numbers(model: torch.nn.Module, text: str) -> list[int]:
         first, _, last = part.partition("-")
         span = range(int(first), int(last or first) + 1)
         if not span or span[-1] >= count:
-            raise Refusal(
-                f"Mixed precision cannot keep blocks {part}: the model has blocks 0 to {count - 1}; correct the option."
-            )
+            raise Refusal(Reason("passes.mixed-precision-no-such-blocks", part=part, most=count - 1))
         found |= set(span)
     return sorted(found)
 
@@ -118,7 +116,7 @@ def _roots(model: torch.nn.Module, text: str, numbers: Sequence[int]) -> dict[st
     if words:
         named = [(path, one) for path, one in model.named_modules() if path and matches(path, words)]
         if not named:
-            raise Refusal(f"Mixed precision found no layer called {words!r}; correct the option.")
+            raise Refusal(Reason("passes.mixed-precision-no-such-layer", words=words))
         for path, one in named:
             callable_one = type(one).forward is not _no_forward()
             if callable_one and not any(path == above or path.startswith(f"{above}.") for above in found):
@@ -129,7 +127,7 @@ def _roots(model: torch.nn.Module, text: str, numbers: Sequence[int]) -> dict[st
         if id(one) not in inside and any(id(weight) in shared for weight in one.parameters(recurse=False)):
             found[path] = one
     if not found:
-        raise Refusal(f"Mixed precision found no layer called {words!r} that computes; correct the option.")
+        raise Refusal(Reason("passes.mixed-precision-layer-computes-not", words=words))
     return found
 
 

@@ -79,12 +79,12 @@ class MlpWidth(Pass):
         model = subject.model
         found = mlps.find(model)
         if not found:
-            raise Refusal("MLP width found no MLP that it can make narrower in this model; switch the pass off.")
+            raise Refusal(Reason("passes.no-mlp-found"))
         new = {one.width: narrowed(one.width, options.keep, options.multiple) for one in found}
         changed = [one for one in found if new[one.width] < one.width]
         if not changed:
             widths = " and ".join(map(str, sorted(new)))
-            raise Refusal(f"MLP width would keep all {widths} neurons (multiples of {options.multiple}); keep a smaller share.")
+            raise Refusal(Reason("passes.mlp-width-keeps-all", widths=widths, multiple=options.multiple))
         before = expectation.work_of(model)
         activity, note = _activity(subject, changed, options)
         for place, one in enumerate(changed):

@@ -111,11 +111,11 @@ class Offload(Pass):
         chosen = chosen_blocks(options.blocks, len(blocks))
         device = next(model.parameters()).device
         if options.where == CPU and device.type == "cpu":
-            raise Refusal("The weights are in the CPU's memory already; choose the disk, or a target with memory of its own.")
+            raise Refusal(Reason("passes.weights-are-on-cpu"))
         weights = {number: _own_weights(model, blocks[number]) for number in chosen}
         total = sum(tensor.nbytes for held in weights.values() for tensor in held.values())
         if total == 0:
-            raise Refusal("The chosen blocks have no weights of their own to offload; choose others or switch the pass off.")
+            raise Refusal(Reason("passes.nothing-to-offload"))
         store = _Disk(options, total, subject) if options.where == DISK else _Memory()
         for number in chosen:
             subject.progress.check()
@@ -142,14 +142,14 @@ def chosen_blocks(text: str, count: int) -> list[int]:
     if share is not None:
         wanted = min(count, round(count * int(share.group(1)) / 100))
         if wanted == 0:
-            raise Refusal(f"{text} of {count} blocks is none; offload a larger share or switch the pass off.")
+            raise Refusal(Reason("passes.share-of-no-block", text=text, count=count))
         return list(range(count - wanted, count))
     found: set[int] = set()
     for part in re.split(r"[\s,+]+", text):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
         if low > high or high >= count:
-            raise Refusal(f"Blocks {part} cannot be offloaded: this model has blocks 0 to {count - 1}.")
+            raise Refusal(Reason("passes.no-such-blocks-to-offload", part=part, most=count - 1))
         found.update(range(low, high + 1))
     return sorted(found)
 
@@ -261,10 +261,7 @@ class _Disk:
             make_private(above)
             free = shutil.disk_usage(above).free
             if free < total * SPARE:
-                raise Refusal(
-                    f"Offloading needs {size(total)} in {above} and {size(free)} is free; "
-                    "free some space there, offload fewer blocks, or give another folder."
-                )
+                raise Refusal(Reason("passes.no-room-to-offload", total_bytes=total, above=str(above), free_bytes=free))
             _remove_leftovers(above)
             self._folder = tempfile.TemporaryDirectory(prefix=f"{process_mark()}-", dir=above, ignore_cleanup_errors=True)
         except OSError as error:
@@ -313,17 +310,12 @@ class _Disk:
                     os.posix_fadvise(reading.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             reason = error.strerror or error
-            raise Refusal(
-                f"The offloaded weights cannot be read from {file} ({reason}); switch the pass offload off."
-            ) from error
+            raise Refusal(Reason("passes.offloaded-unreadable", file=str(file), reason=str(reason))) from error
         return whole
 
 
 def _unwritable(folder: Path, error: OSError) -> Refusal:
-    return Refusal(
-        f"The weights cannot be kept in {folder} ({error.strerror or error}); "
-        "free some space there, or give the pass offload another folder."
-    )
+    return Refusal(Reason("passes.offload-not-kept", folder=str(folder), problem=str(error.strerror or error)))
 
 
 def _remove_leftovers(above: Path) -> None:

@@ -95,5 +95,5 @@ def _exported(model: torch.nn.Module, sample: Sample, options: OnnxRuntimeOption
     config = OnnxConfig(dynamic_shapes=sample.shapes or None, quantizer=quantizer)
     exported = export(exporter, model, sample, config)
     if quantizer is not None and not any("Integer" in node.op_type for node in exported.program.graph):
-        raise Refusal("ONNX Runtime found no product by a weight to quantise here; choose quantize=none.")
+        raise Refusal(Reason("passes.onnx-nothing-to-quantise"))
     return exported

@@ -64,9 +64,7 @@ class OpenVINO(Pass):
     def apply(self, subject: Subject, options: OpenVINOOptions) -> PassReport:
         require(self.title, ("openvino",) if options.weights == "none" else ("openvino", "nncf"), "openvino")
         if options.precision == "bf16" and not computes_in_bfloat16():
-            raise Refusal(
-                "OpenVINO has no bfloat16 kernels for this processor and would compute in float32; choose precision=f32."
-            )
+            raise Refusal(Reason("passes.openvino-no-bfloat16"))
         subject.progress.report("Exporting to OpenVINO", None)
         sample = sample_of(subject.model, subject.task)
         with layer_names() as names:
@@ -98,7 +96,7 @@ def _exported(model: torch.nn.Module, sample: Sample, options: OpenVINOOptions) 
     if quantizer is not None and not any(
         op.get_type_name() == "Constant" and op.get_element_type().get_type_name() in small for op in exported.program.get_ops()
     ):
-        raise Refusal(f"OpenVINO found no weight to keep in {options.weights} here; choose weights=none.")
+        raise Refusal(Reason("passes.openvino-nothing-to-quantise", weights=options.weights))
     if exported.generates and not exported.program.get_variables():
-        raise Refusal(f"OpenVINO cannot keep the keys and values of {type(model).__name__}; switch the engine off.")
+        raise Refusal(Reason("passes.openvino-no-cache", model=type(model).__name__))
     return exported

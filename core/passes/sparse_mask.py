@@ -69,7 +69,7 @@ class SparseMask(Pass):
         layers = [layer for layer in layers if slices.sliceable(layer)]
         fits = [layer for layer in layers if _fits(layer, options.pattern)]
         if not fits:
-            raise Refusal(f"Sparse mask found no layer for the pattern {options.pattern} here; use another or switch it off.")
+            raise Refusal(Reason("passes.sparse-mask-finds-nothing", pattern=options.pattern))
         if options.pattern == "unstructured":
             groups = [fits] if options.compare == "model" else [[layer] for layer in fits]
             for place, group in enumerate(groups):

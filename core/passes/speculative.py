@@ -31,12 +31,9 @@ def unguessable(context: PassContext) -> Reason | None:
 def refuse_unguessable(title: str, subject: Subject) -> None:
     """``Refusal`` where transformers cannot check guessed tokens: it does one sequence at a time, with a cache it can cut."""
     if subject.batch > 1:
-        raise Refusal(f"{title} works on one sequence at a time, but the batch is {subject.batch}; set the batch to 1.")
+        raise Refusal(Reason("passes.guesses-one-sequence", title=title, batch=subject.batch))
     if getattr(subject.model, "_is_stateful", False):
-        raise Refusal(
-            f"{title} cannot be used with {type(subject.model).__name__}, whose state cannot be taken back "
-            "when a guess is wrong; switch the pass off."
-        )
+        raise Refusal(Reason("passes.guesses-not-taken-back", title=title, model=type(subject.model).__name__))
 
 
 def tell_generate(subject: Subject, arguments: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Threads(Pass):
 
         usable = usable_threads()
         if not 1 <= options.count <= usable:
-            raise Refusal(f"{options.count} threads cannot be used; this process may use 1 to {usable}.")
+            raise Refusal(Reason("passes.threads-out-of-range", count=options.count, usable=usable))
         before_model, before = subject.threads, torch.get_num_threads()
         torch.set_num_threads(options.count)
         subject.threads = options.count

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import resources
 from core import paths
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import TASKS, Task
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def tokens(model: torch.nn.Module, tokenizer: Any | None, text_path: str, most: 
 
     if tokenizer is None:
         if text_path:
-            raise Refusal("This model has no tokenizer, so a text cannot be used; leave the text empty.")
+            raise Refusal(Reason("pruning.no-tokenizer"))
         return Tokens(_made_up(model, most), "made-up tokens, because this model has no tokenizer", made_up=True)
     if text_path:
         ids = _ids(tokenizer, _read(text_path))[:most]
@@ -96,7 +97,7 @@ def refuse_unless_it_runs(model: torch.nn.Module, task: str, title: str) -> None
         with torch.no_grad():
             forward(model, ids)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise Refusal(f"{title} does not suit {type(model).__name__}: its code needs the old shapes; switch it off.") from error
+        raise Refusal(Reason("pruning.needs-old-shapes", title=title, model=type(model).__name__)) from error
 
 
 def _embedding(model: Any) -> Any:
@@ -116,7 +117,7 @@ def _made_up(model: Any, count: int) -> torch.Tensor:
 
     embedding = _embedding(model)
     if embedding is None:
-        raise Refusal("This model does not read tokens, so there is nothing to look at it with; switch the pass off.")
+        raise Refusal(Reason("pruning.reads-no-tokens"))
     made = torch.randint(embedding.num_embeddings, (count,), generator=torch.Generator().manual_seed(SEED))
     return made.to(_device(model))
 
@@ -131,4 +132,4 @@ def _read(path: str) -> str:
     try:
         return paths.read_text(paths.typed(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"The text {path} cannot be read ({error}); give a text file in UTF-8.") from error
+        raise Refusal(Reason("pruning.text-unreadable", path=path, problem=str(error))) from error

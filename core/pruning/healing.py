@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.progress import Progress
 from core.pruning.calibration import forward
 
@@ -58,10 +59,7 @@ def sequences(ids: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tenso
     """
     count = len(ids) // length
     if count < 2:
-        raise Refusal(
-            f"The text has {len(ids)} tokens, but healing needs at least {2 * length} with sequences of {length}; "
-            "give a longer text or fewer tokens a step."
-        )
+        raise Refusal(Reason("pruning.text-too-short-to-heal", ids_count=len(ids), what=2 * length, length=length))
     cut = ids[: count * length].view(count, length)
     many = min(HELD_OUT, max(1, round(count * HELD_OUT_SHARE)))
     chosen = {(place + 1) * count // many - 1 for place in range(many)}
@@ -93,9 +91,9 @@ def heal(student: Any, teacher: Any, data: tuple[torch.Tensor, torch.Tensor], pl
     train, held_out = data
     before = divergence(student, teacher, held_out, progress)
     if before == 0:
-        raise Refusal("There is nothing to heal: the model answers exactly as the original; switch healing off.")
+        raise Refusal(Reason("pruning.nothing-to-heal"))
     if not math.isfinite(before):
-        raise Refusal("The changed model's answers are not finite, which healing cannot mend; change it less.")
+        raise Refusal(Reason("pruning.answers-not-finite"))
     generator = torch.Generator().manual_seed(0)
     order = torch.cat([torch.randperm(len(train), generator=generator) for _ in range(-(-plan.steps // len(train)))])
     with _training(student) as parameters:
@@ -110,7 +108,7 @@ def heal(student: Any, teacher: Any, data: tuple[torch.Tensor, torch.Tensor], pl
                 if value.grad is not None:
                     value.grad.mul_(value != 0)  # a zero without a gradient stays zero: there is no weight decay
             if not math.isfinite(torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT, foreach=False).item()):
-                raise Refusal(f"Healing went out of bounds at step {step + 1}; lower its learning rate.")
+                raise Refusal(Reason("pruning.healing-diverged", step=step + 1))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         matrices = sum(value.dim() > 1 for value in parameters)

@@ -27,8 +27,8 @@ MOST = 1e6
 """Of a relative difference that was found; JSON can hold numbers that no float can."""
 ASSUMED_FLOOR = 0.01
 """Where no A/A test was made: two copies of one model in one process differed by 0.3 to 0.7 % (SmolLM2, a VM of 2 cores), by
-where they lie in memory and not by chance; more rounds would only make that plainer. ``execution.placement`` takes most of it
-away, but not everywhere, and not for what lies in a file or in another engine.
+where they lie in memory and not by chance; more rounds would only make that plainer. A copy that stays over several tests is
+ahead, or behind, in all of them. Giving the weights other pages before each round was tried, and took nothing of it away.
 """
 
 DAMAGED = ".damaged"

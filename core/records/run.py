@@ -75,7 +75,6 @@ class ABTestPart:
     same: bool = False
     most_rounds: int = 60  # the cap it began with, which the verdicts' looks were planned for
     parts: int = 1  # stretches of tokens in which TPOT is compared, of each request; see ``stopping.stretches``
-    laid: int = 0  # rounds before which the weights were laid anew in memory; see ``execution.placement``
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.runtimes.exporting import LONGEST, Sample
 from core.runtimes.forward_swap import grow
 
@@ -81,7 +82,7 @@ def outline(model: torch.nn.Module, sample: Sample, graph: Any) -> Outline:
     with torch.no_grad():
         output = model(**sample.inputs, return_dict=True)
     if not all(isinstance(value, torch.Tensor) for value in output.values()):
-        raise Refusal(f"{type(model).__name__} gives more than plain tensors, which AOTInductor does not keep; switch it off.")
+        raise Refusal(Reason("runtimes.aot-plain-tensors-only", model=type(model).__name__))
     return Outline(names, bounds, (type(output).__module__, type(output).__name__), tuple(output))
 
 

@@ -19,6 +19,7 @@ from core.disk_space import is_full, require_to_compile
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, usable
+from core.messages.reason import Reason
 from core.runtimes.aot_flat import Outline, flat_inputs, flat_model, outline, output_of, put_back, states_of, unfitting
 from core.runtimes.exporting import EXPORT_FAILURES, Sample, quiet
 
@@ -76,13 +77,11 @@ class AotPackage:
     def _run(self, tensors: list[torch.Tensor]) -> Any:
         """``Refusal`` for sizes that the library was not made for: it does not look itself, but at indices."""
         if (why := unfitting(self._outline, tensors)) is not None:
-            raise Refusal(
-                f"{self.name} runs a graph of other sizes ({why}); choose a workload that fits, or switch the engine off."
-            )
+            raise Refusal(Reason("runtimes.other-sizes", name=self.name, why=why))
         try:
             return self._call([tensor.contiguous() for tensor in tensors])  # it takes the strides of the sample for granted
         except RuntimeError as error:
-            raise Refusal(f"{self.name} could not run ({_reason(error)}); choose a workload that fits the model.") from error
+            raise Refusal(Reason("runtimes.could-not-run", name=self.name, problem=_reason(error))) from error
 
 
 def key_of(model: torch.nn.Module, task: str) -> str:
@@ -114,14 +113,12 @@ def make(model: torch.nn.Module, sample: Sample, key: str) -> None:
         _write(model, sample, draft)
         keep(draft, folder)
     except OSError as error:
-        raise Refusal(f"AOTInductor's library cannot be kept in {folder.parent} ({error}); free some space there.") from error
+        raise Refusal(Reason("runtimes.aot-not-kept", parent=str(folder.parent), problem=str(error))) from error
     except EXPORT_FAILURES as error:
         if is_full(error):
-            raise Refusal(
-                "The disk filled while the library was compiled; free some space, or switch AOTInductor off."
-            ) from error
+            raise Refusal(Reason("runtimes.disk-filled")) from error
         why = _reason(error)
-        raise Refusal(f"AOTInductor cannot compile {type(model).__name__} ({why}); switch it off.") from error
+        raise Refusal(Reason("runtimes.aot-cannot-compile", model=type(model).__name__, why=why)) from error
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)

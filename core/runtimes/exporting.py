@@ -71,7 +71,7 @@ def sample_of(model: torch.nn.Module, task: str) -> Sample:
     """A small call of the model that is traced for the export; ``Refusal`` where its task has none."""
     why = unexportable(task)
     if why is not None:
-        raise Refusal(f"The export {why}; switch the engine off.")
+        raise Refusal(Reason("runtimes.export-impossible", why=why))
     if task == "text-generation":
         return _continuing(model)
     if TASKS[task].modality == "image":
@@ -95,7 +95,7 @@ def export(exporter: Any, model: torch.nn.Module, sample: Sample, config: Any) -
         with quiet(), keeping_forward(model):  # exporters leave the method they found on the instance
             component = exporter.export(model, sample.inputs, config).components["model"]
     except EXPORT_FAILURES as error:
-        raise Refusal(f"{type(model).__name__} cannot be exported ({_first_line(error)}); switch the engine off.") from error
+        raise Refusal(Reason("runtimes.not-exported", model=type(model).__name__, problem=_first_line(error))) from error
     return Exported(component.program, component.metadata, "past_key_values" in sample.inputs, _drift(exporter))
 
 
@@ -147,12 +147,10 @@ def _continuing(model: torch.nn.Module) -> Sample:
         with torch.no_grad():
             model(input_ids=ids[:, :CACHED], past_key_values=cache, use_cache=True)
     except EXPORT_FAILURES as error:
-        raise Refusal(
-            f"{type(model).__name__} takes no plain cache of keys and values ({_first_line(error)}); switch the engine off."
-        ) from error
+        raise Refusal(Reason("runtimes.no-plain-cache", model=type(model).__name__, problem=_first_line(error))) from error
     tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
     if any(getattr(tensor, "ndim", 0) != 4 or tensor.shape[2] != CACHED for tensor in tensors):
-        raise Refusal(f"{type(model).__name__} keeps more than keys and values from token to token; switch the engine off.")
+        raise Refusal(Reason("runtimes.keeps-more-than-a-cache", model=type(model).__name__))
     inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
     shapes: dict[str, Any] = {"input_ids": {0: batch, 1: new}, "past_key_values": [{0: batch, 2: cached} for _ in tensors]}
     if "position_ids" in takes:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from profilers.forward_patch import Forward, ForwardPatch, Order
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def replace_forward(model: torch.nn.Module, engine: Engine, *, generates: bool) 
                 kwargs = {**signature.bind_partial(*args).arguments, **kwargs}
             if any(kwargs.get(name) is not None and kwargs[name] is not False for name in _NEEDS_TORCH):
                 asked = next(name for name in _NEEDS_TORCH if kwargs.get(name) not in (None, False))
-                raise Refusal(
-                    f"{engine.name} runs one fixed graph, which knows nothing of {asked}; switch that engine off for it."
-                )
+                raise Refusal(Reason("runtimes.fixed-graph", name=engine.name, asked=asked))
             return made(**kwargs)
 
         return forward
@@ -86,7 +85,7 @@ def _stepping(engine: Engine) -> Any:
         # a cache that the model made itself may have layers of other kinds; from the first step on it is ours
         cache = past_key_values if cached else DynamicCache()
         if attention_mask is not None and not bool(attention_mask.all()):
-            raise Refusal(f"{engine.name} runs a graph without padding; give it sequences of one length.")
+            raise Refusal(Reason("runtimes.no-padding", name=engine.name))
         inputs = {"input_ids": input_ids}
         if "position_ids" in engine.wants:
             if position_ids is None:

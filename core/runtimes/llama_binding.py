@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 PACKAGES = ("llama_cpp", "cyllama")
 """What brings llama.cpp, the better first."""
@@ -77,7 +78,7 @@ def open_file(path: Path, settings: Settings) -> Binding:
     try:
         return LlamaCppPython(path, settings) if package() == "llama_cpp" else Cyllama(path, settings)
     except (RuntimeError, ValueError, OSError) as error:
-        raise Refusal(f"llama.cpp cannot open {path.name} ({error}); choose another file or switch the engine off.") from error
+        raise Refusal(Reason("runtimes.llama-cannot-open", name=path.name, problem=str(error))) from error
 
 
 class LlamaCppPython:

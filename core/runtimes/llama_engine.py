@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.pass_api.base import Subject
 from core.runtimes.forward_swap import grow, release_weights, replace_forward
 from core.runtimes.llama_binding import Binding
@@ -50,11 +51,11 @@ class LlamaEngine:
         batch, new = ids.shape
         cached = int(cache.get_seq_length()) if cache.layers else 0
         if batch != 1:
-            raise Refusal(f"{self.name} is set up for one sequence at a time; choose a batch of 1.")
+            raise Refusal(Reason("runtimes.one-sequence", name=self.name))
         if cached and (cached != self._length or self._cache is None or self._cache() is not cache):
-            raise Refusal(f"{self.name} keeps one sequence at a time, and this is not the one; begin with a whole prompt.")
+            raise Refusal(Reason("runtimes.not-this-sequence", name=self.name))
         if cached + new > self._context:
-            raise Refusal(f"{self.name} was opened for {self._context} positions; choose a shorter text.")
+            raise Refusal(Reason("runtimes.beyond-positions", name=self.name, context=self._context))
         wanted = inputs["logits_to_keep"].tolist()
         logits = self._binding.decode(ids[0].tolist(), cached, wanted)
         self._cache, self._length = weakref.ref(cache), cached + new

@@ -132,7 +132,7 @@ class OpenVINOEngine:
         if cached == 0:
             request.reset_state()
         elif (batch, cached) != self._shape or self._holder is not request:
-            raise Refusal(f"{self.name} keeps one sequence at a time, and this is not the one; begin with a whole prompt.")
+            raise Refusal(Reason("runtimes.not-this-sequence", name=self.name))
         self._note_start()
         result = self._infer(request, inputs)
         self._holder, self._shape = request, (batch, cached + new)

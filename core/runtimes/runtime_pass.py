@@ -44,7 +44,7 @@ def why_not(context: PassContext, packages: Sequence[str], extra: str) -> Reason
 def require(title: str, packages: Sequence[str], extra: str) -> None:
     """``Refusal`` with the command that installs them where one of these packages is missing."""
     if (why := _missing(packages, extra)) is not None:
-        raise Refusal(f"{title} {why}.")
+        raise Refusal(Reason("runtimes.engine-missing", title=title, why=why))
 
 
 def _missing(packages: Sequence[str], extra: str) -> Reason | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 
@@ -28,25 +29,30 @@ def tokenized(loaded: LoadedModel, *texts: Any, **how: Any) -> Any:
         return loaded.tokenizer(*texts, **how)  # type: ignore[misc]
     except Exception as error:  # the tokenizers library raises bare ones
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".:; ")
-        raise Refusal(
-            f"The tokenizer of {loaded.facts.name} cannot read the prompt ({said}); restore its files, "
-            "or give a number of prompt tokens."
-        ) from error
+        raise Refusal(Reason("execution.tokenizer-fails", name=loaded.facts.name, said=said)) from error
 
 
 def check_tokens(ids: Sequence[int], loaded: LoadedModel, what: str = "prompt") -> None:
     """``Refusal`` where a text gives no tokens, or one that the model has no embedding for: else the run fails inside."""
     name = loaded.facts.name
     if not ids:
-        raise Refusal(f"The {what} has no tokens for {name}; give a text, or a number of prompt tokens.")
+        raise Refusal(Reason("execution.prompt-without-tokens", what=what, name=name))
     known = embeddings(loaded.model)
     place = next((place for place, token in enumerate(ids) if known is not None and not 0 <= token < known), None)
     if place is not None:
-        word = str(loaded.tokenizer.convert_ids_to_tokens(ids[place]))  # type: ignore[union-attr]
+        tokenizer = loaded.tokenizer
+        assert tokenizer is not None
+        word = str(tokenizer.convert_ids_to_tokens(ids[place]))
         raise Refusal(
-            f"The tokenizer of {name} knows {len(loaded.tokenizer):,} tokens, but the model has {known:,}: "  # type: ignore[arg-type]
-            f"{word[:40]!r} of the {what} is token {ids[place]}; use the tokenizer that belongs to these weights, "
-            "or give a number of prompt tokens."
+            Reason(
+                "execution.token-beyond-embeddings",
+                name=name,
+                tokens=len(tokenizer),
+                known=known,
+                word=word[:40],
+                what=what,
+                token=ids[place],
+            )
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.config import RunConfig, WorkloadConfig
 from core.errors import Refusal
+from core.messages.reason import Reason
 from core.models.base import TASKS, LoadedModel
 
 CHAT_TASK = "text-generation"
@@ -36,7 +37,7 @@ def in_chat(loaded: LoadedModel, workload: WorkloadConfig) -> bool:
     if workload.prompt_tokens is not None or loaded.facts.task != CHAT_TASK:
         return False
     if workload.chat and not has_template(loaded):
-        raise Refusal(f"{loaded.facts.name} has no chat template; switch chat off to give the prompt as it is.")
+        raise Refusal(Reason("execution.no-chat-template", name=loaded.facts.name))
     return workload.chat if workload.chat is not None else has_template(loaded) and is_instruct(loaded)
 
 
@@ -50,10 +51,7 @@ def texts(loaded: LoadedModel, workload: WorkloadConfig) -> list[str]:
     chat = in_chat(loaded, workload)
     prompts = workload.prompts or (workload.prompt,)
     if len(prompts) > workload.batch and workload.prompts:
-        raise Refusal(
-            f"There are {len(prompts)} prompts, but the batch is {workload.batch}; "
-            f"give a batch of {len(prompts)}, or fewer prompts."
-        )
+        raise Refusal(Reason("execution.prompts-and-batch-differ", prompts_count=len(prompts), batch=workload.batch))
     given = [_in_template(prompt, loaded) if chat else prompt for prompt in prompts]
     return [given[row % len(given)] for row in range(workload.batch)]
 
@@ -72,6 +70,4 @@ def _in_template(prompt: str, loaded: LoadedModel) -> str:
         return str(tokenizer.apply_chat_template(talk, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # a template is a program, and raises what it likes
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:; ")[:200]
-        raise Refusal(
-            f"The chat template of {loaded.facts.name} cannot be used ({said}); switch chat off to give the prompt as it is."
-        ) from error
+        raise Refusal(Reason("execution.chat-template-unusable", name=loaded.facts.name, said=said)) from error

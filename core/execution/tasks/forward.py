@@ -14,6 +14,7 @@ from core.execution.tasks.sounds import Sounds
 from core.execution.tasks.tensors import TOKENS, first_tensor
 from core.execution.tasks.vision import Images
 from core.execution.workload import refuse_size
+from core.messages.reason import Reason
 from core.models.base import TASKS, LoadedModel
 from core.models.made_up import RATE, Amount, made_up_inputs, room_for_text, side_of_image
 from core.models.sample_inputs import MODEL_ERRORS
@@ -73,12 +74,9 @@ class Tried(Once):
         except MODEL_ERRORS as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:; ")[:200]
             given = ", ".join(f"{key} {list(value.shape)}" for key, value in tensors.items() if hasattr(value, "shape"))
-            raise Refusal(
-                f"{name} cannot be called with {given} ({said}); give other sizes, or inputs of your own as (module, inputs) "
-                "from a py: function."
-            ) from error
+            raise Refusal(Reason("execution.not-callable-so", name=name, given=given, said=said)) from error
         if first_tensor(output) is None:
-            raise Refusal(f"{name} gave no tensor for made-up inputs; give it inputs of your own from a py: function.")
+            raise Refusal(Reason("execution.no-tensor-for-made-up-inputs", name=name))
         return super().length()
 
 
@@ -87,14 +85,14 @@ class MadeUpInputs:
 
     def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
         if workload.image is not None or workload.audio is not None:
-            raise Refusal(f"{loaded.facts.name} is run with made-up inputs only; leave the file out.")
+            raise Refusal(Reason("execution.made-up-inputs-only", name=loaded.facts.name))
         self._loaded = loaded
         self._device = device
         config = getattr(loaded.model, "config", None)
         room = room_for_text(config)
         tokens = workload.prompt_tokens or min(TOKENS, room or TOKENS)
         if room is not None and tokens > room:
-            raise Refusal(f"{loaded.facts.name} has room for {room} tokens, but {tokens} were asked for; ask for less.")
+            raise Refusal(Reason("execution.input-longer-than-room", name=loaded.facts.name, room=room, tokens=tokens))
         height, width = side_of_image(config, workload.image_size)
         seconds = workload.audio_seconds
         samples = None if seconds is None else max(1, round(seconds * RATE))

@@ -13,6 +13,7 @@ from core.execution.tasks.image_tokens import Placeholders
 from core.execution.tasks.pictures import USUAL_SIDE, made_up, read_image, sides
 from core.execution.tasks.placing import placed
 from core.execution.workload import refuse_size, text_config
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 LARGEST_SIDE = 8192
@@ -39,9 +40,7 @@ class Prompted:
     def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
         if loaded.processor is None:
             why = loaded.no_processor or "it has no processor"
-            raise Refusal(
-                f"{loaded.facts.name} cannot read a prompt about an image ({why}); give a number of prompt tokens instead."
-            )
+            raise Refusal(Reason("execution.image-prompt-not-read", name=loaded.facts.name, why=why))
         self._model = loaded.model
         self._processor = loaded.processor
         self._workload = workload
@@ -49,9 +48,7 @@ class Prompted:
         if workload.image is None:
             side = workload.image_size or self._usual_side()
             if side > LARGEST_SIDE:
-                raise Refusal(
-                    f"An image of {side} pixels a side is larger than any that is of use; give at most {LARGEST_SIDE}."
-                )
+                raise Refusal(Reason("execution.image-side-too-large", side=side, largest_side=LARGEST_SIDE))
             self._image = _noise(side, workload.seed)
         self._length = self.inputs().length  # looks at the file now, not in the first request
 
@@ -87,7 +84,7 @@ class MadeUp:
         import torch
 
         if workload.image is not None:
-            raise Refusal("An image file needs a prompt in words; give one instead of a number of tokens.")
+            raise Refusal(Reason("execution.image-needs-words"))
         assert workload.prompt_tokens is not None
         self._model = loaded.model
         self._device = device

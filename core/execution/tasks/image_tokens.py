@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import Refusal
 from core.execution.tasks.placing import placed
 from core.execution.workload import text_config
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 from core.models.sample_inputs import MODEL_ERRORS
 
@@ -52,10 +53,7 @@ class Placeholders:
             (getattr(self._config, key) for key in _TOKEN_KEYS if isinstance(getattr(self._config, key, None), int)), None
         )
         if token is None and any(hasattr(self._config, key) for key in _TOKEN_KEYS):
-            raise Refusal(
-                f"The config of {loaded.facts.name} names no token for images, so inputs cannot be made up; "
-                "load it with its processor and give a prompt."
-            )
+            raise Refusal(Reason("execution.no-image-token", name=loaded.facts.name))
         self._token = token
         # Without a token for images they reach the words by cross attention (BLIP).
         count = 0 if token is None else 1 if "cross_attention_mask" in self._takes else self._count(loaded, device)
@@ -113,10 +111,7 @@ def _explained(loaded: LoadedModel, side: int) -> Iterator[None]:
         yield
     except MODEL_ERRORS as error:
         said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
-        raise Refusal(
-            f"An image of {side} pixels a side cannot be made up for {loaded.facts.name} ({said}); give another size, "
-            "or load it with its processor and give a prompt."
-        ) from error
+        raise Refusal(Reason("execution.image-not-made-up", side=side, name=loaded.facts.name, said=said)) from error
 
 
 def _is_token(key: str, value: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import paths
 from core.errors import Refusal
+from core.messages.reason import Reason
 
 if TYPE_CHECKING:
     import torch
@@ -26,26 +27,26 @@ def read_image(path: str) -> Any:
 
     file = paths.typed(path)
     if not file.exists():
-        raise Refusal(f"There is no image file {file}; check the path.")
+        raise Refusal(Reason("execution.no-image-file", file=str(file)))
     if not file.is_file():
-        raise Refusal(f"{file} is not an image file; give a PNG or JPEG file.")
+        raise Refusal(Reason("execution.not-an-image-file", file=str(file)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of many pixels, which are counted here
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MOST_PIXELS:
-                    raise Refusal(f"{file.name} has {width} × {height} pixels, too many to unpack; make it smaller.")
+                    raise Refusal(Reason("execution.too-many-pixels", name=file.name, width=width, height=height))
                 return image.convert("RGB")
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
-        raise Refusal(f"{file.name} is not an image that can be read; give one of {kinds}.") from error
+        raise Refusal(Reason("execution.image-unreadable", name=file.name, kinds=kinds)) from error
     except Image.DecompressionBombError as error:
-        raise Refusal(f"{file.name} has too many pixels to unpack; make it smaller.") from error
+        raise Refusal(Reason("execution.too-many-pixels-to-unpack", name=file.name)) from error
     except Refusal:
         raise
     except Exception as error:  # Pillow's readers raise anything at all for damaged files
-        raise Refusal(f"{file.name} is cut off or damaged ({paths.why(error)}); save or copy it again.") from error
+        raise Refusal(Reason("execution.image-damaged", name=file.name, problem=paths.why(error))) from error
 
 
 def sides(value: Any) -> int | None:

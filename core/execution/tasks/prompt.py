@@ -12,6 +12,7 @@ from core.execution.tasks import chat
 from core.execution.tasks.accepted import accepted, check_tokens, tokenized
 from core.execution.tasks.base import Inputs
 from core.execution.workload import text_config
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Prompt:
         self._workload = workload
         self._device = device
         if workload.prompt_tokens is None and loaded.tokenizer is None:
-            raise Refusal("This model has no tokenizer, so it cannot read a prompt; give a number of prompt tokens instead.")
+            raise Refusal(Reason("execution.no-tokenizer"))
         self._chat = chat.in_chat(loaded, workload)
         self._vocabulary = int(getattr(text_config(loaded.model), "vocab_size", 0)) or 1000
 
@@ -44,10 +45,7 @@ class Prompt:
         for ids in rows:
             check_tokens(ids, self._loaded)
         if len({len(ids) for ids in rows}) > 1 and not _leaves_padding_out(self._loaded.model):
-            raise Refusal(
-                f"{self._loaded.facts.name} cannot leave padding out, which prompts of different lengths need; "
-                "give one prompt, or a batch of 1."
-            )
+            raise Refusal(Reason("execution.padding-not-left-out", name=self._loaded.facts.name))
         return max(len(ids) for ids in rows)
 
     def inputs(self) -> Inputs:

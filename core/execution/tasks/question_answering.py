@@ -11,6 +11,7 @@ from core.execution.tasks.accepted import accepted, check_tokens, tokenized
 from core.execution.tasks.base import Inputs, form_kinds
 from core.execution.tasks.once import Once
 from core.execution.tasks.prompt import Prompt
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class QuestionAndText:
         self._workload = workload
         self._device = device
         if workload.prompt_tokens is None and not workload.question.strip():
-            raise Refusal("There is no question about the text; ask one, or give a number of prompt tokens instead.")
+            raise Refusal(Reason("execution.no-question"))
 
     def length(self) -> int:
         if self._workload.prompt_tokens is not None:

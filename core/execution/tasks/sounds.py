@@ -13,6 +13,7 @@ from core.execution.tasks.base import Inputs
 from core.execution.tasks.pictures import made_up
 from core.execution.tasks.placing import placed
 from core.execution.workload import refuse_size
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ class Sounds:
         if workload.audio is not None:
             if self._extractor is None:
                 why = loaded.no_processor or "it has no feature extractor, preprocessor_config.json"
-                raise Refusal(f"{loaded.facts.name} cannot read sound files ({why}); leave the file out to use made-up sound.")
+                raise Refusal(Reason("execution.sounds-not-read", name=loaded.facts.name, why=why))
             seconds = len(read_wav(workload.audio, self._rate)) / self._rate
         else:
             seconds = self._seconds(workload.audio_seconds)
         if self._longest_s is not None and seconds > self._longest_s:
             raise Refusal(
-                f"{loaded.facts.name} hears {self._longest_s:g} s at once, not {seconds:.1f} s; give a shorter sound."
+                Reason("execution.longer-than-it-hears", name=loaded.facts.name, longest_s=self._longest_s, seconds=seconds)
             )
         self._samples = round(seconds * self._rate)
         refuse_size(4 * self._samples * workload.batch, f"A batch of {workload.batch} × {seconds:g} s of sound")
@@ -85,7 +86,7 @@ class Sounds:
 
     def _seconds(self, asked: float | None) -> float:
         if asked is not None and asked <= 0:
-            raise Refusal(f"{asked:g} s of sound is none; give more than 0.")
+            raise Refusal(Reason("execution.no-length-of-sound", asked=asked))
         return asked if asked is not None else self._longest_s or USUAL_SECONDS
 
     def _positions(self) -> int:
@@ -97,7 +98,7 @@ class Sounds:
             return int(shape[0])
         pieces = int(lengths(self._samples))
         if pieces < 1:
-            raise Refusal("The sound is too short for this model to hear anything; give a longer one.")
+            raise Refusal(Reason("execution.sound-too-short"))
         return pieces
 
     def _made_up_shape(self) -> tuple[str, tuple[int, ...]]:
@@ -130,9 +131,9 @@ def read_wav(path: str, rate: int) -> npt.NDArray[np.float32]:
 
     file = paths.typed(path)
     if not file.exists():
-        raise Refusal(f"There is no sound file {file}; check the path.")
+        raise Refusal(Reason("execution.no-sound-file", file=str(file)))
     if not paths.is_file(file):
-        raise Refusal(f"{file} is not a WAV file; give one.")
+        raise Refusal(Reason("execution.not-a-wav-file", file=str(file)))
     try:
         with wave.open(str(file), "rb") as sound:
             width, channels, own_rate = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
@@ -143,12 +144,15 @@ def read_wav(path: str, rate: int) -> npt.NDArray[np.float32]:
         raise
     except Exception as error:  # the library's own errors, and those of numbers that no header should hold
         raise Refusal(
-            f"{file.name} is not a WAV file of whole numbers ({paths.why(error) if str(error) else 'it ends too early'}); "
-            "save the sound as 16-bit WAV."
+            Reason(
+                "execution.wav-not-of-whole-numbers",
+                name=file.name,
+                what=paths.why(error) if str(error) else "it ends too early",
+            )
         ) from error
     usable = len(data) // (width * channels) * width * channels
     if not usable:
-        raise Refusal(f"{file.name} holds no sound; give another file.")
+        raise Refusal(Reason("execution.no-sound-in-file", name=file.name))
     samples = _whole_numbers(np.frombuffer(data[:usable], np.uint8), width).reshape(-1, channels).mean(1)
     if own_rate != rate:
         count = max(1, round(len(samples) * rate / own_rate))
@@ -159,13 +163,10 @@ def read_wav(path: str, rate: int) -> npt.NDArray[np.float32]:
 def _refuse_odd(name: str, width: int, channels: int, own_rate: int, frames: int, rate: int) -> None:
     """``Refusal`` for what no recording is, and for what does not fit into memory, before any is taken."""
     if not (1 <= width <= 4 and 1 <= channels <= MOST_CHANNELS and RATES[0] <= own_rate <= RATES[1]):
-        raise Refusal(
-            f"{name} is of {8 * width} bits, {channels} channels and {own_rate:,} samples a second, which no recording is; "
-            "save the sound as 16-bit WAV."
-        )
+        raise Refusal(Reason("execution.no-such-recording", name=name, what=8 * width, channels=channels, own_rate=own_rate))
     seconds = frames / own_rate
     if seconds > MOST_SECONDS:
-        raise Refusal(f"{name} lasts {seconds / 3600:.1f} hours; give a sound of at most {MOST_SECONDS // 3600}.")
+        raise Refusal(Reason("execution.sound-too-long", name=name, seconds=seconds / 3600, most_seconds=MOST_SECONDS // 3600))
     # the bytes, those of 32 bits and numbers of 64, then numbers at three places while it is brought to the rate
     refuse_size(frames * channels * (width + 4 + 8) + round(seconds * rate) * 3 * 8, f"The sound in {name}")
 

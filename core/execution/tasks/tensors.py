@@ -12,6 +12,7 @@ from core.execution.tasks.once import Once
 from core.execution.tasks.pictures import USUAL_SIDE, made_up
 from core.execution.tasks.placing import placed
 from core.execution.workload import refuse_size
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ class Tensors:
         def read(output: Any, inputs: Inputs) -> torch.Tensor:
             tensor = first_tensor(output)
             if tensor is None:
-                raise Refusal(
-                    f"{loaded.facts.name} gave {type(output).__name__} without a tensor in it; let forward return one."
-                )
+                raise Refusal(Reason("execution.output-without-tensor", name=loaded.facts.name, model=type(output).__name__))
             shapes[:] = [f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"]
             return tensor.reshape(tensor.shape[0] if tensor.ndim else 1, -1)
 
@@ -84,7 +83,7 @@ def _repeated(example: Mapping[str, Any], batch: int) -> dict[str, Any]:
         return dict(example)
     tensors = [value for value in example.values() if getattr(value, "ndim", 0) >= 1]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
-        raise Refusal("The example inputs have a batch of their own; set the batch to 1.")
+        raise Refusal(Reason("execution.inputs-have-a-batch"))
     repeat = {id(tensor): tensor.repeat(batch, *[1] * (tensor.ndim - 1)) for tensor in tensors}
     return {name: repeat.get(id(value), value) for name, value in example.items()}
 
@@ -105,7 +104,7 @@ def _fitting(loaded: LoadedModel, workload: WorkloadConfig) -> dict[str, Any]:
         return {names[0]: torch.randint(0, first.num_embeddings, (1, tokens), generator=generator)}
     shape = _shape(first, tokens, side)
     if shape is None or len(names) != 1:
-        raise Refusal(f"What {loaded.facts.name} takes cannot be guessed; let the function return (module, example_inputs).")
+        raise Refusal(Reason("execution.inputs-cannot-be-guessed", name=loaded.facts.name))
     elements = 1
     for size in shape:
         elements *= size

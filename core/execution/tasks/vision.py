@@ -13,6 +13,7 @@ from core.execution.tasks.once import Once, labelled
 from core.execution.tasks.pictures import made_up, read_image, side_of, sides
 from core.execution.tasks.placing import placed
 from core.execution.workload import refuse_size
+from core.messages.reason import Reason
 from core.models.base import LoadedModel
 
 STRIDE = 32
@@ -42,7 +43,7 @@ class Images:
         if workload.image is not None:
             if self._processor is None:
                 why = loaded.no_processor or "it has no image processor, preprocessor_config.json"
-                raise Refusal(f"{loaded.facts.name} cannot read image files ({why}); leave the image out to use a made-up one.")
+                raise Refusal(Reason("execution.images-not-read", name=loaded.facts.name, why=why))
             self._pixels = self._prepared(1)["pixel_values"].shape[-2:]  # looks at the file now, not in the first request
         else:
             self._pixels = (self._side, self._side)
@@ -51,7 +52,7 @@ class Images:
             )
         patch = sides(getattr(loaded.model.config, "patch_size", None)) or STRIDE
         if min(self._pixels) < patch:
-            raise Refusal(f"{loaded.facts.name} sees pieces of {patch} pixels a side; give an image of at least that size.")
+            raise Refusal(Reason("execution.image-smaller-than-patch", name=loaded.facts.name, patch=patch))
         self._patches = int((self._pixels[0] // patch) * (self._pixels[1] // patch))
         self._arguments = self._interpolation(loaded)
 
