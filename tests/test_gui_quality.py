@@ -34,7 +34,7 @@ from gui.views.layer_columns import SQNR, TITLES
 from gui.views.layer_errors import worst_layers
 from gui.views.layers import LayersView
 from gui.views.live import LiveView
-from gui.views.tile_readings import SPECS
+from gui.views.tile_readings import specs
 from gui.views.tiles import Tile
 from profilers.trace import KINDS, STAGES, Trace
 from tests.synthetic_quality import language_quality, layer_errors, session_runs, with_passes
@@ -338,7 +338,7 @@ def test_a_run_that_cannot_be_read_is_told(compare):
 
 
 def quality_tile(qtbot, run):
-    tile = Tile(next(spec for spec in SPECS if spec.name == "statQuality"))
+    tile = Tile(next(spec for spec in specs() if spec.name == "statQuality"))
     qtbot.addWidget(tile)
     tile.show_summary(summarize(run, intervals=False), run)
     return tile

@@ -6,26 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from core.analysis import metrics
 from core.analysis.layers import LayerTable, layer_rows
-from core.analysis.samples import samples
+from core.analysis.metrics import Measured
 from core.analysis.statistics import median_ratio
-from core.analysis.summary import memory_json
 from core.analysis.verdict import Verdict, judge
 from core.messages.reason import Reason
 from core.records.run import Run, status_said
 
 Json = dict[str, Any]
 
-_METRICS = (
-    ("TTFT", "ns", "ttft_ns"),
-    ("TPOT", "ns", "tpot_ns"),
-    ("ITL", "ns", "itl_ns"),
-    ("E2E", "ns", "e2e_ns"),
-    ("Prefill", "tok/s", "prefill_tokens_per_s"),
-    ("Decode", "tok/s", "decode_tokens_per_s"),
-    ("Input", "tok/s", "input_tokens_per_s"),
-)
-_SIZES = (("Peak memory", "rss_peak_bytes"), ("Weights", "weights_bytes"), ("KV cache", "kv_cache_bytes"))
 _MACHINE = (
     *("machine", "os", "cpu_model", "cpu_features", "cpu_affinity", "cpu_quota", "cpu_governor", "cpu_boost", "power_source"),
     *("smt_active", "memory_bytes", "allocator", "transparent_hugepages"),
@@ -134,26 +124,20 @@ def refusal(a: Run, b: Run) -> Reason | None:
 
 
 def _tiles(a: Run, b: Run) -> list[TileDifference]:
-    left, right = samples(a), samples(b)
+    left, right = Measured(a), Measured(b)
     tiles = []
-    for name, unit, metric in _METRICS:
-        of_a, of_b = left.spread(metric), right.spread(metric)
-        if not of_a.n and not of_b.n:
+    for metric in metrics.of_table(metrics.LATENCY):
+        of_a, of_b = metric.spread(left), metric.spread(right)
+        if not metric.shown or not (of_a.n or of_b.n):
             continue
         medians = of_a.median, of_b.median
         measured = median_ratio(of_b, of_a)
-        if measured is None:
-            tiles.append(TileDifference(name, unit, *medians, _ratio(*medians), None, None))
-        else:
-            tiles.append(TileDifference(name, unit, *medians, measured.ratio, measured.low, measured.high))
-    sizes = memory_json(a), memory_json(b)
-    for name, key in _SIZES:
-        values = sizes[0][key], sizes[1][key]
+        told = (_ratio(*medians), None, None) if measured is None else (measured.ratio, measured.low, measured.high)
+        tiles.append(TileDifference(metric.title, metric.unit, *medians, *told))
+    for metric in metrics.of_table(metrics.MEMORY, metrics.START):
+        values = metric.value(left), metric.value(right)
         if values != (None, None):
-            tiles.append(TileDifference(name, "bytes", *values, _ratio(*values), None, None))
-    loads = a.facts.load_ns, b.facts.load_ns
-    if loads != (None, None):
-        tiles.append(TileDifference("Load", "ns", *loads, _ratio(*loads), None, None))
+            tiles.append(TileDifference(metric.title, metric.unit, *values, _ratio(*values), None, None))
     return tiles
 
 

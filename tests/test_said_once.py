@@ -1,0 +1,109 @@
+"""What is declared in one place is found everywhere else: a toy of each, put beside the others, and nothing else touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.analysis import metrics
+from core.analysis.compare import compare
+from core.analysis.metrics import FIRST, LATER, LOWER, Judged, Metric, Sampled
+from core.analysis.samples import RequestTimes
+from core.analysis.summary import summarize
+from core.analysis.verdict import judge
+from core.commands import report, sessions
+from profilers.trace import Recorder
+from tests import write_docs
+from tests.synthetic import synthetic_run
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def toy_of(times: RequestTimes) -> np.ndarray:
+    return times.ttft_ns * 2
+
+
+TOY = Metric(
+    "toy_ns",
+    "Toy time",
+    "ns",
+    LOWER,
+    "Twice the time to the first token.",
+    "Ours alone.",
+    lambda of: Sampled(of.samples.ttft_ns * 2),
+    made_of=FIRST,
+    listed=True,
+    tile=11,
+    judged=Judged(4, 0.1, toy_of),
+)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Metric:
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, TOY))
+    return TOY
+
+
+# -- metrics --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_metric_declared_once_is_in_json_reports_lists_comparisons_and_docs(toy: Metric) -> None:
+    run = synthetic_run()
+    summary = summarize(run)
+    assert summary["metrics"]["toy_ns"]["median"] == 2 * summary["metrics"]["ttft_ns"]["median"] > 0
+    assert "Toy time" in report.text(summary)
+    assert "| Toy time |" in report.markdown(summary)
+    assert "Toy time" in sessions._listed([summary])
+    found = compare(run, run)
+    assert [(tile.unit, tile.ratio) for tile in found.tiles if tile.name == "Toy time"] == [("ns", 1.0)]
+    assert "Toy time" in sessions.comparison_text(run, run, found)
+    assert any("Toy time" in line and "Twice the time" in line for line in metrics.table_of_docs())
+
+
+def test_a_metric_declared_once_is_judged_and_its_absence_has_a_reason(toy: Metric) -> None:
+    (side,) = judge([synthetic_run(), synthetic_run()], {})
+    assert list(side.metrics) == ["tpot_ns", "ttft_ns", "e2e_ns", "toy_ns"]
+    assert side.metrics["toy_ns"].ratio == pytest.approx(1)
+    nothing = summarize(replace(synthetic_run(), trace=Recorder().snapshot()))
+    assert "toy_ns" in {item["what"] for item in nothing["unavailable"]}
+
+
+def test_a_metric_declared_once_has_a_tile(toy: Metric, qtbot: object) -> None:
+    from gui.views.tiles import Tiles
+
+    tiles = Tiles()
+    qtbot.addWidget(tiles)  # type: ignore[attr-defined]
+    tiles.show_summary(summarize(synthetic_run()))
+    tile = tiles.tiles[-1]
+    assert (tile.objectName(), tile.label.text(), tile.unit.text()) == ("statToyTime", "Toy time", "ms")
+    assert "Twice the time" in tile.toolTip()
+
+
+def test_metrics_are_declared_whole_and_each_place_is_given_once() -> None:
+    ids = [one.id for one in metrics.METRICS]
+    assert len(ids) == len(set(ids))
+    places = [one.tile for one in metrics.METRICS if one.tile is not None]
+    assert len(places) == len(set(places))
+    for one in metrics.METRICS:
+        assert one.better in (metrics.LOWER, metrics.HIGHER)
+        assert one.definition.endswith(".")
+        assert (one.made_of == "") == (one.table != metrics.LATENCY), one.id
+
+
+def test_a_first_token_that_was_disturbed_is_said_of_the_time_without_tokenisation_too() -> None:
+    """A list of its own left it among what comes later."""
+    assert next(one.made_of for one in metrics.METRICS if one.id == "prefill_ns") == FIRST
+    assert next(one.made_of for one in metrics.METRICS if one.id == "itl_ns") == LATER
+
+
+# -- docs -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "name"), write_docs.TABLES)
+def test_the_tables_of_the_docs_are_what_the_code_declares(page: str, name: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert write_docs.filled(text, name, write_docs.TABLES[page, name]()) == text, "run: make docs"
