@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from core.analysis import metrics
-from core.analysis.compare import compare
+from core.analysis.compare import compare, differing
 from core.analysis.metrics import FIRST, LATER, LOWER, Judged, Metric, Sampled
 from core.analysis.samples import RequestTimes
+from core.analysis.speed_quality import difference, setting
 from core.analysis.summary import summarize
 from core.analysis.verdict import judge
 from core.commands import report, sessions
+from core.records import conditions, noise_floors
+from core.records.conditions import Condition
 from profilers.trace import Recorder
 from tests import write_docs
 from tests.synthetic import synthetic_run
@@ -98,6 +101,41 @@ def test_a_first_token_that_was_disturbed_is_said_of_the_time_without_tokenisati
     """A list of its own left it among what comes later."""
     assert next(one.made_of for one in metrics.METRICS if one.id == "prefill_ns") == FIRST
     assert next(one.made_of for one in metrics.METRICS if one.id == "itl_ns") == LATER
+
+
+# -- conditions -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_condition_declared_once_keeps_floors_comparisons_and_points_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = frozenset({conditions.FLOOR, conditions.VERDICT, conditions.POINT})
+    toy = Condition("environment.toy", conditions.MACHINE, every, lambda config, facts: facts.environment.get("toy"))
+    a = synthetic_run(repeats=1)
+    b = replace(a, facts=replace(a.facts, environment={**a.facts.environment, "toy": "red"}))
+    assert not differing(a, b)
+    assert not difference(setting(a), setting(b))
+    assert noise_floors.conditions(a.config, a.facts) == noise_floors.conditions(b.config, b.facts)
+
+    monkeypatch.setattr(conditions, "CONDITIONS", (*conditions.CONDITIONS, toy))
+    (told,) = differing(a, b)
+    assert str(told) == "the machines differ: toy not known and red"
+    assert str(difference(setting(a), setting(b))) == "another machine"
+    assert noise_floors.conditions(b.config, b.facts)["environment"]["toy"] == "red"
+    assert noise_floors.conditions(a.config, a.facts) != noise_floors.conditions(b.config, b.facts)
+    assert any("environment.toy" in line for line in conditions.table_of_docs())
+
+
+def test_floors_of_before_are_found_again() -> None:
+    """A condition's name is part of the name under which a floor is kept."""
+    run = synthetic_run(repeats=1)
+    about = noise_floors.conditions(run.config, run.facts)
+    assert set(about) == {"environment", "threads", "target", "model", "workload"}
+    assert set(about["model"]) == {"spec", "dtype"}
+    assert set(about["target"]) == {"id", "name"}
+    assert set(about["environment"]) == {
+        *("machine", "os", "os_release", "cpu_model", "cpu_features", "cpu_cores_logical", "cpu_affinity", "cpu_quota"),
+        *("cpu_governor", "smt_active", "memory_bytes", "power_source", "variables"),
+        *("python", "tickscope", "torch", "transformers", "torchao", "numpy"),
+    }
 
 
 # -- docs -----------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.analysis import metrics
+from core.records import conditions
 
 DOCS = Path(__file__).parent.parent / "docs"
-TABLES: dict[tuple[str, str], Callable[[], list[str]]] = {("measures.md", "metrics"): metrics.table_of_docs}
+TABLES: dict[tuple[str, str], Callable[[], list[str]]] = {
+    ("measures.md", "metrics"): metrics.table_of_docs,
+    ("measures.md", "conditions"): conditions.table_of_docs,
+}
 """What writes each table, by page and by the name in the comments around it."""
 
 

@@ -106,8 +106,8 @@ def point_table(points: Sequence[Point]) -> Mapping[str, Sequence[Any]]:
 def draw_speed_quality(points: Sequence[Point], theme: str) -> ChartFrame:
     """Speed over quality cost: unoptimized a diamond, the front filled and joined, the rest hollow, runs apart pale."""
     model = next((one.model for one in points if not one.apart), "")
-    versions = next((one.setting.versions.partition(" ")[0] for one in points if not one.apart), "")
-    made_by = " · ".join(["Tickscope", *([f"torch {versions}"] if versions not in ("", "None") else [])])
+    torch = next((one.setting.get("environment.torch") for one in points if not one.apart), None)
+    made_by = " · ".join(["Tickscope", *([f"torch {torch}"] if torch else [])])
     drawn = [one for one in points if one.cost is not None]
     note = left_out(points)
     chart = framed("Speed × quality", " · ".join(part for part in (model, note) if part), made_by, theme)
