@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from core.analysis.verdict import judge
 from core.commands import report, sessions
 from core.records import conditions, noise_floors
 from core.records.conditions import Condition
-from profilers.trace import Recorder
+from core.records.run import STATUSES
+from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, STAGES, Recorder
 from tests import write_docs
 from tests.synthetic import synthetic_run
 
@@ -64,7 +67,7 @@ def test_a_metric_declared_once_is_in_json_reports_lists_comparisons_and_docs(to
     found = compare(run, run)
     assert [(tile.unit, tile.ratio) for tile in found.tiles if tile.name == "Toy time"] == [("ns", 1.0)]
     assert "Toy time" in sessions.comparison_text(run, run, found)
-    assert any("Toy time" in line and "Twice the time" in line for line in metrics.table_of_docs())
+    assert any("Toy time" in line and "Twice the time" in line for line in write_docs.table_of_metrics())
 
 
 def test_a_metric_declared_once_is_judged_and_its_absence_has_a_reason(toy: Metric) -> None:
@@ -121,7 +124,7 @@ def test_a_condition_declared_once_keeps_floors_comparisons_and_points_apart(mon
     assert str(difference(setting(a), setting(b))) == "another machine"
     assert noise_floors.conditions(b.config, b.facts)["environment"]["toy"] == "red"
     assert noise_floors.conditions(a.config, a.facts) != noise_floors.conditions(b.config, b.facts)
-    assert any("environment.toy" in line for line in conditions.table_of_docs())
+    assert any("environment.toy" in line for line in write_docs.table_of_conditions())
 
 
 def test_floors_of_before_are_found_again() -> None:
@@ -138,6 +141,71 @@ def test_floors_of_before_are_found_again() -> None:
     }
 
 
+# -- workload fields ------------------------------------------------------------------------------------------------------
+
+WITH_TOY = """
+import dataclasses, sys, types
+from pathlib import Path
+
+import core
+
+source = Path("core/config.py").read_text(encoding="utf-8")
+before = "    def __post_init__(self) -> None:\\n        for name, one in workload_fields()"
+told = "'Toy', 'How many toys', minimum=2, maximum=9, none='auto', place=9, metavar='N|auto'"
+toy = f"    toy_tokens: int | None = _asked(None, {told})\\n"
+assert source.count(before) == 1
+config = types.ModuleType("core.config")
+sys.modules["core.config"] = core.config = config
+exec(compile(source.replace(before, toy + before), "core/config.py", "exec"), config.__dict__)
+
+from PySide6.QtWidgets import QApplication
+
+from core.analysis.compare import differing
+from core.analysis.speed_quality import setting
+from core.cli import parser
+from core.commands.configure import run_config
+from core.records import noise_floors
+from core.session.codec import config_from_json, to_json
+from gui.setup.workload_form import WorkloadForm
+from tests import write_docs
+from tests.synthetic import synthetic_run
+
+asked = run_config(parser().parse_args(["run", "--model", "package:any", "--toy-tokens", "5"]))
+assert asked.workload.toy_tokens == 5
+assert run_config(parser().parse_args(["run", "--model", "package:any"])).workload.toy_tokens is None
+assert config_from_json(to_json(asked)).workload.toy_tokens == 5
+try:
+    config.WorkloadConfig(toy_tokens=1)
+except ValueError as error:
+    assert str(error) == "toy tokens is 1; give at least 2."
+else:
+    raise AssertionError("a limit is not kept")
+
+app = QApplication([])
+form = WorkloadForm()
+box = form._boxes["toy_tokens"]
+assert (box.label.text(), box.editor.objectName(), box.toolTip()) == ("Toy", "toyTokensSpin", "How many toys")
+assert (box.editor.text(), form.config().toy_tokens) == ("auto", None)
+form.show_config(asked.workload)
+assert form.config().toy_tokens == 5
+
+a = synthetic_run(repeats=1)
+b = dataclasses.replace(a, config=dataclasses.replace(a.config, workload=dataclasses.replace(a.config.workload, toy_tokens=3)))
+(told,) = differing(a, b)
+assert str(told) == "the workloads differ: toy tokens not known and 3"
+assert setting(a) != setting(b)
+assert noise_floors.conditions(b.config, b.facts)["workload"]["toy_tokens"] == 3
+assert any("`toy_tokens`" in line for line in write_docs.table_of_workload())
+print("found everywhere")
+"""
+
+
+def test_a_workload_field_declared_once_is_in_form_switches_checks_conditions_file_and_docs() -> None:
+    """In a process of its own, whose ``core/config.py`` has one line more."""
+    done = subprocess.run([sys.executable, "-c", WITH_TOY], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "found everywhere", done.stderr
+
+
 # -- docs -----------------------------------------------------------------------------------------------------------------
 
 
@@ -145,3 +213,14 @@ def test_floors_of_before_are_found_again() -> None:
 def test_the_tables_of_the_docs_are_what_the_code_declares(page: str, name: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert write_docs.filled(text, name, write_docs.TABLES[page, name]()) == text, "run: make docs"
+
+
+@pytest.mark.parametrize("word", [*KINDS, *STAGES, *STATUSES, *REQUEST_COLUMNS, *MOMENT_COLUMNS, *SPAN_COLUMNS])
+def test_the_page_of_the_session_file_knows_every_kind_stage_status_and_column(word: str) -> None:
+    assert f"`{word}`" in (DOCS / "session-file.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_of_measures_knows_every_kind_of_moment(kind: str) -> None:
+    (row,) = (line for line in (DOCS / "measures.md").read_text(encoding="utf-8").split("\n") if line.startswith("| moment |"))
+    assert f"`{kind}`" in row

@@ -341,9 +341,3 @@ def title(metric_id: str) -> str:
 def explained(metric_id: str) -> str:
     """What a metric is; "" where there is none of this id."""
     return next((one.explained for one in METRICS if one.id == metric_id), "")
-
-
-def table_of_docs() -> list[str]:
-    """The lines of the table in ``docs/measures.md``."""
-    rows = [f"| {one.title} (`{one.id}`) | {one.unit} | {one.better} | {one.explained} |" for one in METRICS]
-    return ["| metric | unit | better | what it is |", "| --- | --- | --- | --- |", *rows]

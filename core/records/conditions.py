@@ -91,13 +91,3 @@ CONDITIONS: tuple[Condition, ...] = (
 def asked_by(scope: str) -> tuple[Condition, ...]:
     """The conditions of a scope, in their order."""
     return tuple(one for one in CONDITIONS if scope in one.scopes)
-
-
-def table_of_docs() -> list[str]:
-    """The lines of the table in ``docs/measures.md``."""
-    scopes = (FLOOR, VERDICT, POINT)
-    rows = []
-    for one in CONDITIONS:
-        asked = " | ".join("yes" if scope in one.scopes else "" for scope in scopes)
-        rows.append(f"| `{one.id}` | {one.group} | {asked} |")
-    return [f"| condition | about | {' | '.join(scopes)} |", "| --- | --- | --- | --- | --- |", *rows]
