@@ -206,6 +206,62 @@ def test_a_workload_field_declared_once_is_in_form_switches_checks_conditions_fi
     assert done.stdout.strip() == "found everywhere", done.stderr
 
 
+# -- colours and marks ----------------------------------------------------------------------------------------------------
+
+TOY_KIND = """
+import dataclasses, importlib, sys, types
+from pathlib import Path
+
+def changed(name, before, after):
+    path = Path(name.replace(".", "/") + ".py")
+    source = path.read_text(encoding="utf-8")
+    assert source.count(before) == 1, (name, before)
+    parent, _, last = name.rpartition(".")
+    sys.modules[name] = module = types.ModuleType(name)
+    setattr(importlib.import_module(parent), last, module)
+    exec(compile(source.replace(before, after), str(path), "exec"), module.__dict__)
+
+changed("profilers.trace", '"encode", "draft")', '"encode", "draft", "toy")')
+changed("core.presentation.palette", '    "draft": "sand",', '    "draft": "sand", "toy": "purple",')
+changed("core.presentation.marks", '    "draft": Mark(', '    "toy": Mark("s", "s", "■", 1.2, "plays"), "draft": Mark(')
+
+from PySide6.QtWidgets import QApplication
+
+from core.export.latency import draw_latency
+from core.presentation.palette import THEMES
+from gui.charts.latency import MARKS, LatencyChart
+from gui.theme import DARK
+from profilers.trace import KINDS
+from tests.synthetic import synthetic_run
+
+run = synthetic_run()
+kinds = run.trace.moments["kind"].copy()
+kinds[2::2] = KINDS.index("toy")
+run = dataclasses.replace(run, trace=dataclasses.replace(run.trace, moments={**run.trace.moments, "kind": kinds}))
+colour = THEMES["dark"].by_name["purple"]
+
+app = QApplication([])
+chart = LatencyChart()
+chart.set_palette(DARK)
+chart.show_run(run)
+dots = chart.dots["clean toy"]
+assert DARK.kinds["toy"] == dots.opts["pen"].color().name() == colour
+assert (dots.opts["symbol"], MARKS["traced toy"].hollow) == ("s", True)
+assert "■ toy: plays" in chart.note.toolTip()
+assert len(dots.data) + len(chart.dots["traced toy"].data) > 0
+
+lines = [line for axes in draw_latency(run, "dark").figure.axes for line in axes.lines]
+assert any((line.get_marker(), line.get_color()) == ("s", colour) for line in lines)
+print("found everywhere")
+"""
+
+
+def test_a_kind_with_its_colour_and_mark_looks_alike_in_window_and_exports() -> None:
+    """In a process of its own, in which a kind of moment is declared, with a colour and a mark, each in its one place."""
+    done = subprocess.run([sys.executable, "-c", TOY_KIND], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "found everywhere", done.stderr
+
+
 # -- docs -----------------------------------------------------------------------------------------------------------------
 
 

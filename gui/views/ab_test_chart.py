@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from core.analysis import metrics
 from core.analysis.samples import request_times
+from core.presentation.ticks import nice_limit, nice_spacing
 from core.records.run import Run
-from gui.charts.axis import nice_limit, nice_spacing
 from gui.charts.card import Chart
 from gui.charts.plot import Plot
 from gui.theme import Palette
