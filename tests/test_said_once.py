@@ -12,7 +12,7 @@ import pytest
 
 from core.analysis import metrics
 from core.analysis.compare import compare, differing
-from core.analysis.metrics import FIRST, LATER, LOWER, Judged, Metric, Sampled
+from core.analysis.metrics import FIRST, LOWER, Judged, Metric, Sampled
 from core.analysis.samples import RequestTimes
 from core.analysis.speed_quality import difference, setting
 from core.analysis.summary import summarize
@@ -21,7 +21,7 @@ from core.commands import report, sessions
 from core.records import conditions, noise_floors
 from core.records.conditions import Condition
 from core.records.run import STATUSES
-from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, STAGES, Recorder
+from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, STAGES, Recorder, Tag
 from tests import write_docs
 from tests.synthetic import synthetic_run
 
@@ -102,8 +102,13 @@ def test_metrics_are_declared_whole_and_each_place_is_given_once() -> None:
 
 def test_a_first_token_that_was_disturbed_is_said_of_the_time_without_tokenisation_too() -> None:
     """A list of its own left it among what comes later."""
-    assert next(one.made_of for one in metrics.METRICS if one.id == "prefill_ns") == FIRST
-    assert next(one.made_of for one in metrics.METRICS if one.id == "itl_ns") == LATER
+    run = synthetic_run()
+    tags = run.trace.moments["tags"].copy()
+    tags[run.trace.moments["kind"] == KINDS.index("prefill")] |= Tag.PERTURBED
+    moments = {**run.trace.moments, "tags": tags}
+    spreads = summarize(replace(run, trace=replace(run.trace, moments=moments)))["metrics"]
+    disturbed = {name for name, spread in spreads.items() if spread.get("disturbed")}
+    assert disturbed == {"ttft_ns", "prefill_ns", "prefill_tokens_per_s", "prefill_only_tokens_per_s", "e2e_ns"}
 
 
 # -- conditions -----------------------------------------------------------------------------------------------------------
