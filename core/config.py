@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from types import NoneType
 from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 EXECUTORS = ("local", "child")
 """Where a run is carried out: on a thread of the program's own process, or in a process of its own."""
-
-
-HOW_OFTEN = {"asked": False}
-"""Metadata of workload fields that say how often something is asked, not what: they may differ between equal workloads."""
 
 CONSENTS = ("trust_remote_code", "allow_pickle", "force")
 """Fields of ``ModelConfig`` that a person decides for one machine: they are never taken from a file."""
@@ -61,6 +61,48 @@ class TargetConfig:
 
 
 @dataclass(frozen=True)
+class WorkloadField:
+    """How one field of a workload is asked for: all that form, switches, validation, comparisons and file know of it.
+
+    Args:
+        label: what people call it.
+        help: what it is, as a form explains it and a switch of the command line does.
+        minimum, maximum: of a number; the maximum is that of the form alone.
+        none: what None is called where it is a value too, with which the program or the model decides.
+        asked: whether it says what is asked, and not how often: equal workloads may differ in the others.
+        unless: fields that have the say where they are set.
+        fits: kinds of models that have a use for it, "" for all: "text", "images", "sound", "questions" (that are asked about a
+            text), "continues" (text generation) or "writes" (all that give tokens).
+        place: where it stands among the small fields of the form, 0 for none there. ``seldom``: among those out of sight.
+        metavar: what stands for its value in the help of its switch, "" where it has none of its own.
+        name, kind, optional, default: as the dataclass says them.
+    """
+
+    label: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    none: str = ""
+    asked: bool = True
+    unless: tuple[str, ...] = ()
+    fits: str = ""
+    place: int = 0
+    seldom: bool = False
+    metavar: str = ""
+    name: str = ""
+    kind: type = str
+    optional: bool = False
+    default: Any = None
+
+
+def _asked(default: Any, label: str, told: str, **more: Any) -> Any:
+    return field(default=default, metadata={"asked": WorkloadField(label, told, **more)})
+
+
+_MOST_TOKENS = 1_000_000
+
+
+@dataclass(frozen=True)
 class WorkloadConfig:
     """What is asked of the model. ``prompt_tokens`` set: that many random tokens instead of ``prompt``.
 
@@ -68,34 +110,125 @@ class WorkloadConfig:
     Encoders ignore ``new_tokens``. ``warmup`` requests come first and never count. None for ``warmup`` or ``repeats`` leaves
     the number to ``core.analysis.stopping``: until the latency has settled, and until it is known well enough.
 
-    A new field counts as part of what is asked (``asked``) unless its metadata say otherwise: ``HOW_OFTEN``, or
-    ``{"unless": NAMES}`` for one that has no say where a field of those names is set.
+    A new field is declared here alone (``WorkloadField``); ``workload_fields`` is what everybody else reads.
 
     ``prompts`` are as many different ones, of one batch. ``chat``: prompts are put into the model's chat template; None: where
-    the model has one and was trained to answer (a finished run says which it was).
+    the model has one and was trained to answer (a finished run says which it was). ``image`` and ``audio`` are paths of files;
+    None: a made-up image of ``image_size`` pixels a side, ``audio_seconds`` of made-up sound, or what the model is made for.
     """
 
-    prompt: str = field(default="What is the capital of France?", metadata={"unless": ("prompt_tokens", "prompts")})
-    prompt_tokens: int | None = None
-    new_tokens: int = 64
-    batch: int = 1
-    repeats: int | None = field(default=None, metadata=HOW_OFTEN)
-    warmup: int | None = field(default=None, metadata=HOW_OFTEN)
-    seed: int = 0
-    question: str = ""  # question answering: asked about ``prompt``
-    image: str | None = None  # path of an image file; None: a made-up one of ``image_size``
-    image_size: int | None = field(default=None, metadata={"unless": ("image",)})  # pixels a side; None: the model's own
-    audio: str | None = None  # path of a sound file; None: ``audio_seconds`` of made-up sound
-    audio_seconds: float | None = field(default=None, metadata={"unless": ("audio",)})  # None: what the model is made for
-    prompts: tuple[str, ...] | None = field(default=None, metadata={"unless": ("prompt_tokens",)})
-    chat: bool | None = field(default=None, metadata={"unless": ("prompt_tokens",)})
+    prompt: str = _asked(
+        "What is the capital of France?",
+        "Prompt",
+        "The text that the model continues or encodes",
+        unless=("prompt_tokens", "prompts"),
+        fits="text",
+    )
+    prompt_tokens: int | None = _asked(
+        None,
+        "Input tokens",
+        "That many random tokens instead of the text",
+        minimum=1,
+        maximum=_MOST_TOKENS,
+        none="prompt",
+        fits="text",
+        place=8,
+        seldom=True,
+        metavar="N",
+    )
+    new_tokens: int = _asked(
+        64,
+        "New tokens",
+        "How many tokens to generate; encoders have no use for it",
+        minimum=1,
+        maximum=_MOST_TOKENS,
+        fits="writes",
+        place=1,
+        metavar="N",
+    )
+    batch: int = _asked(
+        1,
+        "Batch",
+        "How many inputs at once; a set of prompts needs as many as it holds",
+        minimum=1,
+        maximum=4096,
+        place=2,
+        metavar="N",
+    )
+    repeats: int | None = _asked(
+        None,
+        "Repeats",
+        "How many measured requests; auto stops once the latency is known well enough, and says why it stopped",
+        minimum=1,
+        maximum=10_000,
+        none="auto",
+        asked=False,
+        place=3,
+        metavar="N|auto",
+    )
+    warmup: int | None = _asked(
+        None,
+        "Warm-up",
+        "Requests before those that count; auto goes on until they get no faster, 10 seconds at most; 0 is none",
+        minimum=0,
+        maximum=1000,
+        none="auto",
+        asked=False,
+        place=6,
+        seldom=True,
+        metavar="N|auto",
+    )
+    seed: int = _asked(0, "Seed", "Of random tokens and random weights", metavar="N")
+    question: str = _asked("", "Question", "What is asked about the context", fits="questions", metavar="TEXT")
+    image: str | None = _asked(
+        None, "Image", "The picture to look at; without one a made-up one is taken", fits="images", metavar="FILE"
+    )
+    image_size: int | None = _asked(
+        None,
+        "Size, px",
+        "Pixels a side of the made-up image; auto: what it is made for",
+        minimum=1,
+        maximum=8192,
+        none="auto",
+        unless=("image",),
+        fits="images",
+        place=4,
+        metavar="PIXELS|auto",
+    )
+    audio: str | None = _asked(
+        None, "Sound", "The speech to hear; without one a made-up one is taken", fits="sound", metavar="FILE"
+    )
+    audio_seconds: float | None = _asked(
+        None,
+        "Seconds",
+        "Length of the made-up sound; auto: what the model is made for",
+        maximum=3600,
+        none="auto",
+        unless=("audio",),
+        fits="sound",
+        place=5,
+        metavar="S|auto",
+    )
+    prompts: tuple[str, ...] | None = _asked(
+        None, "Prompt set", "Different prompts in one batch", unless=("prompt_tokens",), fits="text"
+    )
+    chat: bool | None = _asked(
+        None,
+        "Chat",
+        "Put prompts into the model's chat template; auto does so for instruct models that have one",
+        none="auto",
+        unless=("prompt_tokens",),
+        fits="continues",
+        place=7,
+        seldom=True,
+        metavar="auto",
+    )
 
     def __post_init__(self) -> None:
-        limits = {"prompt_tokens": 1, "new_tokens": 1, "batch": 1, "repeats": 1, "warmup": 0, "image_size": 1}
-        for name, least in limits.items():
+        for name, one in workload_fields().items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name.replace('_', ' ')} is {value}; give at least {least}.")
+            if one.minimum is not None and value is not None and value < one.minimum:
+                raise ValueError(f"{name.replace('_', ' ')} is {value}; give at least {one.minimum}.")
         if self.prompt_tokens is None and self.prompts is None and not self.prompt.strip():
             raise ValueError("The prompt is empty; write one, or give a number of prompt tokens.")
         if self.prompts is not None and not all(prompt.strip() for prompt in self.prompts or ("",)):
@@ -109,11 +242,24 @@ class WorkloadConfig:
         another one overrules is None, so that a prompt left in the form does not count beside a number of tokens.
         """
         found: dict[str, Any] = {}
-        for one in fields(self):
-            if one.metadata.get("asked", True):
-                overruled = any(getattr(self, name) is not None for name in one.metadata.get("unless", ()))
-                found[one.name] = None if overruled else getattr(self, one.name)
+        for name, one in workload_fields().items():
+            if one.asked:
+                overruled = any(getattr(self, other) is not None for other in one.unless)
+                found[name] = None if overruled else getattr(self, name)
         return found
+
+
+@cache
+def workload_fields() -> Mapping[str, WorkloadField]:
+    """The fields of a workload as they are declared, by name in their order."""
+    kinds = typing.get_type_hints(WorkloadConfig)
+    found = {}
+    for one in fields(WorkloadConfig):
+        parts = typing.get_args(kinds[one.name]) if NoneType in typing.get_args(kinds[one.name]) else (kinds[one.name],)
+        kind = next(typing.get_origin(part) or part for part in parts if part is not NoneType)
+        told: WorkloadField = one.metadata["asked"]
+        found[one.name] = replace(told, name=one.name, kind=kind, optional=NoneType in parts, default=one.default)
+    return found
 
 
 @dataclass(frozen=True)

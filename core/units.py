@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 DASH = "—"
 """What stands where nothing was measured."""
 
@@ -72,6 +74,17 @@ def rate(per_s: float | None, unit: str = "tok/s") -> str:
     return _joined(split_rate(per_s, unit))
 
 
+def of_unit(unit: str) -> Callable[[float | None], str]:
+    """What formats a number of a metric's unit ("ns", "tok/s", "bytes", "count", "J")."""
+    return {"ns": duration, "bytes": size, "count": count}.get(unit, lambda value: rate(value, unit))
+
+
+def split_of_unit(unit: str) -> Callable[[float | None], tuple[str, str]]:
+    """The same as (number, unit), for a large number with a small unit."""
+    written = "" if unit == "count" else unit
+    return {"ns": split_duration, "bytes": split_size}.get(unit, lambda value: split_rate(value, written))
+
+
 def percent(share: float | None) -> str:
     """A share of one as ``43.7 %``."""
     return DASH if share is None else f"{100 * share:.1f} %"
@@ -119,7 +132,3 @@ def _scale(value: float, scales: tuple[tuple[float, str], ...], limit: float) ->
 
 def _joined(parts: tuple[str, str]) -> str:
     return " ".join(part for part in parts if part)
-
-
-METRIC_TITLES = {"tpot_ns": "TPOT", "ttft_ns": "TTFT", "e2e_ns": "E2E"}
-"""What the metrics of a verdict are called."""

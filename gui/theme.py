@@ -1,4 +1,4 @@
-"""Light and dark: the one palette every widget and chart takes its colours from, and the style sheet made of it."""
+"""Light and dark: the palette that every widget and chart takes its colours from, and the style sheet made of it."""
 
 from __future__ import annotations
 
@@ -10,59 +10,13 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QFontInfo, QPalette
 
 import resources
+from core.presentation.palette import THEMES as THEMES_OF_CHARTS
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
 
 THEMES = ("system", "light", "dark")
 FAMILY = "Inter"
-
-_DARK_SERIES = {
-    "blue": "#4ea1ff",
-    "green": "#3fc1a0",
-    "orange": "#f2a541",
-    "purple": "#c58af9",
-    "pink": "#e86a8a",
-    "grey": "#8f9bb0",
-    "sand": "#f5ee9e",
-}
-_LIGHT_SERIES = {
-    "blue": "#1769d1",
-    "green": "#0b8468",
-    "orange": "#b86e00",
-    "purple": "#7c3fc4",
-    "pink": "#b8325a",
-    "grey": "#7a889c",
-    "sand": "#5b4300",
-}
-
-
-def _by_kind(series: dict[str, str]) -> dict[str, str]:
-    """The colour of each kind of ``profilers.trace.KINDS``; charts give them marks of their own, too."""
-    return {
-        "prefill": series["orange"],
-        "prefill_chunk": series["orange"],
-        "decode": series["blue"],
-        "verify": series["purple"],
-        "forward": series["blue"],
-        "encode": series["green"],
-        "draft": series["sand"],
-    }
-
-
-def _by_stage(series: dict[str, str]) -> dict[str, str]:
-    """The colour of each stage of ``profilers.trace.STAGES``."""
-    return {
-        "tokenize": series["grey"],
-        "embed": series["grey"],
-        "attention": series["blue"],
-        "mlp": series["green"],
-        "norm": series["purple"],
-        "head": series["orange"],
-        "sample": series["pink"],
-        "transfer": series["sand"],
-        "other": series["grey"],
-    }
 
 
 @dataclass(frozen=True)
@@ -91,16 +45,29 @@ class Palette:
     memory: dict[str, str] = field(default_factory=dict)  # other, framework, weights, kv_cache, activations
 
 
-DARK = Palette(
-    name="dark",
+def _with_charts(name: str, **others: str) -> Palette:
+    """A palette whose charts have the colours that exported figures have."""
+    charts = THEMES_OF_CHARTS[name]
+    return Palette(
+        name=name,
+        card=charts.card,
+        grid=charts.grid,
+        text=charts.text,
+        muted=charts.muted,
+        series=charts.series,
+        stages=charts.stages,
+        kinds=charts.kinds,
+        memory=dict(charts.memory),
+        **others,
+    )
+
+
+DARK = _with_charts(
+    "dark",
     background="#14171c",
-    card="#1b1f26",
     raised="#242a33",
     entry="#14171c",
     border="#2b313b",
-    grid="#2b313b",
-    text="#e6e9ee",
-    muted="#98a2b3",
     disabled="#6d7480",
     accent="#4ea1ff",
     on_accent="#0b1220",
@@ -108,21 +75,13 @@ DARK = Palette(
     warn="#f2a541",
     bad="#e86a8a",
     on_bad="#ffffff",
-    series=tuple(_DARK_SERIES.values()),
-    stages=_by_stage(_DARK_SERIES),
-    kinds=_by_kind(_DARK_SERIES),
-    memory={"other": "#717b8d", "framework": "#57606f", "weights": "#4080c8", "kv_cache": "#359881", "activations": "#bb833a"},
 )
-LIGHT = Palette(
-    name="light",
+LIGHT = _with_charts(
+    "light",
     background="#f6f7f9",
-    card="#ffffff",
     raised="#eef1f5",
     entry="#f6f7f9",
     border="#dde2ea",
-    grid="#dde2ea",
-    text="#1b2430",
-    muted="#5d6b80",
     disabled="#939ba7",
     accent="#1769d1",
     on_accent="#ffffff",
@@ -130,10 +89,6 @@ LIGHT = Palette(
     warn="#b86e00",
     bad="#b8325a",
     on_bad="#ffffff",
-    series=tuple(_LIGHT_SERIES.values()),
-    stages=_by_stage(_LIGHT_SERIES),
-    kinds=_by_kind(_LIGHT_SERIES),
-    memory={"other": "#9ba6b5", "framework": "#7d899a", "weights": "#518fdd", "kv_cache": "#48a38e", "activations": "#ca9240"},
 )
 
 

@@ -17,10 +17,12 @@ from core.analysis import series
 from core.analysis.summary import summarize
 from core.errors import Refusal
 from core.export.base import exporters
-from core.export.chart_elements import few_rows, nice, spread_out
-from core.export.chart_style import LOOKS, font, subtitle
+from core.export.chart_elements import few_rows, spread_out
+from core.export.chart_style import font, subtitle
 from core.export.figures import CHARTS, chart_table, figure, write_chart_csv, write_figure
 from core.export.latency import robust_top
+from core.presentation.palette import THEMES
+from core.presentation.ticks import labelled
 from profilers.trace import KINDS, Recorder
 from tests.synthetic import synthetic_run
 
@@ -103,7 +105,7 @@ def test_chart_data_is_what_the_chart_shows(name, tmp_path):
     np.testing.assert_allclose(values, np.asarray(list(table.values())[column]), rtol=1e-8)
 
 
-@pytest.mark.parametrize("theme", LOOKS)
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", CHARTS)
 def test_charts_fit_their_frame_and_no_text_lies_on_another(name, theme):
     from matplotlib.text import Text
@@ -121,7 +123,7 @@ def test_charts_fit_their_frame_and_no_text_lies_on_another(name, theme):
         if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
     ]
     assert crossing == []
-    assert np.asarray(drawn.canvas.buffer_rgba())[2, 2, 0] == int(LOOKS[theme].card[1:3], 16)
+    assert np.asarray(drawn.canvas.buffer_rgba())[2, 2, 0] == int(THEMES[theme].card[1:3], 16)
 
 
 def test_charts_say_what_they_show():
@@ -240,8 +242,8 @@ def test_a_failed_export_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
 
 
 def test_ticks_and_labels_find_their_places():
-    assert nice(0, 10, 5) == ([0, 2, 4, 6, 8, 10], ["0", "2", "4", "6", "8", "10"])
-    assert nice(0, 0.9, 4) == ([0, 0.25, 0.5, 0.75], ["0", "0.25", "0.50", "0.75"])
+    assert labelled(0, 10, 5) == ([0, 2, 4, 6, 8, 10], ["0", "2", "4", "6", "8", "10"])
+    assert labelled(0, 0.9, 4) == ([0, 0.25, 0.5, 0.75], ["0", "0.25", "0.50", "0.75"])
     assert spread_out([0.0, 0.1, 5.0], 1.0) == [0.0, 1.0, 5.0]
     labels = ["embed", *(f"layers.{number}" for number in range(62)), "norm", "lm_head"]
     rows = few_rows(labels, most=21)

@@ -17,8 +17,9 @@ from PySide6.QtWidgets import QApplication, QWidget
 from core.analysis import series
 from core.config import PassConfig
 from core.messages.reason import of_text
+from core.presentation.ticks import nice_limit, nice_spacing, plain_number
 from core.records.run import Unavailable
-from gui.charts.axis import Axis, nice_limit, nice_spacing, plain_number
+from gui.charts.axis import Axis
 from gui.charts.card import START_HINT
 from gui.charts.heat import LayerHeat
 from gui.charts.latency import MARKS, LatencyChart

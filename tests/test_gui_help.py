@@ -15,7 +15,7 @@ from core.glossary import GLOSSARY, find
 from core.notices import Notice
 from gui.last_folder import last_folder, use_folder, within
 from gui.matching import ranked, score
-from gui.views.tile_readings import SPECS
+from gui.views.tile_readings import specs
 from tests.gui_window import child, close_window, make_window
 from tests.synthetic import synthetic_run
 
@@ -50,7 +50,7 @@ def test_the_glossary_has_the_words_of_the_window_and_says_each_once():
     for term in GLOSSARY:
         assert term.meaning.endswith(".")
     told = " ".join(f"{term.word} {' '.join(term.also)}" for term in GLOSSARY).lower()
-    for spec in SPECS:  # what a tile is called can be looked up
+    for spec in specs():  # what a tile is called can be looked up
         word = spec.label.split(" p50")[0].split(" / ")[0].lower()
         assert word in told or find(word), spec.label
 

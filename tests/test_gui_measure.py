@@ -31,7 +31,7 @@ from gui.views.live import LiveView
 from gui.views.operator_model import MOMENT, SELF, TITLES, OperatorModel
 from gui.views.operators import LATER, NOT_RECORDED
 from gui.views.output import progress_text
-from gui.views.tile_readings import IMPORTED, SPECS
+from gui.views.tile_readings import IMPORTED, specs
 from gui.views.tiles import Tile, in_parts, wrapped
 from profilers.trace import NOT_MEASURED, Tag
 from tests.synthetic import synthetic_run
@@ -623,6 +623,6 @@ def test_a_tile_says_that_nothing_calm_was_left(qtbot, state, run):
     moments = dict(run.trace.moments)
     moments["tags"] = moments["tags"] | int(Tag.PERTURBED)
     disturbed = replace(run, trace=replace(run.trace, moments=moments))
-    reading = next(spec for spec in SPECS if spec.name == "statTPOT").read(summarize(disturbed))
+    reading = next(spec for spec in specs() if spec.name == "statTPOT").read(summarize(disturbed))
     assert reading.tone == "warn"
     assert reading.sub.startswith("disturbed · ")

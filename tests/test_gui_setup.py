@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QSpinBox
 
 from core.analysis.stopping import WARMUP_S
 from core.commands.arguments import parser
-from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig, workload_fields
 from core.errors import Refusal
 from core.models.base import Listing
 from core.pass_api.base import PassReport, passes
@@ -26,7 +26,6 @@ from gui.setup.pass_rows import GROUP
 from gui.setup.sidebar import Choices, Sidebar
 from gui.setup.switch_list import ID, LINE, SwitchDelegate
 from gui.setup.target_picker import TargetPicker
-from gui.setup.workload_form import WARMUP_HINT
 from profilers.base import instruments
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
@@ -386,5 +385,5 @@ def test_a_form_has_an_editor_for_every_kind_of_option(qtbot):
 def test_window_and_command_line_say_how_warm_up_really_ends(capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["run", "--help"])
-    for said in (WARMUP_HINT, " ".join(capsys.readouterr().out.split())):
+    for said in (workload_fields()["warmup"].help, " ".join(capsys.readouterr().out.split())):
         assert f"get no faster, {WARMUP_S:.0f} seconds at most" in said

@@ -8,7 +8,7 @@ import pytest
 
 from core import cli
 from core.analysis import series
-from core.analysis.compare import conditions, warnings
+from core.analysis.compare import differing, warnings
 from core.analysis.imported import NOT_SAID
 from core.analysis.summary import summarize
 from core.commands import report
@@ -87,7 +87,7 @@ def test_exports_and_pictures_invent_nothing(run, tmp_path):
 
 def test_a_comparison_says_that_nothing_is_known(run):
     other = synthetic_run()
-    assert conditions(run, other) == conditions(other, run) == ()
+    assert differing(run, other) == differing(other, run) == ()
     assert "imported trace, which does not say its model, workload" in str(warnings(run, other)[0])
 
 

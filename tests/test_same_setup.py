@@ -44,7 +44,7 @@ def another(name: str) -> Any:
 def answers(a: Run, b: Run) -> tuple[bool, bool, bool]:
     """Whether they differ, says each of the three that ask."""
     return (
-        bool(compare.conditions(a, b)),
+        bool(compare.differing(a, b)),
         noise_floors.conditions(a.config, a.facts) != noise_floors.conditions(b.config, b.facts),
         bool(difference(setting(a), setting(b))),
     )
@@ -66,7 +66,7 @@ def test_what_is_overruled_does_not_count(run: Run, overruled: str, by: dict[str
 
 
 def test_a_difference_is_named(run: Run) -> None:
-    (told,) = compare.conditions(run, with_workload(run, question="Who?", image_size=64))
+    (told,) = compare.differing(run, with_workload(run, question="Who?", image_size=64))
     assert str(told) == "the workloads differ: question  and Who?, image size not known and 64"
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from core.analysis.alpha_spending import alpha_spent, levels, looks
+from core.analysis.metrics import judged
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.signed_rank import hodges_lehmann, signed_rank_cutoff
 from core.analysis.stopping import clean_rounds, stretches
-from core.analysis.verdict import METRICS, NO_FLOOR, differences, floors_of, judge, layer_verdicts
+from core.analysis.verdict import NO_FLOOR, differences, floors_of, judge, layer_verdicts
 from core.config import WorkloadConfig
 from core.records.run import Run
 from profilers.trace import Array, Recorder, Tag, Trace
@@ -91,7 +92,7 @@ def test_every_side_gets_its_own_verdict_as_soon_as_the_first_look_allows() -> N
     found = judge(runs, {}, ROUNDS)
     assert [side.side for side in found] == [1, 2]
     assert [side.metrics["tpot_ns"].word for side in found] == ["faster", "slower"]
-    assert tuple(found[0].metrics) == METRICS
+    assert tuple(found[0].metrics) == ("tpot_ns", "ttft_ns", "e2e_ns")
     verdict = found[0].metrics["tpot_ns"]
     assert verdict.ratio == pytest.approx(0.8, rel=0.02)
     assert verdict.low is not None
@@ -158,7 +159,7 @@ def test_between_two_looks_the_word_stands_and_the_interval_follows() -> None:
 
 def test_floors_cover_what_a_trial_of_equals_cannot_rule_out() -> None:
     floors = floors_of(synthetic_trial((1.0, 1.0), rounds=24, noise=gaussian(0.02)))
-    assert tuple(floors) == METRICS
+    assert tuple(floors) == ("tpot_ns", "ttft_ns", "e2e_ns")
     assert all(0.002 < floor < 0.05 for floor in floors.values())
     assert floors_of(synthetic_trial((1.0, 1.0), rounds=24, noise=gaussian(0.002)))["tpot_ns"] < floors["tpot_ns"]
     assert floors_of(synthetic_trial((1.0, 1.0), rounds=6)) == {}
@@ -349,9 +350,10 @@ def test_a_long_request_is_compared_in_stretches_of_its_tokens() -> None:
     slowed = replace(other, trace=replace(other.trace, moments=moments))
     times = [request_times(run, 4) for run in (runs[0], slowed)]
     assert times[0].stretch_ns.shape == (3, 4)
-    found = np.exp(differences(times[0], times[1], "tpot_ns"))
+    tpot = judged()[0].judged
+    found = np.exp(differences(times[0], times[1], tpot))
     assert found.reshape(3, 4)[0] == pytest.approx([1, 1, 1, 2])
-    whole = np.exp(differences(request_times(runs[0]), request_times(slowed), "tpot_ns"))
+    whole = np.exp(differences(request_times(runs[0]), request_times(slowed), tpot))
     assert whole == pytest.approx([1.25] * 3)
 
 

@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from core.analysis import metrics
 from core.analysis.layers import LayerTable, layer_rows
-from core.analysis.samples import samples
+from core.analysis.metrics import Measured
 from core.analysis.statistics import median_ratio
-from core.analysis.summary import memory_json
 from core.analysis.verdict import Verdict, judge
 from core.messages.reason import Reason
+from core.records import conditions
+from core.records.conditions import Condition
 from core.records.run import Run, status_said
 
 Json = dict[str, Any]
 
-_METRICS = (
-    ("TTFT", "ns", "ttft_ns"),
-    ("TPOT", "ns", "tpot_ns"),
-    ("ITL", "ns", "itl_ns"),
-    ("E2E", "ns", "e2e_ns"),
-    ("Prefill", "tok/s", "prefill_tokens_per_s"),
-    ("Decode", "tok/s", "decode_tokens_per_s"),
-    ("Input", "tok/s", "input_tokens_per_s"),
-)
-_SIZES = (("Peak memory", "rss_peak_bytes"), ("Weights", "weights_bytes"), ("KV cache", "kv_cache_bytes"))
-_MACHINE = (
-    *("machine", "os", "cpu_model", "cpu_features", "cpu_affinity", "cpu_quota", "cpu_governor", "cpu_boost", "power_source"),
-    *("smt_active", "memory_bytes", "allocator", "transparent_hugepages"),
-)
-_VERSIONS = (
-    "python",
-    "tickscope",
-    "torch",
-    "transformers",
-    "torchao",
-    "numpy",
-    "tokenizers",
-    "accelerate",
-    "triton",
-    "os_release",
-)
-_TORCH = ("torch_cpu_capability", "torch_libraries", "torch_matmul_precision", "torch_deterministic")
+_DIFFER: dict[str, Callable[[tuple[Reason, ...]], Reason]] = {
+    conditions.WORKLOAD: lambda pairs: Reason("analysis.workloads-differ", differing=pairs),
+    conditions.MACHINE: lambda pairs: Reason("analysis.machines-differ", differing=pairs),
+    conditions.VERSIONS: lambda pairs: Reason("analysis.versions-differ", differing=pairs),
+    conditions.TORCH: lambda pairs: Reason("analysis.torch-settings-differ", differing=pairs),
+    conditions.VARIABLES: lambda pairs: Reason("analysis.variables-differ", differing=pairs),
+}
+"""What is said of conditions that differ, by their group, in this order; of target and threads, before them, the two values."""
 
 NOT_INTERLEAVED = Reason("analysis.not-interleaved")
 
@@ -129,31 +112,25 @@ def refusal(a: Run, b: Run) -> Reason | None:
     """Why the two get no verdict, as one sentence that names all that differs; None where they get one."""
     if same_trial(a, b):
         return None
-    differing = conditions(a, b)
-    return Reason("analysis.recorded-apart-besides", differing=differing) if differing else Reason("analysis.recorded-apart")
+    told = differing(a, b)
+    return Reason("analysis.recorded-apart-besides", differing=told) if told else Reason("analysis.recorded-apart")
 
 
 def _tiles(a: Run, b: Run) -> list[TileDifference]:
-    left, right = samples(a), samples(b)
+    left, right = Measured(a), Measured(b)
     tiles = []
-    for name, unit, metric in _METRICS:
-        of_a, of_b = left.spread(metric), right.spread(metric)
-        if not of_a.n and not of_b.n:
+    for metric in metrics.of_table(metrics.LATENCY):
+        of_a, of_b = metric.spread(left), metric.spread(right)
+        if not metric.shown or not (of_a.n or of_b.n):
             continue
         medians = of_a.median, of_b.median
         measured = median_ratio(of_b, of_a)
-        if measured is None:
-            tiles.append(TileDifference(name, unit, *medians, _ratio(*medians), None, None))
-        else:
-            tiles.append(TileDifference(name, unit, *medians, measured.ratio, measured.low, measured.high))
-    sizes = memory_json(a), memory_json(b)
-    for name, key in _SIZES:
-        values = sizes[0][key], sizes[1][key]
+        told = (_ratio(*medians), None, None) if measured is None else (measured.ratio, measured.low, measured.high)
+        tiles.append(TileDifference(metric.title, metric.unit, *medians, *told))
+    for metric in metrics.of_table(metrics.MEMORY, metrics.START):
+        values = metric.value(left), metric.value(right)
         if values != (None, None):
-            tiles.append(TileDifference(name, "bytes", *values, _ratio(*values), None, None))
-    loads = a.facts.load_ns, b.facts.load_ns
-    if loads != (None, None):
-        tiles.append(TileDifference("Load", "ns", *loads, _ratio(*loads), None, None))
+            tiles.append(TileDifference(metric.title, metric.unit, *values, _ratio(*values), None, None))
     return tiles
 
 
@@ -187,32 +164,41 @@ def warnings(a: Run, b: Run) -> tuple[Reason, ...]:
     found = [*_first_is_partial(a), *_second_is_partial(b)]
     if a.config.model.spec != b.config.model.spec and not (a.imported or b.imported):
         found.append(Reason("analysis.models-differ", first=a.config.model.spec, second=b.config.model.spec))
-    found += conditions(a, b)
+    found += differing(a, b)
     return tuple(found) if same_trial(a, b) else (*found, NOT_INTERLEAVED)
 
 
-def conditions(a: Run, b: Run) -> tuple[Reason, ...]:
+def differing(a: Run, b: Run) -> tuple[Reason, ...]:
     """What differs of the circumstances, as clauses: target, threads, workload, machine, versions, environment variables."""
     if a.imported or b.imported:
         return ()  # nothing is known that could differ
-    found = []
-    if _target(a) != _target(b):
-        found.append(Reason("analysis.targets-differ", first=_target(a), second=_target(b)))
-    if a.facts.threads != b.facts.threads:
-        found.append(Reason("analysis.threads-differ", first=a.facts.threads, second=b.facts.threads))
-    ours = a.config.workload.asked
-    if differing := _differing(ours, b.config.workload.asked, tuple(ours)):
-        found.append(Reason("analysis.workloads-differ", differing=differing))
-    environments = a.facts.environment, b.facts.environment
-    if differing := _differing(*environments, _MACHINE):
-        found.append(Reason("analysis.machines-differ", differing=differing))
-    if differing := _differing(*environments, _VERSIONS):
-        found.append(Reason("analysis.versions-differ", differing=differing))
-    if differing := _differing(*environments, _TORCH):
-        found.append(Reason("analysis.torch-settings-differ", differing=differing))
-    if differing := _variables(*(one.get("variables") for one in environments)):
-        found.append(Reason("analysis.variables-differ", differing=differing))
-    return tuple(found)
+    found: dict[str, list[tuple[Condition, Any, Any]]] = {}
+    for one in conditions.asked_by(conditions.VERDICT):
+        values = one.of(a.config, a.facts), one.of(b.config, b.facts)
+        if values[0] != values[1]:
+            found.setdefault(one.group, []).append((one, *values))
+    clauses = []
+    if conditions.TARGET in found:
+        clauses.append(Reason("analysis.targets-differ", first=_target(a), second=_target(b)))
+    if conditions.THREADS in found:
+        clauses.append(Reason("analysis.threads-differ", first=a.facts.threads, second=b.facts.threads))
+    for group, say in _DIFFER.items():
+        if pairs := tuple(pair for one, *values in found.get(group, ()) for pair in _pairs(one, *values)):
+            clauses.append(say(pairs))
+    return tuple(clauses)
+
+
+def _pairs(one: Condition, a: Any, b: Any) -> tuple[Reason, ...]:
+    """The values that differ, by their names; of a condition that is a mapping those within."""
+    if one.group == conditions.VARIABLES:
+        return _variables(a, b)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return tuple(_two(name, a[name], b.get(name)) for name in a if a[name] != b.get(name))
+    return (_two(one.name, a, b),)
+
+
+def _two(name: str, a: Any, b: Any) -> Reason:
+    return Reason("analysis.two-values", name=name.replace("_", " "), first=_known(a), second=_known(b))
 
 
 def _variables(a: Mapping[str, str] | None, b: Mapping[str, str] | None) -> tuple[Reason, ...]:
@@ -243,14 +229,6 @@ def _second_is_partial(run: Run) -> list[Reason]:
 def _target(run: Run) -> str:
     facts = run.facts.target
     return f"{facts.title} {facts.name}".strip() if facts else run.config.target.id
-
-
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[Reason, ...]:
-    names = [key for key in keys if a.get(key) != b.get(key)]
-    return tuple(
-        Reason("analysis.two-values", name=name.replace("_", " "), first=_known(a.get(name)), second=_known(b.get(name)))
-        for name in names
-    )
 
 
 def _known(value: Any) -> Reason | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.analysis import metrics as known
 from core.analysis.counts import COUNTS
 from core.analysis.imported import NOT_SAID
 from core.analysis.select import kinds_present, of_kind, tagged
@@ -15,7 +16,6 @@ from profilers.trace import Tag
 
 Json = dict[str, Any]
 
-_GENERATION = ("ttft_ns", "prefill_tokens_per_s", "itl_ns", "tpot_ns", "decode_tokens_per_s", "e2e_ns")
 _FIRST = Reason("analysis.no-first-token-counts")
 _LATER = Reason("analysis.no-later-token-counts")
 
@@ -38,7 +38,7 @@ def unavailable_json(
 
 def _of_imported(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) -> dict[str, Reason]:
     """What a trace of another profiler cannot tell: what was asked, and everything that only Tickscope measures."""
-    missing = ["model", "target", "dtype", "workload", *(name for name in _GENERATION if metrics[name]["n"] == 0)]
+    missing = ["model", "target", "dtype", "workload", *(one.id for one in _unmeasured(metrics))]
     missing += [name for name in COUNTS if not (run.trace.moments[name] >= 0).any()]
     missing += ["energy", "noise", "kv_cache_bytes", "rss_peak_bytes", "device_peak_bytes", "observer_effect"]
     missing += [] if layers or run.trace.layers else ["layers"]
@@ -47,21 +47,21 @@ def _of_imported(run: Run, metrics: Mapping[str, Json], layers: Sequence[Json]) 
 
 def _metrics(run: Run, metrics: Mapping[str, Json]) -> list[Missing]:
     kinds = kinds_present(run.trace.moments)
-    missing = [name for name in _GENERATION if metrics[name]["n"] == 0]
+    missing = _unmeasured(metrics)
     if not kinds:
         why = Reason("analysis.no-moment-measured", status=status_said(run.facts.status))
-        return [(name, why) for name in missing]
+        return [(one.id, why) for one in missing]
     if "forward" in kinds:
         why = Reason("analysis.encoder-gives-no-tokens")
-        return [(name, _FIRST if name == "e2e_ns" else why) for name in missing]
-    found = []
-    for name in missing:
-        if name in ("itl_ns", "tpot_ns", "decode_tokens_per_s"):
-            one = run.config.workload.new_tokens == 1
-            found.append((name, Reason("analysis.one-new-token") if one else _LATER))
-        else:
-            found.append((name, _FIRST))
-    return found
+        return [(one.id, _FIRST if one.made_of == known.WHOLE else why) for one in missing]
+    later = Reason("analysis.one-new-token") if run.config.workload.new_tokens == 1 else _LATER
+    return [(one.id, later if one.made_of == known.LATER else _FIRST) for one in missing]
+
+
+def _unmeasured(metrics: Mapping[str, Json]) -> list[known.Metric]:
+    """What a model that writes has, and this run has not."""
+    of_tokens = (known.FIRST, known.LATER, known.WHOLE)
+    return [one for one in known.METRICS if one.shown and one.made_of in of_tokens and metrics[one.id]["n"] == 0]
 
 
 def _layers(run: Run, layers: Sequence[Json]) -> list[Missing]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from core.analysis.select import SET_ASIDE, counted, first_tokens, of_kind, tagged
-from core.analysis.statistics import Spread, spread
 from core.analysis.token_intervals import gap_tags, tokens_given
 from core.records.run import Run
 from profilers.trace import Array, Tag
@@ -18,25 +17,18 @@ _NONE = np.empty(0)
 
 @dataclass(frozen=True)
 class Samples:
-    """One array per metric, empty where it does not apply. Definitions and their sources: ``measures.md`` §1."""
+    """One array each, empty where it does not apply. What they are, and who says so: ``core.analysis.metrics``."""
 
-    ttft_ns: Array = field(default_factory=lambda: _NONE)  # request accepted → first token; tokenisation included
-    prefill_ns: Array = field(default_factory=lambda: _NONE)  # the same without tokenisation
-    itl_ns: Array = field(default_factory=lambda: _NONE)  # gaps between visible tokens, pooled over requests
-    tpot_ns: Array = field(default_factory=lambda: _NONE)  # per request: (E2E - TTFT) / (n - 1); not the mean gap where guessed
-    e2e_ns: Array = field(default_factory=lambda: _NONE)  # per request: TTFT + (n - 1) · TPOT; encoders: the whole call
-    prefill_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # input tokens · batch / TTFT
-    prefill_only_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # input tokens · batch / (TTFT - tokenisation)
-    decode_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # (n - 1) · batch / (E2E - TTFT) = batch / TPOT
-    input_tokens_per_s: Array = field(default_factory=lambda: _NONE)  # encoders: input tokens · batch / E2E
+    ttft_ns: Array = field(default_factory=lambda: _NONE)
+    prefill_ns: Array = field(default_factory=lambda: _NONE)
+    itl_ns: Array = field(default_factory=lambda: _NONE)
+    tpot_ns: Array = field(default_factory=lambda: _NONE)  # not the mean gap where tokens are guessed
+    e2e_ns: Array = field(default_factory=lambda: _NONE)
+    prefill_tokens_per_s: Array = field(default_factory=lambda: _NONE)
+    prefill_only_tokens_per_s: Array = field(default_factory=lambda: _NONE)
+    decode_tokens_per_s: Array = field(default_factory=lambda: _NONE)
+    input_tokens_per_s: Array = field(default_factory=lambda: _NONE)
     gap_request: Array = field(default_factory=lambda: _NONE)  # of each of ``itl_ns``; the others have one value a request
-
-    def spread(self, metric: str, *, intervals: bool = True) -> Spread:
-        """The spread of one of ``METRICS``, its interval from the requests."""
-        return spread(getattr(self, metric), self.gap_request if metric == "itl_ns" else None, intervals=intervals)
-
-
-METRICS = tuple(one.name for one in fields(Samples) if one.name != "gap_request")
 
 
 def samples(run: Run) -> Samples:

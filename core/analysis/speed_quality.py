@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
 from core.messages.reason import Reason
 from core.models.base import TASKS
-from core.pass_api.base import any_pass
+from core.records import conditions
 from core.records.run import Quality, Run
 
 COSTS: Mapping[str, tuple[str, str]] = {
@@ -30,26 +30,17 @@ _SHOWN = ("finished", "cancelled", "interrupted")
 NO_QUALITY = Reason("analysis.no-quality-cost")
 
 _ANOTHER = {
-    "model": Reason("analysis.another-model"),
-    "workload": Reason("analysis.another-workload"),
-    "target": Reason("analysis.another-target"),
-    "machine": Reason("analysis.another-machine"),
-    "versions": Reason("analysis.other-versions"),
-    "threads": Reason("analysis.other-threads"),
+    conditions.MODEL: Reason("analysis.another-model"),
+    conditions.WORKLOAD: Reason("analysis.another-workload"),
+    conditions.MACHINE: Reason("analysis.another-machine"),
+    conditions.TARGET: Reason("analysis.another-target"),
+    conditions.VERSIONS: Reason("analysis.other-versions"),
+    conditions.THREADS: Reason("analysis.other-threads"),
 }
-"""Why two runs may not stand in one picture, by the field of ``Setting`` that differs."""
+"""Why two runs may not stand in one picture, by the group of conditions that differ, in this order."""
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What must be alike for two runs to stand in one picture. ``threads`` is None where a pass sets them."""
-
-    model: str = ""
-    workload: str = ""
-    target: str = ""
-    machine: str = ""
-    versions: str = ""
-    threads: int | None = None
+Setting = Mapping[str, Any]
+"""What must be alike for two runs to stand in one picture, by the ids of conditions; without those that a pass sets."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ class Point:
     created: str = ""
     task: str = ""
     measured_on: str = ""  # text and baseline of the cost
-    setting: Setting = Setting()
+    setting: Setting = field(default_factory=dict)
     cost_path: str = ""
     cost_bulk: float | None = None
     cost_decode: float | None = None
@@ -155,25 +146,15 @@ def placed(found: Sequence[Point], reference: int | None = None) -> list[Point]:
 
 def setting(run: Run) -> Setting:
     """What the run's speed and cost depend on besides its passes."""
-    model, facts, environment = run.config.model, run.facts, run.facts.environment
-    sets_threads = any_pass(run.config.passes, lambda one: one.sets_threads)
-    return Setting(
-        model=f"{model.spec} {model.dtype} {model.seed}",
-        workload=repr(run.config.workload.asked),
-        target=run.config.target.id,
-        machine=f"{environment.get('cpu_model')} {facts.target.name if facts.target else ''}",
-        versions=f"{environment.get('torch')} {environment.get('transformers')}",
-        threads=None if sets_threads else facts.threads,
-    )
+    config = run.config
+    return {one.id: one.of(config, run.facts) for one in conditions.asked_by(conditions.POINT) if not one.free(config)}
 
 
 def difference(a: Setting, b: Setting) -> Reason | None:
     """Why two settings are not one: "another model", or None."""
-    for item in fields(Setting):
-        ours, theirs = getattr(a, item.name), getattr(b, item.name)
-        if ours != theirs and not (item.name == "threads" and None in (ours, theirs)):
-            return _ANOTHER[item.name]
-    return None
+    asked = conditions.asked_by(conditions.POINT)
+    groups = {one.group for one in asked if one.id in a and one.id in b and a[one.id] != b[one.id]}
+    return next((_ANOTHER[group] for group in _ANOTHER if group in groups), None)
 
 
 def gains(ours: Mapping[str, float], plain: Mapping[str, float]) -> dict[str, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from core.analysis.counts import COUNTS, per_token
+from core.analysis import metrics
+from core.analysis.counts import COUNTS
 from core.analysis.drift import drift, sentence
 from core.analysis.energy import energy
 from core.analysis.facts import (
@@ -22,14 +23,14 @@ from core.analysis.imported import steps_json
 from core.analysis.intervals import NAME
 from core.analysis.layer_rates import add_rates
 from core.analysis.longest import longest_json
+from core.analysis.metrics import Measured
 from core.analysis.missing_data import unavailable_json
 from core.analysis.observer import effects
 from core.analysis.operators import slowdown
-from core.analysis.samples import METRICS, Samples, samples
 from core.analysis.select import all_disturbed, first_tokens, kinds_present, main_kind, of_kind, tagged, warming_up
 from core.analysis.series import layer_rows, stages
 from core.analysis.speculation import speculation
-from core.analysis.statistics import Spread, spread
+from core.analysis.statistics import Spread
 from core.messages.reason import Reason
 from core.records.run import Run
 from profilers.trace import Tag
@@ -37,9 +38,6 @@ from profilers.trace import Tag
 SCHEMA = 1
 BUSY_CORE_SHARE = 0.25
 """Others may take this much of one core before the machine counts as too busy to measure."""
-
-OF_FIRST = ("ttft_ns", "prefill_tokens_per_s", "prefill_only_tokens_per_s")
-"""Metrics of a request's first token alone."""
 
 _COURSE = ("status", "error", "load_ns", "apply_ns", "compile_ns", "cold_start_ns")
 """Facts about how the run went that stand in its JSON under their own names."""
@@ -62,11 +60,12 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
     """
     facts = run.facts
     early = warming_up(run)
-    metrics = {**metrics_json(samples(early or run), intervals), **counts_json(early or run, intervals)}
+    measured = Measured(early or run)
+    spreads = metrics_json(measured, intervals)
     if early is not None:
-        metrics = {name: {**one, "provisional": True} for name, one in metrics.items()}
+        spreads = {name: {**one, "provisional": True} for name, one in spreads.items()}
     for name in disturbed_metrics(early or run):
-        metrics[name] = {**metrics[name], "disturbed": True}
+        spreads[name] = {**spreads[name], "disturbed": True}
     joules = energy_json(run)
     stage_rows = stages_json(run, newest)
     layers = layers_json(run, newest)
@@ -89,11 +88,11 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "stopped": _said(facts.stopped),
         "trial": trial_json(run),
         "instruments": dict(facts.instruments),
-        "metrics": metrics,
+        "metrics": spreads,
         "observer_effect": observer_effect(run, intervals),
         "noise": noise_json(run),
         "drift": drift_json(run),
-        "memory": memory_json(run),
+        "memory": memory_json(Measured(run)),
         "phases": dict(facts.phase_peak_bytes),
         "energy": joules,
         "speculation": speculation_json(run),
@@ -105,7 +104,7 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "layers": layers,
         "moments": moments_json(run),
         "outputs": outputs_json(run),
-        "unavailable": unavailable_json(run, metrics, layers, joules),
+        "unavailable": unavailable_json(run, spreads, layers, joules),
     }
 
 
@@ -119,19 +118,15 @@ def disturbed_metrics(run: Run) -> list[str]:
     first = first_tokens(moments)
     of_first = all_disturbed(moments, first)
     of_rest = all_disturbed(moments, ~first & of_kind(moments, main_kind(moments)))
-    return [name for name in METRICS if (of_first if name in OF_FIRST else of_rest or (of_first and name == "e2e_ns"))]
+    disturbed = {metrics.FIRST: of_first, metrics.LATER: of_rest, metrics.WHOLE: of_first or of_rest, metrics.INPUT: of_rest}
+    return [one.id for one in metrics.METRICS if disturbed.get(one.made_of)]
 
 
-def metrics_json(found: Samples, intervals: bool = True) -> Json:
-    """Every metric as a spread; times as whole ns, rates as floats. What does not apply has null and ``n`` 0."""
-    return {name: spread_json(found.spread(name, intervals=intervals), whole=name.endswith("_ns")) for name in METRICS}
-
-
-def counts_json(run: Run, intervals: bool = True) -> Json:
-    """The processor's counts per token as spreads over clean decode moments; ``n`` 0 where not measured."""
+def metrics_json(measured: Measured, intervals: bool = True) -> Json:
+    """Every sampled metric as a spread; times and counts whole, rates as floats. What does not apply has null and ``n`` 0."""
     return {
-        name: spread_json(spread(found.values, found.requests, intervals=intervals), whole=True)
-        for name, found in per_token(run).items()
+        one.id: spread_json(one.spread(measured, intervals=intervals), whole=one.unit in ("ns", "count"))
+        for one in metrics.of_table(metrics.LATENCY, metrics.PER_TOKEN)
     }
 
 
@@ -279,33 +274,11 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _sampled_peak_bytes(run: Run) -> int | None:
-    """Of a run that goes on, or was killed before its peak was told, the largest sample until its last moment.
-
-    None for the side of a trial, beside which the others lie in memory; what came after the last moment (our own look at
-    quality) is not the run's.
-    """
-    trace = run.trace
-    names = [track.name for track in trace.tracks]
-    if run.facts.trial is not None or "rss" not in names or not len(trace.moments["start_ns"]):
-        return None
-    until = int((trace.moments["start_ns"] + trace.moments["duration_ns"]).max())
-    where = (trace.counters["track"] == names.index("rss")) & (trace.counters["time_ns"] <= until)
-    return int(trace.counters["value"][where].max()) if where.any() else None
-
-
-def memory_json(run: Run) -> Json:
-    """Peak sizes in bytes."""
-    facts = run.facts
-    cache = run.trace.moments["kv_bytes"]
-    return {
-        "rss_peak_bytes": facts.rss_peak_bytes if facts.rss_peak_bytes is not None else _sampled_peak_bytes(run),
-        "rss_before_bytes": facts.rss_before_bytes,
-        "rss_loaded_bytes": facts.rss_loaded_bytes,
-        "weights_bytes": facts.weights_bytes,
-        "kv_cache_bytes": int(cache.max()) if (cache >= 0).any() else None,
-        "device_peak_bytes": facts.device_peak_bytes,
-    }
+def memory_json(measured: Measured) -> Json:
+    """Peak sizes in bytes, and what the process took before the model was loaded and after."""
+    facts = measured.run.facts
+    before = {"rss_before_bytes": facts.rss_before_bytes, "rss_loaded_bytes": facts.rss_loaded_bytes}
+    return {**{one.id: one.value(measured) for one in metrics.of_table(metrics.MEMORY)}, **before}
 
 
 def moments_json(run: Run) -> Json:

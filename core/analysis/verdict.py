@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from core.analysis import metrics
 from core.analysis.alpha_spending import alpha_spent, levels, looks
 from core.analysis.layer_verdicts import LayerVerdict, layer_verdicts
+from core.analysis.metrics import Judged
 from core.analysis.samples import RequestTimes, request_times
 from core.analysis.select import of_kind
 from core.analysis.signed_rank import HodgesLehmann, hodges_lehmann
@@ -35,15 +37,11 @@ from core.records.noise_floors import ASSUMED_FLOOR
 from core.records.run import Run
 from profilers.trace import Array
 
-__all__ = ["METRICS", "LayerVerdict", "SideVerdict", "Verdict", "Word", "floors_of", "judge", "layer_verdicts"]
-
-METRICS = ("tpot_ns", "ttft_ns", "e2e_ns")
-"""What is judged; the first that a run has is what it is about. Encoders have ``e2e_ns`` alone."""
+__all__ = ["LayerVerdict", "SideVerdict", "Verdict", "Word", "floors_of", "judge", "layer_verdicts"]
 
 RISK = 0.05
 """The chance of any false verdict about one side, over all metrics and all looks."""
 
-_WEIGHTS = {"tpot_ns": 0.4, "ttft_ns": 0.4, "e2e_ns": 0.2}  # E2E follows from the other two
 NEGLIGIBLE = 0.01
 """A difference that is known to be smaller than this, or than the floor, needs no more rounds."""
 
@@ -84,7 +82,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SideVerdict:
-    """What is known of one side, by metric in the order of ``METRICS``. ``side`` is its place among the runs judged."""
+    """What is known of one side, by metric in the order of ``metrics.judged``. ``side`` is its place among the runs judged."""
 
     side: int
     metrics: Mapping[str, Verdict]
@@ -108,23 +106,23 @@ def judge(
         ended: no round will follow, so what was measured since the last look is looked at too.
     """
     times = [request_times(run, parts) for run in runs]
-    weights = {metric: _WEIGHTS[metric] for metric in _metrics(runs)}
-    share = RISK / sum(weights.values())
+    asked = _metrics(runs)
+    share = RISK / sum(how.risk for how in asked.values())
     rounds = min(len(one.e2e_ns) for one in times)
     plan = {
         metric: _Plan(
             metric,
             most_rounds,
-            share * weight,
+            share * how.risk,
             floors.get(metric, ASSUMED_FLOOR),
             metric in floors,
             ended or rounds >= most_rounds,
-            parts if metric == "tpot_ns" else 1,
+            parts if how.stretches else 1,
         )
-        for metric, weight in weights.items()
+        for metric, how in asked.items()
     }
     return tuple(
-        SideVerdict(side, {metric: _verdict(differences(times[0], one, metric), plan[metric]) for metric in plan})
+        SideVerdict(side, {metric: _verdict(differences(times[0], one, asked[metric]), plan[metric]) for metric in plan})
         for side, one in enumerate(times[1:], 1)
     )
 
@@ -137,10 +135,10 @@ def floors_of(runs: Sequence[Run]) -> dict[str, float]:
     """
     times = [request_times(run) for run in runs]
     floors = {}
-    for metric in _metrics(runs):
+    for metric, how in _metrics(runs).items():
         bounds = []
         for one in times[1:]:
-            values = differences(times[0], one, metric)
+            values = differences(times[0], one, how)
             found = hodges_lehmann(values, RISK) if len(values) else None
             if found is not None and found.low is not None and found.high is not None:
                 bounds += [abs(found.low), abs(found.high)]
@@ -149,23 +147,26 @@ def floors_of(runs: Sequence[Run]) -> dict[str, float]:
     return floors
 
 
-def differences(baseline: RequestTimes, side: RequestTimes, metric: str) -> Array:
+def differences(baseline: RequestTimes, side: RequestTimes, how: Judged) -> Array:
     """log(side / baseline) of each pair (round, or stretch of it) that was measured clean on both sides, in their order."""
-    a, b = (one.stretch_ns if metric == "tpot_ns" else getattr(one, metric) for one in (baseline, side))
+    a, b = (one.stretch_ns if how.stretches else how.of(one) for one in (baseline, side))
     rounds = min(len(a), len(b))
     a, b = a[:rounds], b[:rounds]
     both = (a > 0) & (b > 0)  # false for NaN
     return np.log(b[both] / a[both])
 
 
-def _metrics(runs: Sequence[Run]) -> tuple[str, ...]:
+def _metrics(runs: Sequence[Run]) -> dict[str, Judged]:
+    """What is judged of these runs; the first is what they are about."""
     first = runs[0]
     if (
         not generates(first.facts.model.task if first.facts.model is not None else None)
         or of_kind(first.trace.moments, "forward").any()
     ):
-        return ("e2e_ns",)
-    return METRICS if first.config.workload.new_tokens > 1 else METRICS[1:]
+        there = {metrics.WHOLE}
+    else:
+        there = {metrics.FIRST, metrics.WHOLE} | ({metrics.LATER} if first.config.workload.new_tokens > 1 else set())
+    return {one.id: one.judged for one in metrics.judged() if one.judged is not None and one.made_of in there}
 
 
 @dataclass(frozen=True)

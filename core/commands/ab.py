@@ -49,7 +49,7 @@ def arguments(one: argparse.ArgumentParser) -> None:
     model = one.add_argument_group("model and target, of all sides")
     model_switches(model)
     target_switches(model)
-    workload_switches(one.add_argument_group("workload, of all sides"), NEW_TOKENS)
+    workload_switches(one.add_argument_group("workload, of all sides"), NEW_TOKENS, repeats=False)
     quality_switches(one.add_argument_group("quality cost, of each side with passes"))
     limits = one.add_argument_group("when to stop")
     rounds, seconds = ABTestConfig.most_rounds, ABTestConfig.most_seconds

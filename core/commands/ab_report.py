@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import units
+from core.analysis import metrics
 from core.analysis.summary import summarize
 from core.analysis.verdict import Verdict, layer_verdicts
 from core.analysis.word import Word
@@ -110,7 +111,7 @@ def _verdicts(result: Json) -> str:
     rows, why = [], []
     for side in result["verdicts"]:
         for metric, one in side["metrics"].items():
-            name = f"{side['name']}/A {units.METRIC_TITLES[metric]}"
+            name = f"{side['name']}/A {metrics.title(metric)}"
             floor = units.percent(one["floor"]) if one["floor"] else units.DASH
             # an A/A trial asks for a floor; which of two equals is faster is no question
             word = units.DASH if result["trial"]["same"] or not one["looked"] else str(Word(one["word"]).said)
@@ -157,7 +158,7 @@ def _floors(result: Json) -> str:
         return ""
     if not result["floors"]:
         return "No noise floor was found: too few rounds were measured."
-    rows = [(units.METRIC_TITLES.get(metric, metric), f"± {100 * floor:.2g} %") for metric, floor in result["floors"].items()]
+    rows = [(metrics.title(metric), f"± {100 * floor:.2g} %") for metric, floor in result["floors"].items()]
     return "Noise floor of this machine for this workload: smaller differences cannot be told\n" + table(("", ""), rows, "  ")
 
 

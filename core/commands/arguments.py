@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from core.commands.switches import (
-    count_or_auto,
     model_switches,
     observation_switches,
     path_argument,
@@ -121,14 +120,7 @@ def _run(one: argparse.ArgumentParser) -> None:
         help="switch a pass on; again for each further one",
     )
     target_switches(how)
-    what = one.add_argument_group("workload")
-    workload_switches(what, WorkloadConfig().new_tokens)
-    what.add_argument(
-        "--repeats",
-        type=count_or_auto,
-        metavar="N|auto",
-        help="requests measured; auto: until the time is known to 1 %% (default)",
-    )
+    workload_switches(one.add_argument_group("workload"), WorkloadConfig().new_tokens, repeats=True)
     quality_switches(one.add_argument_group("quality cost"))
     watch = one.add_argument_group("observation and results")
     observation_switches(watch)

@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core import paths
-from core.commands import workload_arguments
 from core.commands.switches import OFF, ON
-from core.config import ABTestConfig, ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.config import (
+    ABTestConfig,
+    ModelConfig,
+    PassConfig,
+    QualityConfig,
+    RunConfig,
+    TargetConfig,
+    WorkloadConfig,
+    workload_fields,
+)
 from core.errors import Refusal
 from core.prompt_set import read_prompts
 
@@ -27,7 +35,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
             _model(args, args.dtype),
             passes,
             TargetConfig(args.target, args.threads),
-            _workload(args, args.repeats),
+            _workload(args),
             _profilers(args),
             args.name,
             _quality(args, passes),
@@ -67,7 +75,7 @@ def _side(args: argparse.Namespace, side: str, texts: Sequence[str]) -> RunConfi
         _model(args, args.dtype if dtype is None else dtype),
         passes,
         TargetConfig(args.target, args.threads if threads is None else threads),
-        _workload(args, None),
+        _workload(args),
         _profilers(args),
         quality=_quality(args, passes),
     )
@@ -77,20 +85,12 @@ def _model(args: argparse.Namespace, dtype: str) -> ModelConfig:
     return ModelConfig(args.model, dtype, args.seed, args.trust_remote_code, args.allow_pickle, args.force)
 
 
-def _workload(args: argparse.Namespace, repeats: int | None) -> WorkloadConfig:
+def _workload(args: argparse.Namespace) -> WorkloadConfig:
+    """The fields that have switches, as given, and the prompts from wherever they are; a set of them makes a batch."""
     prompts = read_prompts(args.prompt_set) if args.prompt_set is not None else None
-    return WorkloadConfig(
-        **workload_arguments.values(args),
-        prompts=prompts,
-        chat=args.chat,
-        prompt=_prompt(args),
-        prompt_tokens=args.prompt_tokens,
-        new_tokens=args.new_tokens,
-        batch=args.batch if args.batch is not None else len(prompts or ("",)),
-        repeats=repeats,
-        warmup=args.warmup,
-        seed=args.seed,
-    )
+    given = {name: value for name, value in vars(args).items() if name in workload_fields()}
+    batch = args.batch if args.batch is not None else len(prompts or ("",))
+    return WorkloadConfig(**{**given, "prompt": _prompt(args), "prompts": prompts, "batch": batch})
 
 
 def _profilers(args: argparse.Namespace) -> tuple[str, ...]:

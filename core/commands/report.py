@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from core import units
+from core.analysis import metrics
 from core.commands import imported_report
 from core.commands.output import table
 from core.commands.quality_report import cost
@@ -18,8 +19,6 @@ from profilers.trace import KINDS
 
 Json = dict[str, Any]
 
-_TIMES = (("TTFT", "ttft_ns"), ("TPOT", "tpot_ns"), ("ITL", "itl_ns"), ("E2E", "e2e_ns"))
-_RATES = (("Prefill", "prefill_tokens_per_s"), ("Decode", "decode_tokens_per_s"), ("Input", "input_tokens_per_s"))
 _TEXT_CHARACTERS = 300
 _NAMES_CHARACTERS = 72
 
@@ -121,29 +120,25 @@ def _reasons_to_stop(summary: Json) -> list[tuple[str, str]]:
 
 def _metrics(summary: Json) -> Section:
     rows = []
-    for names, formatted in ((_TIMES, units.duration), (_RATES, units.rate)):
-        for name, key in names:
-            spread = summary["metrics"][key]
-            if spread["n"] == 0:
-                continue
-            tail = tuple(formatted(spread[q]) for q in ("p90", "p95", "p99", "max"))
-            rows.append((name, formatted(spread["median"]), _between(spread, formatted), *tail, str(spread["n"])))
+    for metric in metrics.of_table(metrics.LATENCY):
+        spread = summary["metrics"][metric.id]
+        if not metric.shown or spread["n"] == 0:
+            continue
+        formatted = units.of_unit(metric.unit)
+        tail = tuple(formatted(spread[q]) for q in ("p90", "p95", "p99", "max"))
+        rows.append((metric.title, formatted(spread["median"]), _between(spread, formatted), *tail, str(spread["n"])))
     header = ("", "median", "95 % interval", "p90", "p95", "p99", "max", "n")
     return Section("Latency (clean moments)", header, rows)
 
 
 def _per_token(summary: Json) -> Section:
-    metrics = summary["metrics"]
-    cycles, instructions = metrics["cycles_per_token"], metrics["instructions_per_token"]
-    rows = [
-        (name, formatted(spread["median"]), _between(spread, formatted))
-        for name, spread, formatted in (
-            ("cycles", cycles, units.count),
-            ("instructions", instructions, units.count),
-            ("CPU time, all threads", metrics["cpu_ns_per_token"], units.duration),
-        )
-        if spread["n"]
-    ]
+    spreads = summary["metrics"]
+    cycles, instructions = spreads["cycles_per_token"], spreads["instructions_per_token"]
+    rows = []
+    for metric in metrics.of_table(metrics.PER_TOKEN):
+        spread, formatted = spreads[metric.id], units.of_unit(metric.unit)
+        if spread["n"]:
+            rows.append((metric.title, formatted(spread["median"]), _between(spread, formatted)))
     if cycles["median"] and instructions["median"] is not None:
         rows.append(("instructions per cycle", units.number(instructions["median"] / cycles["median"]), ""))
     energy = summary["energy"]
@@ -201,13 +196,8 @@ def _effect_bounds(ratio: Json) -> str:
 
 def _memory(summary: Json) -> Section:
     memory = summary["memory"]
-    names = (
-        ("peak of the process", "rss_peak_bytes"),
-        ("weights", "weights_bytes"),
-        ("KV cache", "kv_cache_bytes"),
-        ("peak of the device", "device_peak_bytes"),
-    )
-    rows = [(name, units.size(memory[key])) for name, key in names if memory[key] is not None]
+    known = metrics.of_table(metrics.MEMORY)
+    rows = [(one.title, units.of_unit(one.unit)(memory[one.id])) for one in known if memory[one.id] is not None]
     phases = ", ".join(f"{phase.replace('_', ' ')} {units.size(peak)}" for phase, peak in summary["phases"].items())
     if phases:
         rows.append(("peak by phase", phases))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import paths, units
+from core.analysis import metrics
 from core.analysis.compare import Comparison, compare
 from core.analysis.summary import SCHEMA, summarize
 from core.commands import report
@@ -119,11 +119,11 @@ def summarized(run: Run, path: Path, *, intervals: bool = True) -> dict[str, Any
 
 def comparison_text(a: Run, b: Run, found: Comparison) -> str:
     """Headline numbers, the layers that differ most, and the warnings."""
-    shown: dict[str, Callable[[float | None], str]] = {"ns": units.duration, "tok/s": units.rate, "bytes": units.size}
     tiles = []
     for tile in found.tiles:
         bounds = f"{units.ratio(tile.low)} … {units.ratio(tile.high)}" if tile.low is not None else units.DASH
-        tiles.append((tile.name, shown[tile.unit](tile.a), shown[tile.unit](tile.b), units.ratio(tile.ratio), bounds))
+        shown = units.of_unit(tile.unit)
+        tiles.append((tile.name, shown(tile.a), shown(tile.b), units.ratio(tile.ratio), bounds))
     most = sorted(found.layers, key=lambda row: -abs(row.delta_ns or 0))[:_LAYERS_SHOWN]
     layers = [
         (
@@ -141,7 +141,7 @@ def comparison_text(a: Run, b: Run, found: Comparison) -> str:
     if layers:
         parts.append("Layers that differ most\n" + table(("layer", "kind", "A", "B", "B − A"), layers, "  "))
     verdicts = [
-        (units.METRIC_TITLES.get(one.metric, one.metric), str(one.word.said), units.ratio(one.ratio), str(one.n), str(one.why))
+        (metrics.title(one.metric), str(one.word.said), units.ratio(one.ratio), str(one.n), str(one.why))
         for one in found.verdicts
     ]
     if verdicts:
@@ -191,13 +191,12 @@ def _speed_quality(args: argparse.Namespace, runs: list[Run]) -> Path:
 
 
 def _listed(summaries: list[dict[str, Any]]) -> str:
+    listed = [one for one in metrics.METRICS if one.listed]
     rows = []
     for summary in summaries:
-        metrics = summary["metrics"]
-        times = [units.duration(metrics[name]["median"]) for name in ("ttft_ns", "tpot_ns", "e2e_ns")]
-        decode = units.rate(metrics["decode_tokens_per_s"]["median"])
-        rows.append((str(summary["id"]), summary["name"], summary["created"], summary["status"], *times, decode))
-    return table(("run", "name", "created", "status", "TTFT", "TPOT", "E2E", "decode"), rows)
+        numbers = [units.of_unit(one.unit)(summary["metrics"][one.id]["median"]) for one in listed]
+        rows.append((str(summary["id"]), summary["name"], summary["created"], summary["status"], *numbers))
+    return table(("run", "name", "created", "status", *(one.title for one in listed)), rows)
 
 
 def _place(text: str, same: Path | None = None) -> tuple[Path, int | None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from core import paths
-from core.commands import workload_arguments
-from core.config import DTYPES, EXECUTORS, ModelConfig, QualityConfig, RunConfig, WorkloadConfig
+from core.config import DTYPES, EXECUTORS, ModelConfig, QualityConfig, RunConfig, WorkloadField, workload_fields
 from core.errors import Refusal
 
 AUTO = "auto"
@@ -22,14 +23,19 @@ def path_argument(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(refusal).rstrip(".")) from refusal
 
 
-def count_or_auto(text: str) -> int | None:
-    """A whole number, or None for ``auto`` (how many is then decided while measuring)."""
-    if text.strip().lower() == AUTO:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {AUTO}") from None
+def number_or_auto(kind: type) -> Callable[[str], Any]:
+    """What reads a number, or None for ``auto`` (which is then decided by program or model)."""
+    noun = "a whole number" if kind is int else "a number"
+
+    def read(text: str) -> Any:
+        if text.strip().lower() == AUTO:
+            return None
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither {noun} nor {AUTO}") from None
+
+    return read
 
 
 def model_switches(group: argparse._ArgumentGroup) -> None:
@@ -57,11 +63,11 @@ def target_switches(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
-    """What is asked, but for how often."""
-    asked = WorkloadConfig()
+def workload_switches(group: argparse._ArgumentGroup, new_tokens: int, *, repeats: bool) -> None:
+    """What is asked, a switch for each field of a workload; ``repeats``: also how often."""
+    known = workload_fields()
     prompt = group.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {asked.prompt!r})")
+    prompt.add_argument("--prompt", metavar="TEXT", help=f"what to ask (default: {known['prompt'].default!r})")
     prompt.add_argument("--prompt-file", type=path_argument, metavar="F", help="read the prompt from a UTF-8 text file")
     prompt.add_argument(
         "--prompt-set",
@@ -69,22 +75,24 @@ def workload_switches(group: argparse._ArgumentGroup, new_tokens: int) -> None:
         metavar="F",
         help='different prompts in one batch: a text file with one a line, or .jsonl with a "prompt" in each',
     )
-    prompt.add_argument("--prompt-tokens", type=int, metavar="N", help="N random tokens instead of a prompt")
-    group.add_argument("--new-tokens", type=int, default=new_tokens, metavar="N", help=f"default: {new_tokens}")
-    group.add_argument(
-        "--chat",
-        action=argparse.BooleanOptionalAction,
-        help="put prompts into the model's chat template (default: for instruct models that have one)",
-    )
-    group.add_argument("--batch", type=int, metavar="N", help=f"default: {asked.batch}, or as many as the prompt set holds")
-    group.add_argument(
-        "--warmup",
-        type=count_or_auto,
-        metavar="N|auto",
-        help="requests that never count; auto: until requests get no faster, 10 seconds at most (default)",
-    )
-    group.add_argument("--seed", type=int, default=asked.seed, metavar="N", help="of random tokens and random weights")
-    workload_arguments.add(group)
+    defaults = {"new_tokens": new_tokens, "batch": None}  # a set of prompts says itself how many
+    for one in known.values():
+        if one.metavar and (repeats or one.name != "repeats"):
+            instead = one.name in known["prompt"].unless
+            _add_field(prompt if instead else group, one, defaults.get(one.name, one.default))
+
+
+def _add_field(group: argparse._ActionsContainer, one: WorkloadField, default: Any) -> None:
+    """The switch of one field, as it is declared."""
+    name = f"--{one.name.replace('_', '-')}"
+    usual = default if default is not None else one.default if one.default is not None else one.none
+    told = f"{one.help[:1].lower()}{one.help[1:]}".replace("%", "%%")
+    told += f" (default: {usual})" if usual not in ("", None) and (one.default is not None or one.none == AUTO) else ""
+    if one.kind is bool:
+        group.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=told)
+        return
+    kind = number_or_auto(one.kind) if one.none == AUTO else one.kind
+    group.add_argument(name, type=kind, default=default, metavar=one.metavar, help=told)
 
 
 def observation_switches(group: argparse._ArgumentGroup) -> None:

@@ -1,4 +1,4 @@
-"""The pieces that exported charts share: dots, labels beside the axes, round ticks, label placement."""
+"""The pieces that exported charts share: dots, labels beside the axes, label placement."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.export.chart_style import ChartFrame, font
+from core.presentation.marks import DOT, PERTURBED, Mark
 from profilers.trace import Array
 
 MANY_POINTS = 4000
 """Beyond this vector files hold the dots as a picture, or they would be slow to open."""
 
 
-def dots(axes: Any, x: Array, y: Array, color: str, *, hollow: bool = False, pale: bool = False, marker: str = "o") -> None:
+def dots(axes: Any, x: Array, y: Array, color: str, *, hollow: bool = False, pale: bool = False, mark: Mark = DOT) -> None:
     """Dots at (x, y): filled or hollow, pale for what does not count."""
     if len(x):
-        face = {"markerfacecolor": "none"} if hollow else {"markeredgecolor": "none"} if marker == "o" else {}
-        size = 3.6 if len(x) < 1500 else 2.4
+        face = {"markerfacecolor": "none"} if hollow else {"markeredgecolor": "none"} if mark != PERTURBED else {}
+        size = (3.6 if len(x) < 1500 else 2.4) * (1.0 if mark == PERTURBED else mark.scale)
         edge = 0.8 if hollow else 1.2
         axes.plot(
             x,
             y,
-            marker,
+            mark.matplotlib,
             color=color,
             markersize=size,
             markeredgewidth=edge,
@@ -58,17 +59,6 @@ def beside(chart: ChartFrame, axes: Any, y: float, text: str, color: str | None 
         fontproperties=font(text.replace("\n", ""), 8),
         annotation_clip=False,
     )
-
-
-def nice(low: float, high: float, most: int, whole: bool = False) -> tuple[list[float], list[str]]:
-    """Round tick values inside [low, high] and their labels, all with the same number of decimals."""
-    from matplotlib.ticker import MaxNLocator
-
-    values = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, max(high, low + 1e-9))
-    inside = [float(value) for value in values if low - 1e-12 <= value <= high + 1e-12]
-    step = inside[1] - inside[0] if len(inside) > 1 else 1.0
-    decimals = next((count for count in range(7) if abs(round(step, count) - step) < 1e-9 * max(step, 1e-9)), 6)
-    return inside, [f"{value:.{decimals}f}" if value else "0" for value in inside]
 
 
 def few_rows(labels: Sequence[str], most: int) -> list[int]:

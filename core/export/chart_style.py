@@ -1,4 +1,4 @@
-"""How exported charts look: colours of both themes, fonts, and the frame with title, run and legend around every chart."""
+"""How exported charts look: fonts, and the frame with title, run and legend around every chart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import resources
 from core.plain_text import visible
+from core.presentation.palette import THEMES, ChartColours
 from core.records.run import Run
 
 WIDTH_IN = 9.6
@@ -18,59 +19,6 @@ HEADER_IN = 0.86  # title and subtitle above the axes
 FOOTER_IN = 0.72  # axis label and provenance below
 DPI = 200
 
-
-@dataclass(frozen=True)
-class ChartStyle:
-    """Colours of one theme (safe for colour-blind readers: they differ in lightness too, and shape or label says it again)."""
-
-    card: str
-    grid: str
-    text: str
-    muted: str
-    kinds: dict[str, str]
-    series: tuple[str, ...]
-    stages: dict[str, str]
-    memory: dict[str, str]
-    perturbed: str
-
-
-def _look(card: str, grid: str, text: str, muted: str, series: tuple[str, ...], memory: tuple[str, ...]) -> ChartStyle:
-    blue, green, orange, purple, pink, grey, sand = series
-    return ChartStyle(
-        card=card,
-        grid=grid,
-        text=text,
-        muted=muted,
-        kinds={"prefill": orange, "prefill_chunk": orange, "decode": blue, "forward": blue}
-        | {"verify": purple, "encode": green, "draft": sand},
-        series=series,
-        stages={"attention": blue, "mlp": green, "head": orange, "norm": purple, "sample": pink, "transfer": sand}
-        | dict.fromkeys(_SMALL, grey),
-        memory=dict(zip(("other", "framework", "weights", "kv_cache", "activations"), memory, strict=True)),
-        perturbed=pink,
-    )
-
-
-_SMALL = ("tokenize", "embed", "other")
-
-LOOKS = {
-    "dark": _look(
-        "#1b1f26",
-        "#2b313b",
-        "#e6e9ee",
-        "#98a2b3",
-        ("#4ea1ff", "#3fc1a0", "#f2a541", "#c58af9", "#e86a8a", "#8f9bb0", "#f5ee9e"),
-        ("#717b8d", "#57606f", "#4080c8", "#359881", "#bb833a"),
-    ),
-    "light": _look(
-        "#ffffff",
-        "#dde2ea",
-        "#1b2430",
-        "#5d6b80",
-        ("#1769d1", "#0b8468", "#b86e00", "#7c3fc4", "#b8325a", "#7a889c", "#5b4300"),
-        ("#9ba6b5", "#7d899a", "#518fdd", "#48a38e", "#ca9240"),
-    ),
-}
 
 _FALLBACKS = ("PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "DejaVu Sans")
 
@@ -105,7 +53,7 @@ class ChartFrame:
     """A figure with its header; charts make axes in it by inches and write in its fonts."""
 
     figure: Any
-    look: ChartStyle
+    look: ChartColours
     width_in: float
     height_in: float
 
@@ -170,9 +118,9 @@ def framed(title: str, below: str, made_by: str, theme: str, height_in: float = 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if theme not in LOOKS:
-        raise ValueError(f"There is no theme {theme!r}; there is {', '.join(sorted(LOOKS))}.")
-    look = LOOKS[theme]
+    if theme not in THEMES:
+        raise ValueError(f"There is no theme {theme!r}; there is {', '.join(sorted(THEMES))}.")
+    look = THEMES[theme]
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor=look.card)
     FigureCanvasAgg(figure)  # no pyplot: nothing global, and any thread may draw
     made = ChartFrame(figure, look, WIDTH_IN, height_in)

@@ -9,8 +9,9 @@ import numpy as np
 
 from core import units
 from core.analysis import series
-from core.export.chart_elements import beside, few_rows, nice, spread_out
+from core.export.chart_elements import beside, few_rows, spread_out
 from core.export.chart_style import HEADER_IN, MARGIN_IN, WIDTH_IN, ChartFrame, font, frame
+from core.presentation.ticks import labelled
 from core.records.run import Run
 
 MEMORY_TITLES = {"kv_cache": "KV cache"}
@@ -44,8 +45,8 @@ def draw_memory(run: Run, theme: str) -> ChartFrame:
     for (kind, values), y in zip(shown.kinds.items(), spread_out(middles, gap), strict=True):
         name = MEMORY_TITLES.get(kind, kind)
         beside(chart, axes, y, f"{name}  {units.size(float(values[-1]) * (1 << 20))}", color=look.memory[kind])
-    chart.ticks(axes.xaxis, *nice(0, float(shown.time_s[-1]), 8))
-    chart.ticks(axes.yaxis, *nice(0, top, 5), grid=True)
+    chart.ticks(axes.xaxis, *labelled(0, float(shown.time_s[-1]), 8))
+    chart.ticks(axes.yaxis, *labelled(0, top, 5), grid=True)
     chart.axis_label(axes.xaxis, "time, s")
     chart.axis_label(axes.yaxis, f"resident memory, {unit}")
     return chart
@@ -64,8 +65,8 @@ def _draw_allocated(chart: ChartFrame, lines: Sequence[series.TrackSeries]) -> C
         beside(chart, axes, y, f"{line.title}  {units.size(float(line.value[-1]) * (1 << 20))}", color=color)
     axes.set_xlim(0, max(end, 1e-6))
     axes.set_ylim(0, top)
-    chart.ticks(axes.xaxis, *nice(0, max(end, 1e-6), 8))
-    chart.ticks(axes.yaxis, *nice(0, top, 5), grid=True)
+    chart.ticks(axes.xaxis, *labelled(0, max(end, 1e-6), 8))
+    chart.ticks(axes.yaxis, *labelled(0, top, 5), grid=True)
     chart.axis_label(axes.xaxis, "time, s")
     chart.axis_label(axes.yaxis, "allocated memory, MiB")
     return chart
@@ -92,7 +93,7 @@ def draw_heat(run: Run, theme: str) -> ChartFrame:
     chosen = few_rows(shown.labels, most=21)
     chart.ticks(axes.yaxis, chosen, [shown.labels[row] for row in chosen])
     first, last = int(shown.moments[0]), int(shown.moments[-1])
-    numbers, labels = nice(first, last, 9, whole=True)
+    numbers, labels = labelled(first, last, 9, whole=True)
     chart.ticks(axes.xaxis, np.interp(numbers, shown.moments, np.arange(len(shown.moments))).tolist(), labels)
     chart.axis_label(axes.xaxis, "moment (traced ones only)")
     box = axes.get_position()
@@ -100,7 +101,7 @@ def draw_heat(run: Run, theme: str) -> ChartFrame:
     bar = chart.figure.colorbar(picture, cax=side)
     bar.outline.set_visible(False)
     side.tick_params(length=0, pad=5)
-    ticks, labels = nice(0, top, 5)
+    ticks, labels = labelled(0, top, 5)
     chart.ticks(side.yaxis, ticks, [f"{text} ms" if text == labels[-1] else text for text in labels])
     if cut:
         note = f"up to {units.duration(float(finite.max()) * 1e6)}"
@@ -164,7 +165,7 @@ def draw_machine(run: Run, theme: str) -> ChartFrame:
         chart.text(left, top - 0.12, track.title, size=9, weight="Medium")
         median = units.number(float(np.nanmedian(track.value)))
         chart.text(left + cell - gutter, top - 0.12, f"median {median} {track.unit}", color=look.muted, ha="right")
-        chart.ticks(axes.yaxis, *nice(0, high, 4), grid=True, size=7.5)
-        chart.ticks(axes.xaxis, *nice(0, end_s, 4), size=7.5)
+        chart.ticks(axes.yaxis, *labelled(0, high, 4), grid=True, size=7.5)
+        chart.ticks(axes.xaxis, *labelled(0, end_s, 4), size=7.5)
     chart.text(MARGIN_IN, chart.height_in - 0.2, "time, s", size=7.5, color=look.muted)
     return chart

@@ -9,8 +9,11 @@ import numpy as np
 from core import units
 from core.analysis import series
 from core.analysis.drawn import without_profiled
-from core.export.chart_elements import beside, dots, nice
-from core.export.chart_style import ChartFrame, ChartStyle, font, frame
+from core.export.chart_elements import beside, dots
+from core.export.chart_style import ChartFrame, font, frame
+from core.presentation.marks import ABOVE, PERTURBED, of_kind
+from core.presentation.palette import ChartColours
+from core.presentation.ticks import labelled
 from core.records.run import Run
 from profilers.trace import KINDS, Array
 
@@ -34,31 +37,33 @@ def draw_latency(run: Run, theme: str) -> ChartFrame:
     width = max(int(shown.moment[-1]) + 1, shown.planned if run.facts.status == "running" else 0)
     axes.set_xlim(-0.01 * width - 0.5, 1.01 * width - 0.5)
     axes.set_ylim(0, top)
-    chart.ticks(axes.xaxis, *nice(0, width - 1, 8, whole=True))
-    chart.ticks(axes.yaxis, *nice(0, top, 5), grid=True)
+    chart.ticks(axes.xaxis, *labelled(0, width - 1, 8, whole=True))
+    chart.ticks(axes.yaxis, *labelled(0, top, 5), grid=True)
     chart.axis_label(axes.xaxis, "moment")
     chart.axis_label(axes.yaxis, "time to token, ms" if np.isfinite(shown.latency_ms).any() else "time, ms")
     chart.legend(_entries(chart.look, shown))
     return chart
 
 
-def _moments(axes: Any, look: ChartStyle, shown: series.LatencySeries, value: Array, top: float) -> None:
+def _moments(axes: Any, look: ChartColours, shown: series.LatencySeries, value: Array, top: float) -> None:
     plain = ~shown.perturbed & (value <= top)
     for number in np.unique(shown.kind):
+        kind = KINDS[number]
         for warmup in (True, False):  # what counts lies on top
             for traced in (False, True):
                 chosen = plain & (shown.kind == number) & (shown.traced == traced) & (shown.warmup == warmup)
-                dots(axes, shown.moment[chosen], value[chosen], look.kinds[KINDS[number]], hollow=traced, pale=warmup)
+                at = shown.moment[chosen], value[chosen]
+                dots(axes, *at, look.kinds[kind], hollow=traced, pale=warmup, mark=of_kind(kind))
     crossed = shown.perturbed & (value <= top)
-    dots(axes, shown.moment[crossed], value[crossed], look.perturbed, marker="x")
+    dots(axes, shown.moment[crossed], value[crossed], look.perturbed, mark=PERTURBED)
 
 
-def _stragglers(axes: Any, look: ChartStyle, moment: Array, value: Array, top: float) -> None:
+def _stragglers(axes: Any, look: ChartColours, moment: Array, value: Array, top: float) -> None:
     above = np.flatnonzero(value > top)
     if not len(above):
         return
-    axes.plot(moment[above], np.full(len(above), top), "^", color=look.perturbed, markersize=4.5, clip_on=False)
-    text = f"▲ {len(above)} above, up to {units.duration(float(value[above].max()) * 1e6)}"
+    axes.plot(moment[above], np.full(len(above), top), ABOVE.matplotlib, color=look.perturbed, markersize=4.5, clip_on=False)
+    text = f"{ABOVE.sign} {len(above)} above, up to {units.duration(float(value[above].max()) * 1e6)}"
     axes.annotate(
         text,
         (1, 1),
@@ -72,16 +77,16 @@ def _stragglers(axes: Any, look: ChartStyle, moment: Array, value: Array, top: f
     )
 
 
-def _entries(look: ChartStyle, shown: series.LatencySeries) -> list[tuple[str, dict[str, Any]]]:
+def _entries(look: ChartColours, shown: series.LatencySeries) -> list[tuple[str, dict[str, Any]]]:
     names = [KINDS[number] for number in np.unique(shown.kind)]
     entries: list[tuple[str, dict[str, Any]]] = [
-        (name.replace("_", " "), {"marker": "s", "color": look.kinds[name]}) for name in names
+        (name.replace("_", " "), {"marker": of_kind(name).matplotlib, "color": look.kinds[name]}) for name in names
     ]
     entries.append(("clean", {"marker": "o", "color": look.muted}))
     if shown.traced.any():
         entries.append(("traced", {"marker": "o", "markerfacecolor": "none", "markeredgecolor": look.muted}))
     if shown.perturbed.any():
-        entries.append(("perturbed", {"marker": "x", "color": look.perturbed, "markeredgewidth": 1.4}))
+        entries.append(("perturbed", {"marker": PERTURBED.matplotlib, "color": look.perturbed, "markeredgewidth": 1.4}))
     if shown.warmup.any():
         entries.append(("warm-up", {"marker": "o", "color": look.muted, "alpha": 0.38}))
     return entries

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from core.analysis.speed_quality import COSTS, NO_QUALITY, Point
-from core.export.chart_elements import nice
-from core.export.chart_style import ChartFrame, ChartStyle, font, framed
+from core.export.chart_style import ChartFrame, font, framed
+from core.presentation.palette import ChartColours
+from core.presentation.ticks import labelled
 
 LEAST_COST = 1e-7
 """Smaller costs are told as they are, and drawn here: they are rounding, and would stretch the axis."""
@@ -106,8 +107,8 @@ def point_table(points: Sequence[Point]) -> Mapping[str, Sequence[Any]]:
 def draw_speed_quality(points: Sequence[Point], theme: str) -> ChartFrame:
     """Speed over quality cost: unoptimized a diamond, the front filled and joined, the rest hollow, runs apart pale."""
     model = next((one.model for one in points if not one.apart), "")
-    versions = next((one.setting.versions.partition(" ")[0] for one in points if not one.apart), "")
-    made_by = " · ".join(["Tickscope", *([f"torch {versions}"] if versions not in ("", "None") else [])])
+    torch = next((one.setting.get("environment.torch") for one in points if not one.apart), None)
+    made_by = " · ".join(["Tickscope", *([f"torch {torch}"] if torch else [])])
     drawn = [one for one in points if one.cost is not None]
     note = left_out(points)
     chart = framed("Speed × quality", " · ".join(part for part in (model, note) if part), made_by, theme)
@@ -128,7 +129,7 @@ def draw_speed_quality(points: Sequence[Point], theme: str) -> ChartFrame:
     _name_points(chart, axes, drawn, low)
     decades = list(range(round(low), round(high) + 1))
     chart.ticks(axes.xaxis, [low - 1.0, *map(float, decades)], ["0", *(power(exponent) for exponent in decades)])
-    chart.ticks(axes.yaxis, *nice(0, top, 6), grid=True)
+    chart.ticks(axes.yaxis, *labelled(0, top, 6), grid=True)
     chart.axis_label(axes.xaxis, axis_title(drawn))
     unit = next((one.speed_unit for one in drawn if not one.apart), "tok/s")
     chart.axis_label(axes.yaxis, f"decode, {unit}" if unit == "tok/s" else f"speed, {unit}")
@@ -136,7 +137,7 @@ def draw_speed_quality(points: Sequence[Point], theme: str) -> ChartFrame:
     return chart
 
 
-def _style(look: ChartStyle, one: Point) -> dict[str, Any]:
+def _style(look: ChartColours, one: Point) -> dict[str, Any]:
     if one.apart:
         return {"marker": "o", "markerfacecolor": "none", "markeredgecolor": look.muted, "alpha": 0.45}
     if one.baseline:
@@ -145,7 +146,7 @@ def _style(look: ChartStyle, one: Point) -> dict[str, Any]:
     return {"marker": "o", "color": colour} if one.on_front else {"marker": "o", "markerfacecolor": look.card, "color": colour}
 
 
-def _draw_point(axes: Any, look: ChartStyle, one: Point, low: float) -> None:
+def _draw_point(axes: Any, look: ChartColours, one: Point, low: float) -> None:
     x = cost_place(one.cost or 0.0, low)
     colour = look.muted if one.apart else look.text if one.baseline else look.series[0]
     pale = 0.4 if one.apart else 0.8
@@ -196,7 +197,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _entries(look: ChartStyle, drawn: Sequence[Point]) -> list[tuple[str, dict[str, Any]]]:
+def _entries(look: ChartColours, drawn: Sequence[Point]) -> list[tuple[str, dict[str, Any]]]:
     blue = look.series[0]
     entries: list[tuple[str, dict[str, Any]]] = [
         ("unoptimized", {"marker": "D", "color": look.text}),

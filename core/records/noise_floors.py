@@ -16,6 +16,7 @@ import psutil
 
 from core import paths
 from core.config import RunConfig
+from core.records.conditions import FLOOR, asked_by
 from core.records.run import Run, RunFacts
 
 SCHEMA = 1
@@ -32,12 +33,6 @@ ahead, or behind, in all of them. Giving the weights other pages before each rou
 """
 
 DAMAGED = ".damaged"
-
-MACHINE_KEYS = (
-    *("machine", "os", "os_release", "cpu_model", "cpu_features", "cpu_cores_logical", "cpu_affinity", "cpu_quota"),
-    *("cpu_governor", "smt_active", "memory_bytes", "power_source", "variables"),
-)
-VERSION_KEYS = ("python", "tickscope", "torch", "transformers", "torchao", "numpy")
 
 
 class NoiseFloors:
@@ -121,14 +116,11 @@ class NoiseFloors:
 
 def conditions(config: RunConfig, facts: RunFacts) -> dict[str, Any]:
     """All that a floor depends on, ready for JSON. Passes do not count: a floor is about the machine and the amount of work."""
-    environment = facts.environment
-    return {
-        "environment": {key: environment.get(key) for key in (*MACHINE_KEYS, *VERSION_KEYS)},
-        "threads": facts.threads,
-        "target": {"id": config.target.id, "name": facts.target.name if facts.target is not None else None},
-        "model": {"spec": config.model.spec, "dtype": config.model.dtype},
-        "workload": config.workload.asked,
-    }
+    found: dict[str, Any] = {}
+    for one in asked_by(FLOOR):
+        part = one.id.rpartition(".")[0]
+        (found.setdefault(part, {}) if part else found)[one.name] = one.of(config, facts)
+    return found
 
 
 def fingerprint(about: Mapping[str, Any]) -> str:

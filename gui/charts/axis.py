@@ -1,4 +1,4 @@
-"""Axes that read at a glance: few round ticks, the unit at the top one, and limits that grow in steps."""
+"""The axis of the window's charts: few round ticks (``core.presentation.ticks``), the unit at the top one."""
 
 from __future__ import annotations
 
@@ -10,31 +10,7 @@ import pyqtgraph as pg
 from PySide6.QtCore import QRectF, Qt
 from PySide6.QtGui import QFontMetrics, QGuiApplication
 
-STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-
-
-def nice_limit(value: float) -> float:
-    """The smallest round number that is not below ``value`` (an axis that ends there grows in steps, not with every sample)."""
-    if not math.isfinite(value) or value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in STEPS if step * power >= value * 0.999999)
-
-
-def nice_spacing(span: float, most: int, whole: bool = False) -> float:
-    """A tick distance of 1, 2 or 5 × 10ⁿ that gives at most ``most`` intervals over ``span``."""
-    raw = span / max(1, most)
-    if not math.isfinite(raw) or raw <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(raw))
-    spacing = next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= raw * 0.999999)
-    return max(1.0, spacing) if whole else spacing
-
-
-def plain_number(value: float, spacing: float) -> str:
-    """A tick's number with the decimals that its neighbours need and no more."""
-    decimals = max(0, -math.floor(math.log10(spacing) + 1e-9)) if spacing > 0 else 0
-    return f"{value:,.{decimals}f}".replace(",", " ")
+from core.presentation.ticks import nice_spacing, plain_number, round_numbers
 
 
 class Axis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
@@ -68,8 +44,7 @@ class Axis(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph has no types
         # Few and far apart, but also in a low chart enough to read a value by.
         most = max(int(size / 30), min(4, int(size / 18))) if upright else int(size / 62)
         spacing = nice_spacing(high - low, most, self.whole)
-        first, last = math.ceil(low / spacing - 1e-6), math.floor(high / spacing + 1e-6)
-        return [(spacing, [number * spacing for number in range(first, min(last, first + 100) + 1)])]
+        return [(spacing, round_numbers(low, high, spacing))]
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
         if self.labels is not None:

@@ -8,7 +8,7 @@ from PySide6.QtCore import QPointF, QRectF, QSize
 from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter
 from PySide6.QtWidgets import QWidget
 
-from gui.charts.axis import nice_spacing, plain_number
+from core.presentation.ticks import nice_spacing, plain_number
 from gui.charts.plot import Painted
 from gui.theme import Palette
 

@@ -15,8 +15,9 @@ from PySide6.QtWidgets import QGraphicsRectItem, QHBoxLayout, QMenu, QToolButton
 from core.analysis import series
 from core.analysis.select import main_kind
 from core.pass_api.base import any_pass
+from core.presentation.ticks import nice_limit
 from core.records.run import Run
-from gui.charts.axis import Axis, nice_limit
+from gui.charts.axis import Axis
 from gui.charts.card import Chart
 from gui.charts.colours import BAR_WIDTH, ColourBar, lookup_table
 from gui.charts.moment_range import LEFT_AXIS, RIGHT_STRIP, moment_range

@@ -13,8 +13,9 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from core import units
 from core.analysis import series
 from core.analysis.drawn import without_profiled
+from core.presentation import marks
+from core.presentation.ticks import nice_limit
 from core.records.run import Run
-from gui.charts.axis import nice_limit
 from gui.charts.card import START_HINT, Chart
 from gui.charts.moment_range import LEFT_AXIS, RIGHT_STRIP, moment_range
 from gui.charts.plot import Plot
@@ -23,12 +24,10 @@ from gui.theme import Palette
 from profilers.trace import KINDS
 
 PREFILL_KINDS = (KINDS.index("prefill"), KINDS.index("prefill_chunk"), KINDS.index("encode"))  # once a request, and long
-SPECIAL_KINDS = ("prefill", "prefill_chunk", "verify", "encode", "draft")
-"""Kinds with marks of their own; a chunk has those of a prefill, every other kind those of "clean" and "traced"."""
 HEADROOM = 1.06  # the strip above the limit in which outliers are marked
 
 
-class Mark(NamedTuple):
+class Dots(NamedTuple):
     """How one sort of moment is drawn."""
 
     symbol: str
@@ -36,28 +35,31 @@ class Mark(NamedTuple):
     size: float
 
 
+PLAIN_SIZE = 5
+TELLING = [kind for kind in marks.KINDS if kind != "prefill_chunk"]  # a chunk has the marks of a prefill
 MARKS = {
-    "clean": Mark("o", False, 5),
-    "traced": Mark("o", True, 5),
-    "clean prefill": Mark("d", False, 9),
-    "traced prefill": Mark("d", True, 9),
-    "clean verify": Mark("o", False, 6),
-    "traced verify": Mark("o", True, 6),
-    "clean encode": Mark("s", False, 8),
-    "traced encode": Mark("s", True, 8),
-    "clean draft": Mark("t", False, 6),
-    "traced draft": Mark("t", True, 6),
-    "warm-up": Mark("o", False, 4),
-    "perturbed": Mark("x", False, 7),
-    "prefill above": Mark("d", False, 9),
-    "outlier": Mark("t1", False, 8),
+    "clean": Dots(marks.DOT.qt, False, PLAIN_SIZE),
+    "traced": Dots(marks.DOT.qt, True, PLAIN_SIZE),
+    **{
+        f"{how} {kind}": Dots(marks.KINDS[kind].qt, how == "traced", PLAIN_SIZE * marks.KINDS[kind].scale)
+        for kind in TELLING
+        for how in ("clean", "traced")
+    },
+    "warm-up": Dots(marks.DOT.qt, False, 4),
+    "perturbed": Dots(marks.PERTURBED.qt, False, PLAIN_SIZE * marks.PERTURBED.scale),
+    "prefill above": Dots(marks.KINDS["prefill"].qt, False, PLAIN_SIZE * marks.KINDS["prefill"].scale),
+    "outlier": Dots(marks.ABOVE.qt, False, PLAIN_SIZE * marks.ABOVE.scale),
 }
 
 
-LEGEND = (("●", "clean", "clean"), ("○", "traced", "traced"), ("◆", "clean prefill", "prefill"))
-SEEN = {"verify": ("●", "verify"), "encode": ("■", "encode"), "draft": ("▼", "draft")}
-ABOVE = ("▲", "outlier", "above the axis")
-LAST = (("×", "perturbed", "perturbed"), ("●", "warm-up", "warm-up"))
+LEGEND = (
+    (marks.DOT.sign, "clean", "clean"),
+    ("○", "traced", "traced"),
+    (marks.KINDS["prefill"].sign, "clean prefill", "prefill"),
+)
+SEEN = {kind: (marks.KINDS[kind].sign, kind) for kind in TELLING if kind != "prefill"}
+ABOVE = (marks.ABOVE.sign, "outlier", "above the axis")
+LAST = ((marks.PERTURBED.sign, "perturbed", "perturbed"), (marks.DOT.sign, "warm-up", "warm-up"))
 
 
 BELOW = {"warm-up": -2, "perturbed": -1}  # under what counts, and dimmer
@@ -65,10 +67,7 @@ DIM = 0.55
 MEANINGS = {
     "clean": "no layer was timed; headline numbers come from these",
     "traced": "every layer was timed",
-    "prefill": "reads the prompt",
-    "verify": "checks guessed tokens",
-    "encode": "an encoder reads the input",
-    "draft": "an assistant guesses tokens",
+    **{kind: marks.KINDS[kind].meaning for kind in TELLING},
     "perturbed": "something else had the machine; left out of headline numbers",
     "warm-up": "before what counts",
     "above the axis": "slower than the axis reaches",
@@ -174,7 +173,7 @@ class LatencyChart(Chart):
     @staticmethod
     def _colours(palette: Palette) -> dict[str, str]:
         """The colour of each mark."""
-        named = {f"{how} {kind}": palette.kinds[kind] for kind in SPECIAL_KINDS for how in ("clean", "traced")}
+        named = {f"{how} {kind}": palette.kinds[kind] for kind in marks.KINDS for how in ("clean", "traced")}
         plain = {"clean": palette.series[0], "traced": palette.series[0], "prefill above": palette.kinds["prefill"]}
         return named | plain | {"warm-up": palette.disabled, "perturbed": palette.bad, "outlier": palette.text}
 
@@ -218,7 +217,7 @@ class LatencyChart(Chart):
         """Each moment gets the number of its mark in ``MARKS``; later rules win."""
         names = list(MARKS)
         groups = np.where(data.traced, names.index("traced"), names.index("clean")).astype(np.int8)
-        for kind in SPECIAL_KINDS:
+        for kind in marks.KINDS:
             base = "clean prefill" if kind == "prefill_chunk" else f"clean {kind}"
             groups[data.kind == KINDS.index(kind)] += names.index(base)
         groups[data.perturbed] = names.index("perturbed")

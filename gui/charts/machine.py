@@ -11,9 +11,9 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from core.analysis import series
+from core.presentation.ticks import nice_limit
 from core.records.run import Run
 from core.units import DASH, number
-from gui.charts.axis import nice_limit
 from gui.charts.card import Chart
 from gui.charts.plot import Plot, Values
 from gui.plain import Label, plain_tip

@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core import units
 from core.analysis import series
+from core.presentation.ticks import nice_limit
 from core.records.run import Run
-from gui.charts.axis import nice_limit
 from gui.charts.card import Chart
 from gui.charts.plot import Plot
 from gui.plain import plain_tip

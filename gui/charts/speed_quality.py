@@ -26,7 +26,8 @@ from core.export.speed_quality import (
     power,
     stairs,
 )
-from gui.charts.axis import Axis, nice_limit
+from core.presentation.ticks import nice_limit
+from gui.charts.axis import Axis
 from gui.charts.card import Chart, ChartFile
 from gui.charts.plot import Plot, small_font
 from gui.theme import Palette

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QPlainTextEdit, QSpinBox, QVBoxLayout, QWidget
 
-from core.config import WorkloadConfig
+from core.config import WorkloadConfig, WorkloadField, workload_fields
 from core.errors import Refusal
 from core.models.base import TASKS, generates
 from core.prompt_set import read_prompts
@@ -17,22 +19,17 @@ from gui.setup.file_box import FileBox
 
 ONE_PROMPT = "the prompt above"
 MORE = "More"
-MOST_TOKENS = 1_000_000
-AUTO_REPEATS, AUTO_WARMUP = 0, -1  # below what can be asked for: the spin boxes show them as "auto"
-REPEATS_HINT = "How many measured requests; auto stops once the latency is known well enough, and says why it stopped"
-WARMUP_HINT = "Requests before those that count; auto goes on until they get no faster, 10 seconds at most; 0 is none"
 IMAGES = "Images (*.png *.jpg *.jpeg *.webp *.bmp);;All files (*)"
 SOUNDS = "Sound (*.wav *.flac *.mp3 *.ogg);;All files (*)"
 PROMPT_SETS = "Prompts (*.txt *.jsonl);;All files (*)"
-CHAT = (("auto", None), ("on", True), ("off", False))
-CHAT_HINT = "Put prompts into the model's chat template; auto does so for instruct models that have one"
 WITH_PROMPT = ("text", "image-text")
 PROMPTS = {
     "question-answering": ("Context", "The text in which the answer is looked for"),
     "seq2seq": ("Text", "The text that the model turns into another"),
     "image-text": ("Prompt", "What is asked about the image"),
 }
-PROMPT = ("Prompt", "The text that the model continues or encodes")
+PROMPT = (workload_fields()["prompt"].label, workload_fields()["prompt"].help)
+Editor = QSpinBox | FloatSpinBox | QComboBox
 
 
 class PromptEdit(QPlainTextEdit):
@@ -61,7 +58,7 @@ class WorkloadForm(QWidget):
         self._taken_over: tuple[str, ...] | None = None  # the prompts of a run, of which no file is known
         self._prompt_label = PROMPT[0]
         self._build_inputs()
-        self._build_numbers()
+        self._build_small()
         self._grid, self._seldom_grid = _grid(), _grid()
         self._seldom = QWidget()
         beneath = QVBoxLayout(self._seldom)
@@ -82,11 +79,8 @@ class WorkloadForm(QWidget):
         self.prompt.textChanged.connect(self._on_changed)
         self.question.textChanged.connect(self._on_changed)
         self.prompt_set.changed.connect(self._on_prompt_set)
-        self.chat.currentIndexChanged.connect(self._on_changed)
         self.image.changed.connect(self._on_changed)
         self.audio.changed.connect(self._on_changed)
-        for spin in self._spins.values():
-            spin.valueChanged.connect(self._on_changed)
         self.set_task(None)
 
     @property
@@ -96,23 +90,39 @@ class WorkloadForm(QWidget):
 
     def config(self) -> WorkloadConfig:
         """The workload as written; fields that this kind of model has no use for are left as they are by default."""
-        of_image, of_sound = self._modality in ("image", "image-text"), self._modality == "speech"
-        image, audio = self.image.path() if of_image else None, self.audio.path() if of_sound else None
+        image = self.image.path() if self._fits("images") else None
+        audio = self.audio.path() if self._fits("sound") else None
+        files = {"image": image, "audio": audio}
+        small = {
+            name: _read(editor, workload_fields()[name])
+            for name, editor in self._editors.items()
+            if self._of_use(name) and not any(files.get(other) for other in workload_fields()[name].unless)
+        }
         return WorkloadConfig(
             prompt=self.prompt.toPlainText() if self.has_prompt else WorkloadConfig.prompt,
-            prompt_tokens=(self.prompt_tokens.value() or None) if self.has_prompt else None,
-            new_tokens=self.new_tokens.value(),
-            batch=self.batch.value(),
-            repeats=None if self.repeats.value() == AUTO_REPEATS else self.repeats.value(),
-            warmup=None if self.warmup.value() == AUTO_WARMUP else self.warmup.value(),
             question=self.question.text().strip() if self._asks else "",
             image=image,
-            image_size=(self.image_size.value() or None) if of_image and image is None else None,
             audio=audio,
-            audio_seconds=(self.audio_seconds.value() or None) if of_sound and audio is None else None,
             prompts=self._prompts() if self._takes_sets else None,
-            chat=self.chat.currentData() if self._continues else None,
+            **small,
         )
+
+    def _fits(self, kind: str) -> bool:
+        """Whether the kind of model that was chosen is one of ``WorkloadField.fits``."""
+        known = {
+            "text": self.has_prompt,
+            "images": self._modality in ("image", "image-text"),
+            "sound": self._modality == "speech",
+            "questions": self._asks,
+            "continues": self.task in (None, "text-generation"),
+            "writes": generates(self.task),
+        }
+        return not kind or known[kind]
+
+    def _of_use(self, name: str) -> bool:
+        """Whether a field's number counts; how many tokens to write is kept for when a model that writes is chosen again."""
+        kind = workload_fields()[name].fits
+        return kind == "writes" or self._fits(kind)
 
     def _prompts(self) -> tuple[str, ...] | None:
         """Those of the file that is named, else those of the run that was taken over; ``Refusal`` if it cannot be read."""
@@ -122,27 +132,20 @@ class WorkloadForm(QWidget):
     def show_config(self, config: WorkloadConfig) -> None:
         """Fill the form."""
         self.prompt.setPlainText(config.prompt)
-        self.prompt_tokens.setValue(config.prompt_tokens or 0)
         self.prompt_set.show_path(None)
         self._taken_over = config.prompts
         self.prompt_set.line.setPlaceholderText(f"{len(config.prompts)} prompts" if config.prompts else ONE_PROMPT)
-        self.chat.setCurrentIndex([value for _, value in CHAT].index(config.chat))
-        self.new_tokens.setValue(config.new_tokens)
-        self.batch.setValue(config.batch)
-        self.repeats.setValue(AUTO_REPEATS if config.repeats is None else config.repeats)
-        self.warmup.setValue(AUTO_WARMUP if config.warmup is None else config.warmup)
+        for name, editor in self._editors.items():
+            _write(editor, workload_fields()[name], getattr(config, name))
         self.question.setText(config.question)
         self.image.show_path(config.image)
-        self.image_size.setValue(config.image_size or 0)
         self.audio.show_path(config.audio)
-        self.audio_seconds.setValue(config.audio_seconds or 0)
 
     def set_task(self, task: str | None) -> None:
         """Show the fields that fit this task of ``core.models.base.TASKS``; None, while no model is known, those for text."""
         self.task = task
         self._modality = TASKS[task].modality if task is not None and task in TASKS else "text"
         self._asks = task == "question-answering"
-        self._continues = task in (None, "text-generation")
         self._takes_sets = self._modality == "text" and not self._asks
         label, explanation = PROMPTS.get(task or "", PROMPT)
         self._prompt_label = label
@@ -152,20 +155,14 @@ class WorkloadForm(QWidget):
         self.prompt_box.setVisible(self.has_prompt)
         self.prompt_set.setVisible(self._takes_sets)
         self.question_box.setVisible(self._asks)
-        self.image.setVisible(self._modality in ("image", "image-text"))
-        self.audio.setVisible(self._modality == "speech")
+        self.image.setVisible(self._fits("images"))
+        self.audio.setVisible(self._fits("sound"))
         self.new_tokens.setEnabled(generates(task))
-        wanted = ["new_tokens"] if generates(task) else []
-        wanted += ["batch", "repeats"]
-        wanted += ["image_size"] if self._modality in ("image", "image-text") else []
-        wanted += ["audio_seconds"] if self._modality == "speech" else []
-        seldom = ["warmup"]
-        seldom += ["chat"] if self._continues else []
-        seldom += ["prompt_tokens"] if self.has_prompt else []
         for box in self._boxes.values():
             box.hide()
-        self._arrange(self._grid, wanted)
-        self._arrange(self._seldom_grid, seldom)
+        placed = sorted((one for one in workload_fields().values() if one.place and self._fits(one.fits)), key=_place)
+        self._arrange(self._grid, [one.name for one in placed if not one.seldom])
+        self._arrange(self._seldom_grid, [one.name for one in placed if one.seldom])
         self._on_changed()
 
     def _build_inputs(self) -> None:
@@ -176,42 +173,31 @@ class WorkloadForm(QWidget):
         self.question.setObjectName("questionEdit")
         self.question.setTextMargins(-2, 0, 0, 0)
         self.question.setPlaceholderText("a question that comes with Tickscope")
-        self.question_box = FieldBox("Question", self.question, "What is asked about the context")
+        asked = workload_fields()["question"]
+        self.question_box = FieldBox(asked.label, self.question, asked.help)
         several = "Different prompts in one batch: a text file with one a line, or .jsonl. Empty gives the prompt above"
         self.prompt_set = FileBox("Prompt set", "promptSetEdit", "prompt file", PROMPT_SETS, ONE_PROMPT, several)
-        self.chat = QComboBox()
-        self.chat.setObjectName("chatCombo")
-        for text, value in CHAT:
-            self.chat.addItem(text, value)
         made_up = "Empty takes a made-up one"
         self.image = FileBox("Image", "imageEdit", "image file", IMAGES, "made-up image", f"The picture to look at. {made_up}")
         self.audio = FileBox("Sound", "audioEdit", "sound file", SOUNDS, "made-up sound", f"The speech to hear. {made_up}")
 
-    def _build_numbers(self) -> None:
-        start = WorkloadConfig()
-        self.prompt_tokens = spin_box("promptTokensSpin", 0, MOST_TOKENS, 0, "prompt")
-        self.new_tokens = spin_box("newTokensSpin", 1, MOST_TOKENS, start.new_tokens)
-        self.batch = spin_box("batchSpin", 1, 4096, start.batch)
-        self.repeats = spin_box("repeatsSpin", AUTO_REPEATS, 10_000, AUTO_REPEATS, "auto")
-        self.warmup = spin_box("warmupSpin", AUTO_WARMUP, 1000, AUTO_WARMUP, "auto")
-        self.image_size = spin_box("imageSizeSpin", 0, 8192, 0, "auto")
-        self.audio_seconds = FloatSpinBox((0.1,), optional=False)
-        self.audio_seconds.setObjectName("audioSecondsSpin")
-        self.audio_seconds.setRange(0.0, 3600.0)
-        self.audio_seconds.setSpecialValueText("auto")
-        tokens = "That many random tokens instead of the text; 0 uses the text"
-        spins: dict[str, tuple[str, QSpinBox | FloatSpinBox, str]] = {
-            "new_tokens": ("New tokens", self.new_tokens, "How many tokens to generate; encoders have no use for it"),
-            "batch": ("Batch", self.batch, "How many inputs at once"),
-            "repeats": ("Repeats", self.repeats, REPEATS_HINT),
-            "warmup": ("Warm-up", self.warmup, WARMUP_HINT),
-            "prompt_tokens": ("Input tokens", self.prompt_tokens, tokens),
-            "image_size": ("Size, px", self.image_size, "Pixels a side of the made-up image; auto: what it is made for"),
-            "audio_seconds": ("Seconds", self.audio_seconds, "Length of the made-up sound; auto: what the model is made for"),
-        }
-        self._spins = {name: spin for name, (_, spin, _) in spins.items()}
-        self._boxes = {name: FieldBox(label, spin, hint, self) for name, (label, spin, hint) in spins.items()}
-        self._boxes["chat"] = FieldBox("Chat", self.chat, CHAT_HINT, self)
+    def _build_small(self) -> None:
+        """The editors of all that is declared with a place in the form."""
+        placed = sorted((one for one in workload_fields().values() if one.place), key=_place)
+        self._editors: dict[str, Editor] = {one.name: _editor(one) for one in placed}
+        self._boxes = {one.name: FieldBox(one.label, self._editors[one.name], one.help, self) for one in placed}
+        for editor in self._editors.values():
+            changed = editor.currentIndexChanged if isinstance(editor, QComboBox) else editor.valueChanged
+            changed.connect(self._on_changed)
+        self.new_tokens, self.batch = self._whole("new_tokens"), self._whole("batch")
+        self.repeats, self.warmup = self._whole("repeats"), self._whole("warmup")
+        self.prompt_tokens, self.image_size = self._whole("prompt_tokens"), self._whole("image_size")
+        self.chat, self.audio_seconds = self._editors["chat"], self._editors["audio_seconds"]
+
+    def _whole(self, name: str) -> QSpinBox:
+        editor = self._editors[name]
+        assert isinstance(editor, QSpinBox)
+        return editor
 
     def _arrange(self, grid: QGridLayout, wanted: list[str]) -> None:
         """Rows of up to three boxes; what is left over shares the last row."""
@@ -240,9 +226,13 @@ class WorkloadForm(QWidget):
     def _seldom_set(self) -> int:
         """How many of the fields that are out of sight are not as they are by default."""
         of_set = self._takes_sets and (self.prompt_set.filled or self._taken_over is not None)
-        warm = self.warmup.value() != AUTO_WARMUP
-        random = self.has_prompt and self.prompt_tokens.value() > 0
-        return sum((of_set, warm, random, self._continues and self.chat.currentData() is not None))
+        declared = workload_fields()
+        small = [
+            _read(self._editors[name], one) != one.default
+            for name, one in declared.items()
+            if one.seldom and self._fits(one.fits)
+        ]
+        return sum((of_set, *small))
 
     def _on_changed(self) -> None:
         of_set = self._takes_sets and (self.prompt_set.filled or self._taken_over is not None)
@@ -268,3 +258,50 @@ def _grid() -> QGridLayout:
     for place in range(6):
         grid.setColumnStretch(place, 1)
     return grid
+
+
+def _place(one: WorkloadField) -> int:
+    return one.place
+
+
+def _editor(one: WorkloadField) -> Editor:
+    """An editor for a field, which says by itself what None is called; it is a step below what can be asked for."""
+    words = one.name.split("_")
+    name = "".join([words[0], *(word.title() for word in words[1:])])
+    if one.kind is bool:
+        combo = QComboBox()
+        combo.setObjectName(f"{name}Combo")
+        for text, value in (*(((one.none, None),) if one.optional else ()), ("on", True), ("off", False)):
+            combo.addItem(text, value)
+        return combo
+    if one.kind is float:
+        number = FloatSpinBox((0.1,), optional=False)
+        number.setObjectName(f"{name}Spin")
+        number.setRange(_least(one), one.maximum or 0.0)
+        number.setSpecialValueText(one.none)
+        return number
+    assert one.kind is int, f"{one.name} is a {one.kind}, for which there is no small field"
+    start = _least(one) if one.default is None else one.default
+    return spin_box(f"{name}Spin", int(_least(one)), int(one.maximum or 0), int(start), one.none)
+
+
+def _least(one: WorkloadField) -> float:
+    """The least that the editor shows, which stands for None where None is a value."""
+    if one.kind is float:
+        return 0.0
+    return int(one.minimum or 0) - one.optional
+
+
+def _read(editor: Editor, one: WorkloadField) -> Any:
+    if isinstance(editor, QComboBox):
+        return editor.currentData()
+    return None if one.optional and editor.value() == _least(one) else editor.value()
+
+
+def _write(editor: Editor, one: WorkloadField, value: Any) -> None:
+    if isinstance(editor, QComboBox):
+        editor.setCurrentIndex(max(0, editor.findData(value)))
+    elif isinstance(editor, QSpinBox):
+        editor.setValue(int(_least(one)) if value is None else value)
+    else:
+        editor.setValue(_least(one) if value is None else value)

@@ -10,10 +10,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from core import units
+from core.analysis import metrics
 from core.analysis.samples import request_times
+from core.presentation.ticks import nice_limit, nice_spacing
 from core.records.run import Run
-from gui.charts.axis import nice_limit, nice_spacing
 from gui.charts.card import Chart
 from gui.charts.plot import Plot
 from gui.theme import Palette
@@ -95,7 +95,7 @@ class ABTestChart(Chart):
         rounds = max((len(ratios) for ratios in self.ratios), default=0)
         columns: dict[str, Any] = {"round": list(range(1, rounds + 1))}
         for number, ratios in enumerate(self.ratios, 1):
-            columns[f"{NAMES[number]} over A, {units.METRIC_TITLES[self.judged_metric]}"] = [
+            columns[f"{NAMES[number]} over A, {metrics.title(self.judged_metric)}"] = [
                 *ratios,
                 *[None] * (rounds - len(ratios)),
             ]
@@ -139,7 +139,7 @@ class ABTestChart(Chart):
             for number in range(len(self.ratios))
         ]
         more = ["band: 95&nbsp;% interval"] + (["grey: noise floor"] if has_floor else []) + (["×&nbsp;far off"] if far else [])
-        what = f"{units.METRIC_TITLES[self.judged_metric]}, below 1 is faster"
+        what = f"{metrics.title(self.judged_metric)}, below 1 is faster"
         self.set_legend("&nbsp; ".join([what, *sides, *more]), "&nbsp; ".join([what, *sides]), "&nbsp; ".join(sides))
 
     def _limits(self, state: ABTestState, known: Values) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core import units
+from core.analysis import metrics
 from core.analysis.word import Word
 from core.config import RunConfig
 from gui.views import quality_text
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from core.execution.ab_test_state import ABTestState
 
 NAMES = "ABCDEFGH"
-EXPLAINED = {
-    "tpot_ns": "Time per output token of a request after its first, (E2E − TTFT) / (n − 1). AIPerf calls this ITL.",
-    "ttft_ns": "From the request until its first token; tokenisation is part of it.",
-    "e2e_ns": "From the request until its last token.",
-}
 SIGNS = {Word.FASTER: "▲", Word.SLOWER: "▼", Word.UNDECIDED: "≈"}
 NO_QUALITY = "not measured; a faster side may answer worse"
 FLOOR_HINT = "no noise floor of this machine is known for this workload; Noise floor (A/A) measures it"
@@ -96,11 +92,7 @@ def progress(state: ABTestState) -> str:
 def floor_text(state: ABTestState) -> str:
     """The floor that verdicts are held against."""
     if state.config.same:
-        known = [
-            f"{units.METRIC_TITLES[name]} ±{units.percent(floor)}"
-            for name, floor in state.floors.items()
-            if name in units.METRIC_TITLES
-        ]
+        known = [f"{metrics.title(name)} ±{units.percent(floor)}" for name, floor in state.floors.items()]
         return "Floor by metric: " + ", ".join(known) if known else "The floor is known when the trial is over"
     floor = state.floors.get("tpot_ns", state.floors.get("e2e_ns"))
     return f"Noise floor ±{units.percent(floor)}" if floor is not None else FLOOR_HINT[:1].upper() + FLOOR_HINT[1:]

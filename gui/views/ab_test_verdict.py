@@ -8,12 +8,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from core import units
+from core.analysis import metrics
 from core.analysis.word import Word
 from gui.plain import Label, plain_tip
 from gui.theme import Palette, scaled
 from gui.views import ab_test_text, quality_text
-from gui.views.ab_test_text import EXPLAINED, NAMES
+from gui.views.ab_test_text import NAMES
 from gui.views.fitted import FittedCard
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ class VerdictCard(FittedCard):
                         self._colour(cell, word)
 
     def _row(self, state: ABTestState, side: SideVerdict, verdict: Verdict) -> tuple[tuple[str, ...], Word | None, str]:
-        name = units.METRIC_TITLES[verdict.metric]
+        name = metrics.title(verdict.metric)
         if len(state.config.sides) > 2:
             name = f"{NAMES[side.side]}  {name}"
         texts = (name, ab_test_text.interval(verdict), ab_test_text.judged(verdict), str(verdict.n))
-        return texts, verdict.word, f"{EXPLAINED[verdict.metric]} {verdict.why}"
+        return texts, verdict.word, f"{metrics.explained(verdict.metric)} {verdict.why}"
 
     def _colour(self, label: Label, word: Word | None) -> None:
         if self.palette_in_use is not None:

@@ -9,6 +9,7 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from core import units
+from core.analysis import metrics
 from core.analysis.compare import LayerDifference, TileDifference
 from core.analysis.verdict import Verdict
 from gui.plain import Label
@@ -18,7 +19,6 @@ from gui.views.ab_test_text import interval, judged
 COLUMNS = ("Layer", "Stage", "Moments", "First", "Second", "Difference", "Ratio")
 NUMBERS_FROM = 3
 DELTA = COLUMNS.index("Difference")
-FORMATS = {"ns": units.duration, "bytes": units.size, "tok/s": units.rate}
 
 
 def difference_text(tile: TileDifference) -> str:
@@ -43,7 +43,7 @@ def difference_text(tile: TileDifference) -> str:
 
 def verdict_text(verdict: Verdict) -> str:
     """``TPOT ▲ 1.34× faster, 0.746 (0.731–0.762)``."""
-    return f"{units.METRIC_TITLES[verdict.metric]} {judged(verdict)}, {interval(verdict)}"
+    return f"{metrics.title(verdict.metric)} {judged(verdict)}, {interval(verdict)}"
 
 
 class DifferenceTile(QFrame):
@@ -53,7 +53,7 @@ class DifferenceTile(QFrame):
         super().__init__(parent)
         self.setProperty("card", True)
         self.setObjectName(f"compare{tile.name.replace(' ', '')}")
-        show = FORMATS[tile.unit]
+        show = units.of_unit(tile.unit)
         name = Label(tile.name, self)
         name.setProperty("role", "muted")
         values = Label(f"{show(tile.a)}  →  {show(tile.b)}", self)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from core import units
+from core.analysis import metrics
+from core.analysis.metrics import Metric
 from core.models.base import generates
 from core.records.run import Run
 from gui.views import quality_text
@@ -118,12 +120,26 @@ def _encoder(summary: Json) -> bool:
     return not generates(summary.get("model", {}).get("task"))
 
 
-def _ttft(summary: Json) -> Reading:
-    spread = _spread(summary, "ttft_ns")
-    if spread.get("median") is None:
-        why = "encoders give none" if _encoder(summary) else _waiting(summary, "prefill")
-        return missing(_final(summary, "ttft_ns") or why)
-    return _marked(Reading(*units.split_duration(spread["median"]), _certainty(spread, units.split_duration)), spread)
+def _plain(metric: Metric) -> Callable[[Json], Reading]:
+    """How a metric is read that needs nothing else said of it: its median, or the one value that it has."""
+
+    def read(summary: Json) -> Reading:
+        show = units.split_of_unit(metric.unit)
+        if metric.table in (metrics.MEMORY, metrics.START):
+            found = (summary if metric.table == metrics.START else _mapping(summary, "memory")).get(metric.id)
+            if found is None:
+                return missing(_final(summary, metric.id) or _waiting(summary, "moment"))
+            return Reading(*show(found), "")
+        spread = _spread(summary, metric.id)
+        if spread.get("median") is None:
+            why = "encoders give none" if _encoder(summary) else _waiting(summary, _MADE_OF.get(metric.made_of, "moment"))
+            return missing(_final(summary, metric.id) or why)
+        return _marked(Reading(*show(spread["median"]), _certainty(spread, show)), spread)
+
+    return read
+
+
+_MADE_OF = {metrics.FIRST: "prefill", metrics.LATER: "decode"}
 
 
 def _tpot(summary: Json) -> Reading:
@@ -271,44 +287,34 @@ def _quality(run: Run) -> Reading:
     return Reading(told.value, told.unit, told.below, told.tone, detail=told.sentence)
 
 
-SPECS = (  # the most important first: where tiles take two rows, the first row is the headline
-    Spec(
-        "statDecode",
-        "Decode",
-        "Decoded tokens per second: (tokens − 1) × batch / (end-to-end − TTFT). Median over requests.",
-        _decode,
+class _Special(NamedTuple):
+    """What a metric's tile says otherwise than others: its label, its reading, and how that is to be taken."""
+
+    label: str = ""
+    read: Callable[[Json], Reading] | None = None
+    taken: str = ""
+
+
+_SPECIAL = {
+    "decode_tokens_per_s": _Special(read=_decode, taken="Median over requests."),
+    "ttft_ns": _Special(
+        taken="Median of clean, warm requests; ± is half the 95 % interval, n the number of requests. Fewer than six cannot "
+        "give an interval, and the range of what was measured stands in its place."
     ),
-    Spec(
-        "statTTFT",
-        "TTFT",
-        "Time to first token: from the accepted request to the first token, tokenisation included. "
-        "Median of clean, warm requests; ± is half the 95 % interval, n the number of requests. Fewer than six cannot give an "
-        "interval, and the range of what was measured stands in its place.",
-        _ttft,
+    "tpot_ns": _Special("TPOT p50", _tpot, "Median over requests; n is their number."),
+    "itl_ns": _Special(read=_itl, taken="p95 is shown from 130 gaps on; below that, the median."),
+    "rss_peak_bytes": _Special(read=_memory, taken="On an accelerator the device's peak stands in its place."),
+    "cycles_per_token": _Special(
+        "Cycles / token",
+        _cycles,
+        "IPC is instructions per cycle. Without counters: time on a processor, summed over those threads.",
     ),
-    Spec(
-        "statTPOT",
-        "TPOT p50",
-        "Time per output token of one request: (end-to-end − TTFT) / (tokens − 1), from its clean moments. "
-        "Median over requests; n is their number. AIPerf calls this number ITL.",
-        _tpot,
-    ),
-    Spec(
-        "statITL",
-        "ITL",
-        "Inter-token latency: each gap between two tokens, pooled over all requests, as vLLM defines it. "
-        "Name clash: AIPerf's ITL is our TPOT, and vLLM's ITL is about AIPerf's ICL. "
-        "p95 is shown from 130 gaps on; below that, the median.",
-        _itl,
-    ),
-    Spec(
-        "statPeakMemory",
-        "Peak memory",
-        "The most memory that was in use: the device's peak on an accelerator, else the resident memory of the process.",
-        _memory,
-    ),
-    Spec("statQuality", "Quality cost", quality_text.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
-    Spec(
+    "joules_per_token": _Special("Energy / token", _energy, "By the counter named below and at its period."),
+}
+
+_OTHERS = {  # by their place among the tiles: what is put together of several figures
+    6: Spec("statQuality", "Quality cost", quality_text.DEFINITION, lambda _: missing(NO_RUN), of_run=_quality),
+    7: Spec(
         "statNoise",
         "Noise",
         "Share of moments that something disturbed: the window painted, the system took the processor away (switches), the "
@@ -316,7 +322,7 @@ SPECS = (  # the most important first: where tiles take two rows, the first row 
         f"numbers while others remain. Above {100 * NOISY:.0f} % the machine is too busy to measure.",
         _noise,
     ),
-    Spec(
+    8: Spec(
         "statObserver",
         "Observer effect",
         "What watching costs: each traced moment against the clean ones beside it, so that a drift of the machine cancels out; "
@@ -325,19 +331,17 @@ SPECS = (  # the most important first: where tiles take two rows, the first row 
         "painting stop the clock.",
         _observer,
     ),
-    Spec(
-        "statCycles",
-        "Cycles / token",
-        "Clock cycles of the processor, in user space, over every thread that computes, in a median clean decode moment per "
-        "token; IPC is instructions per cycle. Read from the processor's own counters: nanoseconds times a nominal clock is "
-        "not a cycle count. Without counters: time on a processor, summed over those threads.",
-        _cycles,
-    ),
-    Spec(
-        "statEnergy",
-        "Energy / token",
-        "Joules over the measured time (no warm-up, no pauses) per token that was made, by the counter named below and at its "
-        "period. Only what a counter says: nothing is guessed from nominal power.",
-        _energy,
-    ),
-)
+}
+
+
+def specs() -> tuple[Spec, ...]:
+    """All tiles, the most important first: where they take two rows, the first row is the headline."""
+    placed = {one.tile: _of_metric(one) for one in metrics.METRICS if one.tile is not None} | _OTHERS
+    return tuple(placed[place] for place in sorted(placed))
+
+
+def _of_metric(metric: Metric) -> Spec:
+    special = _SPECIAL.get(metric.id, _Special())
+    name = "".join(word[:1].upper() + word[1:] for word in metric.title.split())
+    definition = f"{metric.explained} {special.taken}".rstrip()
+    return Spec(f"stat{name}", special.label or metric.title, definition, special.read or _plain(metric))

@@ -12,7 +12,7 @@ from core import units
 from core.records.run import Run
 from gui.plain import Label, markup, unbroken
 from gui.theme import Palette, scaled
-from gui.views.tile_readings import IMPORTED, NO_RUN, SPECS, Json, Reading, Spec, missing
+from gui.views.tile_readings import IMPORTED, NO_RUN, Json, Reading, Spec, missing, specs
 
 TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440, most important first
 SUB_LINES, REASON_LINES = 2, 4
@@ -164,7 +164,7 @@ class Tiles(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.tiles = [Tile(spec, self) for spec in SPECS]
+        self.tiles = [Tile(spec, self) for spec in specs()]
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(5)

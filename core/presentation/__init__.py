@@ -1,0 +1,1 @@
+"""How charts look, for the window (pyqtgraph) and for exported figures (matplotlib) alike: colours, marks, ticks."""
