@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,6 +15,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig
 
 import core.passes
+from core import torch_private
 from core.compiled.step_graph import StepGraph
 from core.config import PassConfig
 from core.errors import Refusal
@@ -417,25 +419,25 @@ def test_compile_decode_refuses_encoders() -> None:
 def test_compiled_decode_has_one_graph_and_the_same_tokens() -> None:
     model = llama(num_hidden_layers=1)
     expected = tokens(model)
-    events, spent = len(compiling._frames()), compiling.compile_ns() or 0
+    events, spent = len(torch_private.compiled_frames()), compiling.compile_ns() or 0
     made, (report,) = apply(model, "compile_decode")
     assert report.changed_modules == 1
     with as_run(made):
         assert tokens(model, 2, **made.generation)[0][-1] == expected[0][7]  # the probe's shorter request: the same graph
-        assert len(compiling._frames()) == events + 1
+        assert len(torch_private.compiled_frames()) == events + 1
         first_ns = compiling.compile_ns()
         assert first_ns is not None
         assert first_ns - spent > 1e8
         for _ in range(2):
             assert tokens(model, **made.generation) == expected
-    assert len(compiling._frames()) == events + 1
+    assert len(torch_private.compiled_frames()) == events + 1
     assert compiling.compile_ns() == first_ns
     assert "forward" not in model.__dict__
     for undo in made.undo:
         undo()
     assert made.generation == {}
     assert made.decode_forward is None
-    assert len(compiling._frames()) == events + 1  # forgetting graphs does not turn the counter back
+    assert len(torch_private.compiled_frames()) == events + 1  # forgetting graphs does not turn the counter back
     assert tokens(model) == expected
 
 
@@ -467,8 +469,8 @@ def test_a_step_that_breaks_the_graph_is_refused_in_one_sentence() -> None:
 
 
 def test_compile_counter_without_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(compiling.sys.modules, "torch._dynamo.utils", raising=False)
-    assert len(compiling._frames()) == 0
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    assert len(torch_private.compiled_frames()) == 0
     assert compiling.compile_ns() is None
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
+from core import torch_private
 from core.config import PassConfig
 from core.models.stages import layers_of
 from core.pass_api.base import Subject
@@ -139,16 +140,16 @@ def test_ticks_are_in_the_traced_graph_and_not_in_the_clean_one(tmp_path: Path, 
     model = llama()
     expected = tokens(model)
     subject = compiled(model)
-    events, before_ns = len(compiling._frames()), compiling.compile_ns() or 0
+    events, before_ns = len(torch_private.compiled_frames()), compiling.compile_ns() or 0
     turns = Alternating(subject)
     assert turns.tokens() == expected
-    assert len(compiling._frames()) == events + 2  # one graph each, no breaks (those are errors)
+    assert len(torch_private.compiled_frames()) == events + 2  # one graph each, no breaks (those are errors)
     spent_ns = compiling.compile_ns()
     assert spent_ns is not None
     assert spent_ns - before_ns > 1e8
     for _ in range(3):
         assert turns.tokens() == expected
-    assert (len(compiling._frames()), compiling.compile_ns()) == (events + 2, spent_ns)
+    assert (len(torch_private.compiled_frames()), compiling.compile_ns()) == (events + 2, spent_ns)
     turns.check_counts(11)
     assert subject.ticks is not None
     assert subject.ticks.expected == 11  # blocks share theirs: 3, and 2 for each of embedding, positions, norm and head
@@ -210,18 +211,18 @@ class Steps(Alternating):
 
 @pytest.mark.usefixtures("quick")
 def test_models_of_one_class_do_not_share_graphs() -> None:
-    events = len(compiling._frames())
+    events = len(torch_private.compiled_frames())
     turns = [Steps(compiled(Toy(blocks, seed))) for blocks, seed in ((2, 0), (2, 1), (3, 0))]
     for _ in range(3):
         for one in turns:
             one.check_outputs()
-    assert len(compiling._frames()) == events + 6
+    assert len(torch_private.compiled_frames()) == events + 6
     assert not torch.equal(turns[0].wanted()[0], turns[1].wanted()[0])
     for undo in turns[1].subject.undo:
         undo()
     turns[0].check_outputs()
     turns[2].check_outputs()
-    assert len(compiling._frames()) == events + 6  # undoing one dropped nothing of the others
+    assert len(torch_private.compiled_frames()) == events + 6  # undoing one dropped nothing of the others
     turns[0].check_counts(3 + 2 + 2)
     turns[2].check_counts(4 + 2 + 2)
 
@@ -230,11 +231,11 @@ def test_models_of_one_class_do_not_share_graphs() -> None:
 def test_what_is_put_on_the_model_does_not_reach_its_graphs() -> None:
     turns = Steps(compiled(Toy(2, 0)))
     turns.check_outputs()
-    events, wanted = len(compiling._frames()), turns.wanted()
+    events, wanted = len(torch_private.compiled_frames()), turns.wanted()
     for module in turns.subject.model.modules():  # as the layer clock, labels and the tripwire do
         module.__dict__["forward"] = lambda *_: pytest.fail("a compiled moment ran Python of the model")
     assert all(torch.equal(one, other) for one, other in zip(turns.outputs(), wanted, strict=True))
-    assert len(compiling._frames()) == events
+    assert len(torch_private.compiled_frames()) == events
 
 
 @pytest.mark.usefixtures("quick")
@@ -255,10 +256,10 @@ def test_undo_lets_model_and_graphs_go() -> None:
 @pytest.mark.usefixtures("quick")
 def test_another_batch_is_another_graph_with_the_same_ticks() -> None:
     turns = Steps(compiled(Toy(2, 0)))
-    events = len(compiling._frames())
+    events = len(torch_private.compiled_frames())
     for batch in (2, 1, 2, 1):
         turns.check_outputs(batch)
-    assert len(compiling._frames()) == events + 4
+    assert len(torch_private.compiled_frames()) == events + 4
     turns.check_counts(7)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from core import torch_private
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.errors import Refusal
 from core.execution import layer_error
@@ -121,9 +122,7 @@ class ModelSlot:
         except Exception:
             logging.getLogger("tickscope").exception("A pass could not be undone.")
             self._prepared = self.loaded = None
-        dynamo = sys.modules.get("torch._dynamo")
-        if dynamo is not None:
-            dynamo.reset()
+        torch_private.forget_compiled()
 
     def _let_go(self) -> None:
         if self._prepared is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import Refusal
+from core.torch_private import ORIGIN_MARK
 
 KEPT = frozenset(
     {
@@ -23,7 +24,7 @@ KEPT = frozenset(
         "suppress_tokens",
         "begin_suppress_tokens",
         "use_cache",
-        "_from_model_config",
+        ORIGIN_MARK,
         "transformers_version",
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
@@ -45,7 +46,7 @@ class ChunkedPrefill(Pass):
         model: Any = subject.model
         if subject.task != "text-generation":
             raise Refusal("Chunked prefill is for text generation; switch it off for this model.")
-        if getattr(model, "_is_stateful", False):
+        if torch_private.keeps_state(model):
             raise Refusal(
                 f"{type(model).__name__} keeps a state instead of a cache, which cannot be fed in pieces; switch it off."
             )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
@@ -41,7 +42,7 @@ class CompileDecode(Pass):
         model = subject.model
         if subject.task != "text-generation":
             raise Refusal("Compiled decode is for text generation; switch it off for this model.")
-        if not getattr(model, "_can_compile_fullgraph", True):
+        if not torch_private.takes_static_cache(model):
             raise Refusal(f"Compiled decode cannot be used: {type(model).__name__} has no static KV cache; switch it off.")
         # max_cache_len also for shorter requests (the probe): another length would be another graph
         added = {"cache_implementation": "static", "disable_compile": True, "max_cache_len": subject.max_length}
@@ -50,7 +51,7 @@ class CompileDecode(Pass):
         def undo() -> None:
             for name in added:
                 subject.generation.pop(name, None)
-            model.__dict__.pop("_previous_max_cache_length", None)  # else generate keeps the longest cache it ever made
+            torch_private.forget_longest_cache(model)
 
         subject.undo.append(undo)
         graphs = compile_step(subject, options, self.id, subject.max_length)

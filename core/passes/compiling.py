@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from core import torch_private
 from core.compiled.key import graph_key
 from core.compiled.step_graph import StepGraph
 from core.errors import Refusal
@@ -22,7 +22,6 @@ from core.pass_api.extras import missing
 from profilers.shallow_clone import shallow_clone
 from profilers.tick_op import TickClock
 
-COMPILED_FRAME = "_compile.compile_inner"  # dynamo's name for compiling one frame, everything below it included
 _CACHE_TENSORS = ("keys", "values", "cumulative_length")
 
 
@@ -126,9 +125,7 @@ def _settings(options: CompileOptions) -> dict[str, Any]:
     """Inductor's settings for these options; its defaults do not need it imported."""
     if options.mode == "default" and not options.freezing:
         return {}
-    import torch._inductor
-
-    chosen = dict(torch._inductor.list_mode_options(options.mode))
+    chosen = torch_private.mode_settings(options.mode)
     if options.freezing:
         chosen |= {"freezing": True, "cpp_wrapper": options.cpp_wrapper}
     return chosen
@@ -165,7 +162,7 @@ def _ticked(subject: Subject, ticks: TickClock, ticked: StepGraph, clean: Callab
             try:
                 return _step(ticked, args, kwargs)
             except RuntimeError as error:
-                if _refused(error) is not None or not _is_dynamos(error, "TorchDynamoException"):
+                if _refused(error) is not None or not torch_private.is_dynamos(error, "TorchDynamoException"):
                     raise
                 subject.untickable = ticks.problem = "This model is not one graph with the clock's ticks in it."
         return clean(*args, **kwargs)
@@ -182,7 +179,7 @@ def _clean(graph: StepGraph, pass_id: str) -> Callable[..., Any]:
         except RuntimeError as error:
             if (refusal := _refused(error)) is not None:
                 raise refusal from error
-            if not _is_dynamos(error, "Unsupported"):
+            if not torch_private.is_dynamos(error, "Unsupported"):
                 raise
             sentence = f"This model cannot be compiled into one graph; switch the pass {pass_id} off."
             raise Refusal(sentence) from error
@@ -194,12 +191,6 @@ def _refused(error: BaseException) -> Refusal | None:
     """Tickscope's own refusal, where dynamo has wrapped it in an exception of its own."""
     inner = getattr(error, "inner_exception", None)
     return inner if isinstance(inner, Refusal) else None
-
-
-def _is_dynamos(error: RuntimeError, name: str) -> bool:
-    """Whether it is dynamo's exception of this name. Dynamo takes a second to import, and a kept graph does without."""
-    exceptions = sys.modules.get("torch._dynamo.exc")
-    return exceptions is not None and isinstance(error, getattr(exceptions, name))
 
 
 def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -219,7 +210,7 @@ def _unmark(cache: Any) -> None:
         for name in _CACHE_TENSORS:
             tensor = getattr(layer, name, None)
             if tensor is not None:
-                tensor.__dict__.pop("_dynamo_static_input_type", None)
+                torch_private.forget_static(tensor)
 
 
 def compile_ns() -> int | None:
@@ -227,12 +218,5 @@ def compile_ns() -> int | None:
 
     Well under 1 µs; it rises when a moment compiled something.
     """
-    frames = _frames()
+    frames = torch_private.compiled_frames()
     return int(sum(frames) * 1e9) if frames else None
-
-
-def _frames() -> list[float]:
-    """Seconds of each compiled frame; empty while dynamo is not imported. (Nobody resets dynamo, which would clear them.)"""
-    utils = sys.modules.get("torch._dynamo.utils")
-    metrics: dict[str, list[float]] = getattr(utils, "compilation_time_metrics", {})
-    return metrics.get(COMPILED_FRAME, [])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_can_be_given, passes
@@ -80,7 +81,7 @@ class ContinuousBatching(Pass):
         name = type(model).__name__
         if subject.batch < 2:
             raise Refusal("Continuous batching needs several sequences, but the batch is 1; set the batch to 2 or more.")
-        if not getattr(model, "_supports_attention_backend", False) or not hasattr(model, "init_continuous_batching"):
+        if not torch_private.takes_paged_cache(model) or not hasattr(model, "init_continuous_batching"):
             raise Refusal(f"Continuous batching needs attention that reads a paged cache, which {name} has not; switch it off.")
         needed = _pages(subject.batch, subject.max_length, options.page_size)
         blocks = options.num_blocks if options.num_blocks is not None else needed
@@ -149,13 +150,13 @@ class _Schedule:
             use_async_batching=False,
             auto_switch_to_flash=False,
         )
-        before = self._model.config._attn_implementation
+        before = torch_private.attention_implementation(self._model.config)
         with _quiet():
             self._manager = self._model.init_continuous_batching(
                 generation_config=self._config, continuous_batching_config=settings
             )
-            self._attention = self._model.config._attn_implementation
-            self._processor = self._manager._create_batch_processor()
+            self._attention = torch_private.attention_implementation(self._model.config)
+            self._processor = torch_private.batch_processor(self._manager)
         if self._attention != before:
             self._model.set_attn_implementation(before)
 
@@ -212,7 +213,7 @@ class _Schedule:
         shown = 0
         while self._processor.prepare_next_batch():
             states |= self._processor.scheduler.active_requests
-            self._processor._generation_step(self._model)
+            torch_private.generation_step(self._processor, self._model)
             self._processor.update_batch()
             tokens = [states[name].generated_tokens if name in states else [] for name in names]
             ready = min(len(mine) for mine in tokens)
@@ -234,7 +235,7 @@ class _Schedule:
     @contextmanager
     def _paged_attention(self) -> Iterator[None]:
         """While it lasts the model's attention is one that reads pages; afterwards it is what it was."""
-        before = self._model.config._attn_implementation
+        before = torch_private.attention_implementation(self._model.config)
         if before != self._attention:
             self._model.set_attn_implementation(self._attention)
         try:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
@@ -90,7 +91,7 @@ def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> s
     """``torch.ao.quantization.quantize_dynamic`` on these layers; names the engine that it uses."""
     import torch
 
-    quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
+    quantize = torch_private.dynamic_quantization()
     if quantize is None:
         raise Refusal("This torch no longer has quantize_dynamic; choose the kernel int_mm for int8 dynamic.")
     if any(model.get_submodule(path).weight.dtype != torch.float32 for path in paths):
@@ -99,9 +100,8 @@ def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> s
         if (linear := as_linear(module := model.get_submodule(path))) is not module:
             replace(model, path, linear)
     with _quiet():
-        qconfigs = torch.ao.quantization.qconfig
-        scales = qconfigs.default_dynamic_qconfig if granularity == "tensor" else qconfigs.per_channel_dynamic_qconfig
-        quantize(model, dict.fromkeys(paths, scales), dtype=torch.qint8, inplace=True)
+        scales = dict.fromkeys(paths, torch_private.dynamic_scales(granularity))
+        quantize(model, scales, dtype=torch.qint8, inplace=True)
     return f"torch's own, {torch.backends.quantized.engine}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
@@ -64,7 +65,7 @@ class KvCache(Pass):
         def undo() -> None:
             for name in added:
                 subject.generation.pop(name, None)
-            model.__dict__.pop("_previous_max_cache_length", None)  # else generate keeps the longest cache it ever made
+            torch_private.forget_longest_cache(model)
 
         subject.undo.append(undo)
         layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
@@ -94,7 +95,7 @@ def bytes_per_token(model: Any) -> int | None:
 
 def _static(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of ``generate`` and the report's fields."""
-    if not getattr(subject.model, "_can_compile_fullgraph", True):
+    if not torch_private.takes_static_cache(subject.model):
         raise Refusal(f"{type(subject.model).__name__} has no static KV cache; switch the pass kv_cache off.")
     # disable_compile: generate would compile by itself where there is a GPU, which is a pass of its own
     added = {"cache_implementation": "static", "max_cache_len": subject.max_length, "disable_compile": True}

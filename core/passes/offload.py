@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core import paths
+from core import paths, torch_private
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.messages.reason import Reason
@@ -28,6 +28,7 @@ from core.pass_api.exclusions import Exclusion, Group
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
 from profilers.forward_patch import remember_forward
+from profilers.torch_private import children_of
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +157,9 @@ def chosen_blocks(text: str, count: int) -> list[int]:
 
 def _own_weights(model: torch.nn.Module, block: torch.nn.Module) -> dict[str, Any]:
     """The block's parameters by name, but for those that others share with it, which must stay."""
-    holders = Counter(id(held) for module in model.modules() for held in module._parameters.values() if held is not None)
+    holders = Counter(
+        id(held) for module in model.modules() for held in torch_private.own_parameters(module).values() if held is not None
+    )
     return {name: parameter for name, parameter in block.named_parameters() if holders[id(parameter)] == 1}
 
 
@@ -188,7 +191,7 @@ def _offload(subject: Subject, block: torch.nn.Module, held: dict[str, Any], loa
     def undo() -> None:
         remove_hook_from_module(block)  # leaves a forward on the instance
         restore_forward()
-        block._modules.pop("weights", None)
+        children_of(block).pop("weights", None)
 
     subject.undo.append(undo)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.pass_api.base import PassContext, Subject, without_cache
@@ -32,7 +33,7 @@ def refuse_unguessable(title: str, subject: Subject) -> None:
     """``Refusal`` where transformers cannot check guessed tokens: it does one sequence at a time, with a cache it can cut."""
     if subject.batch > 1:
         raise Refusal(f"{title} works on one sequence at a time, but the batch is {subject.batch}; set the batch to 1.")
-    if getattr(subject.model, "_is_stateful", False):
+    if torch_private.keeps_state(subject.model):
         raise Refusal(
             f"{title} cannot be used with {type(subject.model).__name__}, whose state cannot be taken back "
             "when a guess is wrong; switch the pass off."

@@ -14,6 +14,7 @@ from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.machine_facts import is_doubtful, remembered
 from core.messages.reason import Reason
 from core.model_parts.linears import is_linear
@@ -220,7 +221,7 @@ def _operators(model: torch.nn.Module, products: tuple[MatMul, ...]) -> tuple[in
     if inputs is None:
         return None, 0
     config: Any = getattr(model, "config", None)
-    looks = repr((type(model).__qualname__, getattr(config, "_attn_implementation", ""), str(config), products))
+    looks = repr((type(model).__qualname__, torch_private.attention_implementation(config) or "", str(config), products))
     count, taken_ns = remembered(f"step {_digest(looks)}", lambda: _counted(model, inputs))
     return count, taken_ns
 
