@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from core import torch_private
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def held_bytes(subject: Subject) -> int:
     """Bytes of the weights that run: the model's, or those that another engine holds in their place."""
-    return weight_bytes(subject.model) if subject.engine_bytes is None else subject.engine_bytes
+    runtime = subject.execution.runtime
+    return weight_bytes(subject.model) if runtime is None or runtime.weight_bytes is None else runtime.weight_bytes
 
 
 def weight_bytes(model: torch.nn.Module) -> int:

@@ -12,8 +12,9 @@ from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_from, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_from, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ class Attention(Pass):
         if before == wanted:
             raise Refusal(f"The model already uses {wanted} attention; choose another implementation or switch the pass off.")
         _refuse_flash(wanted, next(model.parameters()).device.type)
-        subject.undo.append(torch_private.remember_attention(model))
+        subject.undo.callback(torch_private.remember_attention(model))
         _switch(model, wanted, before)
         ran = _seen(model, wanted)
         return PassReport(

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class ChunkedPrefill(Pass):
                 f"Chunks of {options.tokens} tokens change nothing in a request of {subject.max_length}; "
                 "choose fewer tokens per chunk or a longer prompt."
             )
-        subject.generation["prefill_chunk_size"] = options.tokens
-        subject.undo.append(lambda: subject.generation.pop("prefill_chunk_size", None) and None)
+        subject.execution.generation["prefill_chunk_size"] = options.tokens
+        subject.undo.callback(lambda: subject.execution.generation.pop("prefill_chunk_size", None) and None)
         return PassReport(
             self.id,
             self.title,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_can_be_given, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_can_be_given, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ class ContinuousBatching(Pass):
         schedule.try_out(name)
         before = model.__dict__.get("generate")
         model.__dict__["generate"] = schedule.generate
-        subject.undo.append(lambda: _put_back(model, before))
+        subject.undo.callback(lambda: _put_back(model, before))
         pages = f"{blocks} pages of {options.page_size} tokens"
         summary = f"{subject.batch} sequences, {pages}, up to {options.max_batch_tokens} tokens a forward"
         return PassReport(

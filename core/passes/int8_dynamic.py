@@ -16,8 +16,9 @@ from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.quantization.int8_tokens import LEVELS, int8_token_linear, levels
 
 if TYPE_CHECKING:

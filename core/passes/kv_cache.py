@@ -10,8 +10,9 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes, without_cache
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.units import size
 
 STATIC, FP8 = "static", "fp8"
@@ -60,14 +61,14 @@ class KvCache(Pass):
             added, report = _static(subject, before)
         else:
             added, report = _fp8(subject, before)
-        subject.generation.update(added)
+        subject.execution.generation.update(added)
 
         def undo() -> None:
             for name in added:
-                subject.generation.pop(name, None)
+                subject.execution.generation.pop(name, None)
             torch_private.forget_longest_cache(model)
 
-        subject.undo.append(undo)
+        subject.undo.callback(undo)
         layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         return PassReport(self.id, self.title, asdict(options), layers, **report)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, Windows, none_because, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject, Windows
 
 if TYPE_CHECKING:
     import torch
@@ -83,12 +84,12 @@ class LongText(Pass):
                 f"The text has {subject.max_length} tokens and fits one window of {size}; "
                 "choose a shorter window or switch the pass long_text off."
             )
-        subject.windows = Windows(size, options.overlap, options.keep)
+        subject.execution.windows = Windows(size, options.overlap, options.keep)
 
         def undo() -> None:
-            subject.windows = None
+            subject.execution.windows = None
 
-        subject.undo.append(undo)
+        subject.undo.callback(undo)
         return PassReport(
             self.id,
             self.title,

@@ -21,8 +21,9 @@ from core.errors import Refusal
 from core.machine_facts import remembered
 from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from profilers.torch_private import children_of, has_forward_hooks
 
 if TYPE_CHECKING:

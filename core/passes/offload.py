@@ -23,8 +23,9 @@ from core.errors import Refusal
 from core.folders import cache_folder
 from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks, ranges
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
 from profilers.forward_patch import remember_forward
@@ -193,7 +194,7 @@ def _offload(subject: Subject, block: torch.nn.Module, held: dict[str, Any], loa
         restore_forward()
         children_of(block).pop("weights", None)
 
-    subject.undo.append(undo)
+    subject.undo.callback(undo)
 
 
 def _let_go(held: dict[str, Any]) -> None:
@@ -272,7 +273,7 @@ class _Disk:
             self._folder = tempfile.TemporaryDirectory(prefix=f"{process_mark()}-", dir=above, ignore_cleanup_errors=True)
         except OSError as error:
             raise _unwritable(above, error) from error
-        subject.undo.append(self._folder.cleanup)
+        subject.undo.callback(self._folder.cleanup)
 
     def put(self, number: int, held: dict[str, Any]) -> Load:
         """Write the weights; returns what reads them."""

@@ -20,7 +20,8 @@ from core.messages.reason import Reason
 from core.model_parts.linears import is_linear
 from core.models.base import generates
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import Pass, PassReport, Phase, Subject, none_because
+from core.pass_api.base import Pass, PassReport, Phase, none_because
+from core.pass_api.subject import Subject
 from core.prediction.ceilings import CEILINGS, ceilings, operators_of
 from core.prediction.work import once_paths, work_of
 from core.records import roofline
@@ -104,7 +105,8 @@ class LayerCosts:
             return _filled(report, {}, roofline.OTHER_ENGINE)
         before = self._state
         if one.phase == Phase.COMPILE and before is not None:
-            kind = "forward" if self._subject.compiles_all else "decode"
+            compiled = self._subject.execution.step
+            kind = "forward" if compiled is not None and compiled.every else "decode"
             step = next((step for step in self._steps if step.kind == kind), None)
             return report if step is None else _filled(report, *roofline.compiled_gain(before, step))
         if one.phase not in LOOKED_AT or before is None:
