@@ -79,6 +79,25 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 50
+
+
+def too_long(floor: str) -> list[str]:
+    found = []
+    for path in (ROOT / floor).rglob("*.py"):
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        if len(text.splitlines()) > MOST_LINES:
+            found.append(name)
+        functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+        found += [f"{name}: {one.name}" for one in functions if (one.end_lineno or 0) - one.lineno >= MOST_LINES_OF_A_FUNCTION]
+    return found
+
+
+@pytest.mark.parametrize("floor", ["core", "gui", "profilers"])
+def test_no_file_and_no_function_is_too_long(floor: str) -> None:
+    assert [name for name in too_long(floor) if name != "core/analysis/summary.py: summarize"] == []
+
+
 def test_packaging_is_no_package() -> None:
     """It would shadow PyPI's ``packaging``, which transformers and pytest import from the repository root."""
     assert not (ROOT / "packaging" / "__init__.py").exists()

@@ -93,14 +93,7 @@ def apply_all(
     Raises:
         Refusal: two passes conflict, options are wrong, or a pass found nothing to change.
     """
-    steps = []
-    ordered = order(choices)
-    chosen = frozenset(choice.id for choice in ordered)
-    for choice in ordered:
-        if (reason := clause(choice.id, chosen - {choice.id})) is not None:
-            raise Refusal(Reason("planning.conflict", id=choice.id, why=reason))
-        one = get(choice.id)
-        steps.append((one, choice.options))
+    steps = _agreed(choices)
     reports = []
     held = held_bytes(subject) if steps else 0
     looks = _kernel_signatures(subject.model)
@@ -124,6 +117,16 @@ def apply_all(
                 probe()  # compiles, which would drown the kernels
             return credited(reports, kernels_by_layer(subject, probe), subject.changed_by)
     return tuple(reports)
+
+
+def _agreed(choices: Iterable[PassConfig]) -> list[tuple[Pass, Any]]:
+    """Passes and their options in phase order; ``Refusal`` where two conflict."""
+    ordered = order(choices)
+    chosen = frozenset(choice.id for choice in ordered)
+    for choice in ordered:
+        if (reason := clause(choice.id, chosen - {choice.id})) is not None:
+            raise Refusal(Reason("planning.conflict", id=choice.id, why=reason))
+    return [(get(choice.id), choice.options) for choice in ordered]
 
 
 def _with_head_in_rows(subject: Subject, reports: list[PassReport]) -> list[PassReport]:
