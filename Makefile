@@ -1,16 +1,22 @@
-# `make run` opens Tickscope on the starter model, `make test` checks everything; each makes its own environment first.
+# `make run` opens Tickscope on the starter model, `make check` is the minute before a commit, `make test` checks everything;
+# each makes its own environment first.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test lint fix messages docs clean
+.PHONY: run check test lint fix messages docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/tickscope demo
 
+PYTEST = QT_QPA_PLATFORM=offscreen HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.ready-dev lint
+	$(PYTEST) -m "not slow"
+
 test: $(VENV)/.ready-dev lint
-	QT_QPA_PLATFORM=offscreen HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

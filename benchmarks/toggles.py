@@ -74,7 +74,12 @@ class Toggling:
                 output = subject.model(**inputs.tensors)
                 return (output.logits if "logits" in output else output.last_hidden_state).clone()
             if generates(subject.task):
-                settings: dict[str, Any] = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, **subject.generation}
+                settings: dict[str, Any] = {
+                    "max_new_tokens": 6,
+                    "min_new_tokens": 6,
+                    "do_sample": False,
+                    **subject.execution.generation,
+                }
                 result = subject.model.generate(**inputs.tensors, **settings)
                 assert result.shape[-1] == inputs.length + 6, "not as many tokens as were asked for"
                 assert int(result.max()) < 256, "a token that is not in the vocabulary"

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.analysis.intervals import share_interval
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
+from core.pass_api.subject import Subject
 from profilers.forward_patch import Forward, ForwardPatch, Order
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class PlantedDelay(Pass):
 
         patch = ForwardPatch(Order.PASS, [(subject.model, delayed)])
         patch.push()
-        subject.undo.append(patch.pop)
+        subject.undo.callback(patch.pop)
         return PassReport(self.id, self.title, {"percent": options.percent}, 1, f"{options.percent} % slower")
 
 

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
+from profilers.torch_private import CALL_SLOT, has_any_hooks
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,7 +46,7 @@ class Slot(Enum):
     BOTH = "wherever a call is looked up"
 
 
-_FORWARD, _CALL = "forward", "_compiled_call_impl"
+_FORWARD, _CALL = "forward", CALL_SLOT
 _ABSENT: Any = object()
 
 # Cancelling pushes from another thread, or from a signal's handler in the midst of a push.
@@ -189,12 +191,7 @@ def _takes_calls(ground: _Ground) -> bool:
 
     module = ground.module
     plain = type(module).__call__ is torch_module.Module.__call__ and (ground.impl is _ABSENT or ground.impl is None)
-    hooks = (
-        *(module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks),
-        *(torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks),
-        *(torch_module._global_backward_hooks, torch_module._global_backward_pre_hooks),
-    )
-    return plain and not any(hooks)
+    return plain and not has_any_hooks(module)
 
 
 # -- what is no patch of ours ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from profilers.attribution import LAYER, MARK, aligned, columns_of
 from profilers.base import Reading
 from profilers.forward_patch import Forward, ForwardPatch, Order
 from profilers.layer_clock import forward_slots
+from profilers.torch_private import record_label
 from profilers.trace import Recorder
 
 if TYPE_CHECKING:
@@ -119,9 +120,7 @@ class KernelProfiler:
 
     def _mark(self) -> None:
         """Ranges whose start is known by both clocks."""
-        import torch
-
-        label = torch._C._profiler._RecordFunctionFast
+        label = record_label()
         for _ in range(_MARKS):
             mark = label(MARK)
             before = time.perf_counter_ns()
@@ -130,9 +129,8 @@ class KernelProfiler:
 
 
 def _labelled(name: str, forward: Forward) -> Forward:
-    import torch
 
-    label = torch._C._profiler._RecordFunctionFast
+    label = record_label()
 
     @functools.wraps(forward)  # transformers looks at the signature of ``forward``
     def labelled(*args: Any, **kwargs: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+from profilers.torch_private import children_of, share_children
+
 if TYPE_CHECKING:
     import torch
 
@@ -18,6 +20,6 @@ def shallow_clone(model: torch.nn.Module) -> torch.nn.Module:
     """
     copies = {id(module): copy.copy(module) for module in model.modules()}
     for twin in copies.values():
-        children = twin.__dict__["_modules"]
-        twin.__dict__["_modules"] = {name: None if child is None else copies[id(child)] for name, child in children.items()}
+        children = children_of(twin)
+        share_children(twin, {name: None if child is None else copies[id(child)] for name, child in children.items()})
     return copies[id(model)]

@@ -23,6 +23,7 @@ import numpy as np
 
 from profilers.forward_patch import Forward, give_forward
 from profilers.shallow_clone import shallow_clone
+from profilers.torch_private import keep_in_order
 from profilers.trace import NOT_MEASURED, SPAN_COLUMNS, Array, Recorder
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ def tick_operator() -> Any:
     more than all the rest of a tick.
     """
     import torch
-    from torch._higher_order_ops.effects import _EffectType, _register_effectful_op  # underscored: torch is pinned
     from torch.library import Library, register_fake
 
     def tick(x: torch.Tensor, number: int) -> None:
@@ -75,7 +75,7 @@ def tick_operator() -> Any:
     library.impl("tick", tick, "CompositeExplicitAutograd")
     register_fake("tickscope::tick", lambda x, number: None, lib=library)
     operator = torch.ops.tickscope.tick.default
-    _register_effectful_op(operator, _EffectType.ORDERED)
+    keep_in_order(operator)
     return operator
 
 

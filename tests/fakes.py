@@ -133,9 +133,9 @@ class FakeProgram:
     def skip_warm_up(self) -> None:
         self.calls.append(("skip_warm_up", None))
 
-    def join(self, timeout: float | None = None) -> bool:
+    def join(self, timeout_s: float | None = None) -> bool:
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join(timeout_s)
             return not self._thread.is_alive()
         return True
 
@@ -149,7 +149,7 @@ class FakeProgram:
         self.session_path = Path(path)
         self.notices.put(Notice("session_changed", f"{Path(path).name} is open."))
 
-    def new_session(self, path: Path | None) -> None:
+    def new_session(self, path: Path | None = None) -> None:
         self.calls.append(("new_session", path))
         self.session_path = path
         self.notices.put(Notice("session_changed", "A new session is open."))

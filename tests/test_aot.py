@@ -13,7 +13,8 @@ from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config
 
 from core.config import PassConfig
 from core.errors import Refusal
-from core.pass_api.base import PassReport, Subject
+from core.pass_api.base import PassReport
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from tests.test_passes import CPU, CUDA, facts
 
@@ -40,7 +41,7 @@ def made(build: Callable[[], torch.nn.Module], seed: int = 0) -> torch.nn.Module
 
 
 def applied(model: torch.nn.Module, task: str) -> tuple[Subject, PassReport]:
-    subject = Subject(model, task, 1, 32, 1)
+    subject = Subject(model, task, Execution(1), 32, 1)
     (report,) = plan.apply_all(subject, [PassConfig("aot_inductor")])
     return subject, report
 
@@ -112,9 +113,9 @@ def test_a_compiled_encoder_gives_the_same_numbers_and_is_found_again(monkeypatc
     plain, model = made(bert), made(bert)
     subject, report = applied(model, "embedding")
     assert "was compiled now" in report.notes[0]
-    assert str(subject.engine).startswith("AOTInductor 2.")
-    assert subject.clock is None
-    assert "does not tell when its layers begin" in str(subject.untickable)
+    assert subject.execution.runtime.name.startswith("AOTInductor 2.")
+    assert subject.execution.runtime.clock is None
+    assert "does not tell when its layers begin" in str(subject.execution.untickable)
     for ids in (IDS, IDS[:1], IDS[:, :3]):
         given, expected = model(input_ids=ids), plain(input_ids=ids)
         assert type(given) is type(expected)
@@ -138,10 +139,9 @@ def test_a_compiled_encoder_gives_the_same_numbers_and_is_found_again(monkeypatc
     _, report = applied(other, "embedding")
     assert "was on disk" in report.notes[0]
     torch.testing.assert_close(other(IDS).last_hidden_state, same(IDS).last_hidden_state, rtol=0, atol=1e-4)
-    for undo in subject.undo:
-        undo()
+    subject.undo.close()
     assert torch.equal(model(IDS).last_hidden_state, plain(IDS).last_hidden_state)
-    assert subject.engine is None
+    assert subject.execution.runtime is None
 
 
 @pytest.mark.parametrize("build", [llama, gpt2])
@@ -158,8 +158,7 @@ def test_language_models_are_one_graph(build: Callable[[], torch.nn.Module], unc
     cache = model(IDS).past_key_values
     assert cache.get_seq_length() == IDS.shape[1]
     assert len(uncompiled) == 1
-    for undo in subject.undo:
-        undo()
+    subject.undo.close()
     assert tokens(model, IDS) == tokens(plain, IDS)
 
 
@@ -178,11 +177,10 @@ def test_what_was_cut_short_is_made_again(uncompiled: list[Any], cache: Path) ->
 def test_other_results_than_torch_are_refused(uncompiled: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Library, "__call__", lambda self, tensors: [2 * one for one in self._module(tensors)])
     model = made(bert)
-    subject = Subject(model, "embedding", 1, 32, 1)
+    subject = Subject(model, "embedding", Execution(1), 32, 1)
     with pytest.raises(Refusal, match="gives other results than torch"):
         plan.apply_all(subject, [PassConfig("aot_inductor")])
-    for undo in subject.undo:
-        undo()
+    subject.undo.close()
     assert torch.equal(model(IDS).last_hidden_state, made(bert)(IDS).last_hidden_state)
 
 

@@ -15,7 +15,8 @@ from core.execution.model_slot import ModelSlot
 from core.execution.preparation import prepare
 from core.execution.tasks.windows import call_in_windows
 from core.execution.workload import check_length
-from core.pass_api.base import PassReport, Subject, Windows
+from core.pass_api.base import PassReport
+from core.pass_api.subject import Execution, Subject, Windows
 from core.passes.kv_cache import bytes_per_token
 from core.passes.long_text import longest_input
 from core.planning import plan
@@ -38,16 +39,16 @@ def test_a_static_cache_is_set_aside_at_once_and_gives_the_same_tokens(name: str
     model = build(name)
     expected = tokens(model)
     made, (report,) = apply(model, "kv_cache")
-    assert made.generation == {"cache_implementation": "static", "max_cache_len": 16, "disable_compile": True}
-    cache = generated(model, **made.generation).past_key_values
+    assert made.execution.generation == {"cache_implementation": "static", "max_cache_len": 16, "disable_compile": True}
+    cache = generated(model, **made.execution.generation).past_key_values
     assert type(cache).__name__ == "StaticCache"
     assert cache.layers[0].keys.shape[2] == made.max_length
-    assert tokens(model, **made.generation) == expected
+    assert tokens(model, **made.execution.generation) == expected
     assert report.changed_modules == 2
     assert report.summary.startswith("static cache of 16 positions")
     assert 0 < report.predicted["decode"] < 1
     undo(made)
-    assert made.generation == {}
+    assert made.execution.generation == {}
     assert "_previous_max_cache_length" not in model.__dict__
     assert type(generated(model).past_key_values).__name__ == "DynamicCache"
 
@@ -56,14 +57,15 @@ def test_an_fp8_cache_takes_a_quarter_of_float32() -> None:
     model = build("llama")
     assert bytes_per_token(model) == 2 * 2 * 2 * 8 * 4  # layers, keys and values, KV heads, head size, float32
     made, (report,) = apply(model, PassConfig("kv_cache", {"kind": "fp8"}))
-    result = generated(model, **made.generation)
+    result = generated(model, **made.execution.generation)
     keys, _scale = result.past_key_values.layers[0]._quantized_keys
     assert keys.dtype == torch.float8_e4m3fn
     assert report.summary == "fp8 cache, 256 B → 64 B per token"
     assert result.sequences.shape == (2, 12)
-    assert generated(model, **made.generation).sequences.tolist() == result.sequences.tolist()  # the arguments are not used up
+    again = generated(model, **made.execution.generation)
+    assert again.sequences.tolist() == result.sequences.tolist()  # the arguments are not used up
     undo(made)
-    assert made.generation == {}
+    assert made.execution.generation == {}
 
 
 def test_an_fp8_cache_is_refused_where_layers_see_only_a_part_of_the_text() -> None:
@@ -108,7 +110,7 @@ def test_each_chunk_of_a_prompt_is_a_moment() -> None:
     assert report.summary == "prompts read 6 tokens at a time"
     assert (moments["latency_ns"] >= 0).tolist() == [False, False, True, True, True]  # the last chunk gives the first token
     undo(bench.subject)
-    assert bench.subject.generation == {}
+    assert bench.subject.execution.generation == {}
 
 
 @pytest.mark.parametrize("name", ["llama", "opt", "gpt2"])
@@ -116,7 +118,7 @@ def test_chunks_change_no_token(name: str) -> None:
     model = build(name)
     expected = tokens(model)
     made, _ = apply(model, PassConfig("chunked_prefill", {"tokens": 4}))
-    assert tokens(model, **made.generation) == expected
+    assert tokens(model, **made.execution.generation) == expected
 
 
 def test_chunks_that_would_change_nothing_are_refused() -> None:
@@ -149,7 +151,7 @@ def encoder(auto: str = "AutoModel", **changes: Any) -> Any:
 
 def seen(model: Any, windows: Windows, ids: torch.Tensor, tokenizer: Any = None) -> tuple[Any, list[list[int]]]:
     """What came out, and the ids that each window read."""
-    made = Subject(model, "embedding", 1, ids.shape[1], 1, windows=windows, tokenizer=tokenizer)
+    made = Subject(model, "embedding", Execution(1, windows=windows), ids.shape[1], 1, tokenizer=tokenizer)
     read: list[list[int]] = []
     plain = model.forward
 
@@ -179,7 +181,7 @@ def test_each_window_begins_and_ends_as_the_text_does() -> None:
 
 def test_padded_texts_are_cut_without_repeating_their_ends() -> None:
     ids = torch.tensor([[1, *range(10, 20), 2], [1, *range(30, 36), 2, 0, 0, 0, 0]])
-    made = Subject(encoder(), "embedding", 1, 12, 2, windows=Windows(8, 2, "mean"), tokenizer=Tokenizer())
+    made = Subject(encoder(), "embedding", Execution(1, windows=Windows(8, 2, "mean")), 12, 2, tokenizer=Tokenizer())
     output = call_in_windows(made, {"input_ids": ids, "attention_mask": (ids != 0).long()})
     assert output.last_hidden_state.shape == (2, 12, 32)
     assert torch.isfinite(output.last_hidden_state).all()
@@ -248,7 +250,7 @@ def test_each_window_is_a_moment_of_a_run() -> None:
     assert len(trace.outputs[0].values) == 32
     assert (trace.moments["latency_ns"] >= 0).tolist() == [False, False, True] * 2
     undo(bench.subject)
-    assert bench.subject.windows is None
+    assert bench.subject.execution.windows is None
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_each_window_is_a_moment_of_a_run() -> None:
     ],
 )
 def test_windows_that_cannot_be_are_refused(options: dict[str, Any], length: int, sentence: str) -> None:
-    made = Subject(encoder(), "embedding", 1, length, 1)
+    made = Subject(encoder(), "embedding", Execution(1), length, 1)
     with pytest.raises(Refusal, match=sentence):
         plan.apply_all(made, [PassConfig("long_text", options)])
 
@@ -271,17 +273,17 @@ def test_windows_are_for_encoders() -> None:
 
 
 def test_the_longest_input_is_the_model_s_or_the_tokenizer_s() -> None:
-    made = Subject(encoder(), "embedding", 1, 40, 1, tokenizer=Tokenizer())
+    made = Subject(encoder(), "embedding", Execution(1), 40, 1, tokenizer=Tokenizer())
     assert longest_input(made) == 16
     made.tokenizer = type("Short", (), {"model_max_length": 12})()
     assert longest_input(made) == 12
     torch.manual_seed(0)
     shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 32}
     roberta = transformers.RobertaModel(transformers.RobertaConfig(**shape, max_position_embeddings=20, pad_token_id=1))
-    assert longest_input(Subject(roberta, "embedding", 1, 40, 1)) == 18  # it counts from behind its padding
-    assert longest_input(Subject(torch.nn.Linear(2, 2), "embedding", 1, 40, 1)) is None
+    assert longest_input(Subject(roberta, "embedding", Execution(1), 40, 1)) == 18  # it counts from behind its padding
+    assert longest_input(Subject(torch.nn.Linear(2, 2), "embedding", Execution(1), 40, 1)) is None
     with pytest.raises(Refusal, match="names no longest input"):
-        plan.apply_all(Subject(torch.nn.Linear(2, 2), "embedding", 1, 40, 1), [PassConfig("long_text")])
+        plan.apply_all(Subject(torch.nn.Linear(2, 2), "embedding", Execution(1), 40, 1), [PassConfig("long_text")])
 
 
 def test_a_text_beyond_the_context_is_refused_unless_read_in_windows() -> None:
@@ -301,7 +303,7 @@ def test_a_run_of_a_text_beyond_the_context_is_prepared_with_windows() -> None:
     holder = ModelSlot()
     holder.load(asked.model, "cpu", Progress())
     prepared = prepare(asked, holder, Progress())
-    assert prepared.subject.windows == Windows(64, 32, "centre")
+    assert prepared.subject.execution.windows == Windows(64, 32, "centre")
     with pytest.raises(Refusal, match="has room for 64"):
         prepare(replace(asked, passes=()), holder, Progress())
     holder.unload()

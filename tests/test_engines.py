@@ -17,7 +17,8 @@ from core.config import ModelConfig, PassConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
 from core.execution.model_slot import ModelSlot, PreparedModel
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import PassReport, Subject, passes
+from core.pass_api.base import PassReport, passes
+from core.pass_api.subject import Execution, Subject
 from core.passes.onnxruntime import OnnxRuntimeOptions
 from core.planning import plan
 from core.progress import Progress
@@ -76,7 +77,7 @@ class Pair:
 
 def pair(build: Callable[[], torch.nn.Module], task: str, choice: PassConfig) -> Pair:
     plain = made(build)
-    subject = Subject(copy.deepcopy(plain), task, 1, 64, 2)
+    subject = Subject(copy.deepcopy(plain), task, Execution(1), 64, 2)
     (report,) = plan.apply_all(subject, [choice])
     return Pair(plain, subject, report)
 
@@ -87,16 +88,14 @@ def language(request: pytest.FixtureRequest) -> Iterator[Pair]:
     engine, build = request.param
     found = pair(build, "text-generation", PassConfig(engine))
     yield found
-    for undo in found.subject.undo:
-        undo()
+    found.subject.undo.close()
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def encoder(request: pytest.FixtureRequest) -> Iterator[Pair]:
     found = pair(bert, "embedding", PassConfig(request.param))
     yield found
-    for undo in found.subject.undo:
-        undo()
+    found.subject.undo.close()
 
 
 def tokens(model: Any, ids: torch.Tensor, count: int = 8) -> list[list[int]]:
@@ -106,12 +105,12 @@ def tokens(model: Any, ids: torch.Tensor, count: int = 8) -> list[list[int]]:
 
 def in_a_moment(subject: Subject, recorder: Recorder, moment: int, call: Callable[[], Any]) -> tuple[Any, int, int]:
     """The call as a traced moment makes it: its result, start and length."""
-    subject.clock.install()
+    subject.execution.runtime.clock.install()
     start = perf_counter_ns()
     result = call()
     duration = perf_counter_ns() - start
-    subject.clock.remove()
-    assert subject.clock.collect(recorder, moment, start, duration) is None
+    subject.execution.runtime.clock.remove()
+    assert subject.execution.runtime.clock.collect(recorder, moment, start, duration) is None
     return result, start, duration
 
 
@@ -170,10 +169,10 @@ def test_an_encoder_gives_the_same_embeddings(encoder: Pair) -> None:
 
 def test_the_report_says_engine_bytes_precision_and_that_the_exporter_is_experimental(encoder: Pair) -> None:
     report, subject = encoder.report, encoder.subject
-    assert subject.engine is not None
-    assert subject.engine in report.summary
+    assert subject.execution.runtime is not None
+    assert subject.execution.runtime.name in report.summary
     assert report.changed_modules == sum(1 for _ in encoder.model.modules())
-    assert report.weight_bytes_after == subject.engine_bytes
+    assert report.weight_bytes_after == subject.execution.runtime.weight_bytes
     assert 0.9 < report.weight_bytes_after / weight_bytes(encoder.plain) < 1.1
     assert weight_bytes(encoder.model) < 0.05 * weight_bytes(encoder.plain), "torch's weights are still there"
     assert any("float32" in note and "1 thread." in note for note in report.notes)
@@ -210,7 +209,7 @@ def test_layer_times_of_traced_moments(language: Pair, monkeypatch: pytest.Monke
 
 
 def checked_census(one: Pair) -> None:
-    ran = one.subject.census()
+    ran = one.subject.execution.runtime.census()
     assert len(ran) > 3
     assert all(count > 0 for kernels in ran.values() for count in kernels.values())
     (credited,) = plan.credited([one.report], ran, one.subject.changed_by)
@@ -249,7 +248,7 @@ def test_int8_takes_fewer_bytes_and_off_again_the_original_is_back(choice: PassC
     plain = prepared().subject.model(IDS).last_hidden_state
     on = prepared(choice)
     (report,) = on.reports
-    assert on.subject.engine is not None
+    assert on.subject.execution.runtime is not None
     assert report.weight_bytes_after < 0.4 * report.weight_bytes_before
     assert report.predicted["decode"] == pytest.approx(report.weight_bytes_before / report.weight_bytes_after)
     assert "int8" in report.summary
@@ -257,7 +256,7 @@ def test_int8_takes_fewer_bytes_and_off_again_the_original_is_back(choice: PassC
     assert torch.nn.functional.cosine_similarity(ours, plain, dim=-1).min() > 0.98
     assert not torch.equal(ours, plain)
     off = prepared()
-    assert off.subject.engine is None
+    assert off.subject.execution.runtime is None
     assert "forward" not in off.subject.model.__dict__
     assert torch.equal(off.subject.model(IDS).last_hidden_state, plain)
     holder.unload()
@@ -276,15 +275,14 @@ def test_undo_removes_the_files() -> None:
             return inputs["input_ids"]
 
     model, engine = made(bert), Closed()
-    subject = Subject(model, "embedding", 1, 16, 1)
+    subject = Subject(model, "embedding", Execution(1), 16, 1)
     exported = exporting.Exported(None, None, generates=False, drift=())
     one, sample = passes.get("onnxruntime"), exporting.Sample({}, {})
     said = {"smaller": None, "precision": "float32", "computes": "float32"}
     report = replaced(subject, one, OnnxRuntimeOptions(), engine, exported, sample, **said)
     assert report.summary == "Example 1.0 runs 1 nodes in float32"
     assert torch.equal(model(IDS), IDS)
-    for undo in subject.undo:
-        undo()
+    subject.undo.close()
     assert engine.count == 1
     assert "forward" not in model.__dict__
 
@@ -299,7 +297,7 @@ def test_a_missing_package_is_named_with_the_command(one: str, package: str, mon
     extra = "onnx" if one == "onnxruntime" else "openvino"
     assert str(plan.reasons(facts(), CPU, ())[one]) == f"needs {package}: pip install 'tickscope[{extra}]'"
     with pytest.raises(Refusal, match=f"needs {package}: pip install"):
-        plan.apply_all(Subject(made(bert), "embedding", 1, 16, 1), [PassConfig(one)])
+        plan.apply_all(Subject(made(bert), "embedding", Execution(1), 16, 1), [PassConfig(one)])
 
 
 @pytest.mark.parametrize("one", ["onnxruntime", "openvino"])
@@ -313,7 +311,7 @@ def test_what_cannot_be_exported_is_told_before(one: str) -> None:
 def test_bfloat16_is_refused_where_openvino_would_not_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.passes.openvino.computes_in_bfloat16", lambda: False)
     with pytest.raises(Refusal, match="precision=f32"):
-        plan.apply_all(Subject(made(bert), "embedding", 1, 16, 1), [PassConfig("openvino", {"precision": "bf16"})])
+        plan.apply_all(Subject(made(bert), "embedding", Execution(1), 16, 1), [PassConfig("openvino", {"precision": "bf16"})])
 
 
 @pytest.mark.parametrize("one", ["onnxruntime", "openvino"])
@@ -331,10 +329,10 @@ def test_a_model_that_the_exporter_refuses_is_left_as_it_was(one: str) -> None:
             return self.layer(wide) if input_ids.sum().item() > 3 else wide
 
     model = Stubborn()
-    subject = Subject(model, "embedding", 1, 16, 1)
+    subject = Subject(model, "embedding", Execution(1), 16, 1)
     with pytest.raises(Refusal, match=r"Stubborn cannot be exported \(.*switch the engine off"):
         plan.apply_all(subject, [PassConfig(one)])
-    assert subject.engine is None
+    assert subject.execution.runtime is None
     assert "forward" not in model.__dict__
     assert model(IDS).shape == (2, 6, 4)
 

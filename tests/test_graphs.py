@@ -43,8 +43,7 @@ def compiled(model: Any) -> Any:
 
 
 def end(made: Any) -> None:
-    for undo in reversed(made.undo):
-        undo()
+    made.undo.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[in
         patch.setenv("TICKSCOPE_CACHE", str(folder))
         first = compiled(tiny_llama(1))
         with as_run(first):
-            found = tokens(first.model, **first.generation)
+            found = tokens(first.model, **first.execution.generation)
         assert first.afterwards["compile_decode"]()[0].endswith("it was compiled once.")
         end(first)
     return folder, found
@@ -77,7 +76,7 @@ def test_the_second_start_finds_the_graph_and_compiles_nothing(kept: list[int]) 
     assert kept == tokens(tiny_llama(1))
     second = compiled(tiny_llama(1))
     with as_run(second):
-        assert tokens(second.model, **second.generation) == kept
+        assert tokens(second.model, **second.execution.generation) == kept
         assert "from disk" in second.afterwards["compile_decode"]()[0]
     end(second)
 
@@ -117,7 +116,7 @@ def test_a_graph_that_was_cut_short_on_disk_is_compiled_again(own_cache: Path, p
     (folder / part).write_bytes(whole[: len(whole) // 2])
     second = compiled(tiny_llama(1))
     with as_run(second), pytest.raises(RuntimeError, match="compiled again"):
-        tokens(second.model, **second.generation)
+        tokens(second.model, **second.execution.generation)
     end(second)
 
 
@@ -125,7 +124,7 @@ def test_where_a_graph_cannot_be_kept_the_sentence_says_what_to_do(monkeypatch: 
     monkeypatch.setenv("TICKSCOPE_CACHE", f"{os.devnull}/nothing")  # no folder can be made there, by root neither
     made = compiled(tiny_llama(1))
     with as_run(made), pytest.raises(Refusal, match=r"cannot be kept in .*free some space"):
-        tokens(made.model, **made.generation)
+        tokens(made.model, **made.execution.generation)
     end(made)
 
 
@@ -135,12 +134,13 @@ def test_a_graph_with_ticks_is_kept_as_well(monkeypatch: pytest.MonkeyPatch) -> 
     heard = []
     for start in range(2):
         made = compiled(tiny_llama(1))
-        made.decode_forward = made.ticked_forward
-        made.ticks.install()
+        step = made.execution.step
+        step.call = step.ticked
+        step.ticks.install()
         with as_run(made):
-            assert tokens(made.model, **made.generation) == expected
-        made.ticks.remove()
-        heard.append((len(made.ticks._log), made.ticks.expected, made.ticks.problem))
+            assert tokens(made.model, **made.execution.generation) == expected
+        step.ticks.remove()
+        heard.append((len(step.ticks._log), step.ticks.expected, step.ticks.problem))
         end(made)
         if start == 0:
             monkeypatch.setattr(step_graph.StepGraph, "_compile", lambda *_: pytest.fail("compiled again"))
@@ -183,10 +183,10 @@ def test_compiled_forward_gives_an_encoders_numbers() -> None:
         with as_run(made):
             for _ in range(2):
                 assert torch.allclose(model(input_ids=IDS).last_hidden_state, expected, atol=1e-5)
-    assert made.is_compiled(4, 0)
+    assert made.execution.is_compiled(4, 0)
     assert report.changed_modules == 1
     end(made)
-    assert not made.is_compiled(4, 0)
+    assert not made.execution.is_compiled(4, 0)
 
 
 @pytest.mark.usefixtures("kept")
@@ -198,6 +198,6 @@ def test_one_bit_that_turned_on_disk_is_not_taken(own_cache: Path, part: str, ca
     (folder / part).write_bytes(whole)
     second = compiled(tiny_llama(1))
     with as_run(second), pytest.raises(RuntimeError, match="compiled again"):
-        tokens(second.model, **second.generation)
+        tokens(second.model, **second.execution.generation)
     end(second)
     assert "is not as it was written; it was set aside" in caplog.text.replace(")", "")

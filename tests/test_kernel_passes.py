@@ -15,7 +15,8 @@ from core.config import PassConfig
 from core.errors import Refusal
 from core.models.sample_inputs import first_result, sample_inputs, small_call
 from core.models.stages import layers_of
-from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.pass_api.base import PassContext, PassReport, passes
+from core.pass_api.subject import Execution, Subject
 from core.passes import allocator, attention
 from core.planning import plan
 from core.targets.base import TargetFacts
@@ -94,13 +95,12 @@ def build(name: str, **changes: Any) -> Any:
 
 
 def apply(model: Any, *choices: PassConfig | str, task: str = "text-generation") -> tuple[Subject, tuple[PassReport, ...]]:
-    made = Subject(model, task, torch.get_num_threads(), 16, 2)
+    made = Subject(model, task, Execution(torch.get_num_threads()), 16, 2)
     return made, plan.apply_all(made, [PassConfig(one) if isinstance(one, str) else one for one in choices])
 
 
 def undo(made: Subject) -> None:
-    for step in reversed(made.undo):
-        step()
+    made.undo.close()
 
 
 def tokens(model: Any, **arguments: Any) -> list[list[int]]:
@@ -201,7 +201,7 @@ def test_flash_attention_on_a_gpu_names_the_package_that_is_missing() -> None:
 
 def test_attention_that_fails_in_this_model_is_refused_and_undone() -> None:
     model = build("llama")
-    made = Subject(model, "text-generation", 1, 16, 2)
+    made = Subject(model, "text-generation", Execution(1), 16, 2)
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no such kernel here:\nlong story")

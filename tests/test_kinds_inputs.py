@@ -19,7 +19,7 @@ from core.execution.tasks.pictures import read_image
 from core.execution.tasks.question_answering import answer
 from core.execution.tasks.sounds import read_wav
 from core.models import architecture, catalog
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 from core.progress import Progress
 from tests import tiny_kinds as kinds
 from tests.test_kinds import GENERATED, moment_kinds, run
@@ -255,7 +255,7 @@ def test_speech_of_a_file_in_the_language_that_is_heard(tmp_path, capfd):
     assert output.text is not None
     loaded = catalog.load(ModelConfig(str(folder)), "cpu", Progress())
     form = form_of(loaded, WorkloadConfig(audio=tone), "cpu")
-    subject = Subject(loaded.model, "speech", 1, 40, 1)
+    subject = Subject(loaded.model, "speech", Execution(1), 40, 1)
     assert len(form.frames(subject)) == 1
     assert form.arguments["language"] in ("en", "de")
     spectrum = form.inputs().tensors["input_features"]

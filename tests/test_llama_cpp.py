@@ -16,7 +16,8 @@ from core.config import ModelConfig, PassConfig
 from core.errors import Refusal
 from core.execution.cache_size import cache_bytes
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import PassReport, Subject
+from core.pass_api.base import PassReport
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from tests.fake_llama import FILE_BYTES, FakeLlama, install_cyllama, install_llama_cpp_python
 from tests.test_passes import CPU, CUDA, facts
@@ -53,7 +54,7 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def applied(model: torch.nn.Module, **options: Any) -> tuple[Subject, PassReport]:
-    subject = Subject(model, "text-generation", 1, 64, 1)
+    subject = Subject(model, "text-generation", Execution(1), 64, 1)
     (report,) = plan.apply_all(subject, [PassConfig("llama_cpp", options)])
     return subject, report
 
@@ -103,23 +104,23 @@ def test_says_what_runs_and_comes_back(fake: FakeLlama, file: Path) -> None:
     model = from_gguf(file)
     before = weight_bytes(model)
     subject, report = applied(model, repack="false")
-    assert subject.engine in ("llama.cpp b1234", "llama.cpp b5678")
-    assert report.summary.startswith(f"{subject.engine} runs Tiny.Q8_0.gguf (llama tiny Q8_0)")
-    assert (report.weight_bytes_before, report.weight_bytes_after, subject.engine_bytes) == (before, FILE_BYTES, FILE_BYTES)
+    runtime = subject.execution.runtime
+    assert runtime.name in ("llama.cpp b1234", "llama.cpp b5678")
+    assert report.summary.startswith(f"{runtime.name} runs Tiny.Q8_0.gguf (llama tiny Q8_0)")
+    assert (report.weight_bytes_before, report.weight_bytes_after, runtime.weight_bytes) == (before, FILE_BYTES, FILE_BYTES)
     assert report.predicted["decode"] == pytest.approx(before / FILE_BYTES)
     assert report.kernels == ()
-    assert subject.census is not None
-    assert subject.census() == {}
-    assert subject.clock is None
-    assert "does not tell when its layers" in str(subject.untickable)
+    assert runtime.census() == {}
+    assert runtime.clock is None
+    assert "does not tell when its layers" in str(subject.execution.untickable)
     assert (fake.params.n_gpu_layers, fake.params.use_extra_bufts) == (0, False)
     assert (fake.context.n_ctx, fake.context.n_threads, fake.context.n_threads_batch) == (512, 1, 1)
     told = " ".join(report.notes)
-    assert ("AVX2 = 1 | FMA = 1" in told) == (subject.engine == "llama.cpp b1234")
-    assert ("does not say which instructions" in told) == (subject.engine == "llama.cpp b5678")
+    assert ("AVX2 = 1 | FMA = 1" in told) == (runtime.name == "llama.cpp b1234")
+    assert ("does not say which instructions" in told) == (runtime.name == "llama.cpp b5678")
     assert weight_bytes(model) < before
-    for undo in subject.undo * 2:
-        undo()
+    subject.undo.close()
+    subject.undo.close()
     assert "forward" not in model.__dict__
     assert len(fake.freed) == 3
 
@@ -162,7 +163,7 @@ def test_where_it_cannot_be_used(fake: FakeLlama, file: Path, monkeypatch: pytes
     assert str(why(CUDA)) == "it is set up for the CPU only"
     assert str(why(task="embedding")) == "takes text generation, not text embedding"
     with pytest.raises(Refusal, match="choose a batch of 1"):
-        plan.apply_all(Subject(from_gguf(file), "text-generation", 1, 64, 2), [PassConfig("llama_cpp")])
+        plan.apply_all(Subject(from_gguf(file), "text-generation", Execution(1), 64, 2), [PassConfig("llama_cpp")])
     for name in ("llama_cpp", "cyllama"):
         monkeypatch.setitem(sys.modules, name, None)
     assert str(why()) == "needs cyllama: pip install 'tickscope[llama]'"

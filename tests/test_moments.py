@@ -321,7 +321,7 @@ def test_an_encoder_before_a_decoder_is_a_moment_of_its_own_and_part_of_the_firs
 
 def test_the_chunks_of_a_prompt_are_traced_together() -> None:
     bench = Bench(tiny_llama(), workload(new_tokens=3))
-    bench.subject.generation["prefill_chunk_size"] = 2
+    bench.subject.execution.generation["prefill_chunk_size"] = 2
     moments = bench.run().moments
     kinds = [KINDS[kind] for kind in moments["kind"][moments["request"] == 1]]
     assert kinds == ["prefill", "prefill_chunk", "prefill_chunk", "decode", "decode"]

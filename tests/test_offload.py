@@ -15,7 +15,7 @@ from core.errors import Cancelled, Refusal
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import small_call
 from core.models.stages import layers_of
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 from core.passes import offload
 from core.passes.offload import chosen_blocks
 from core.planning import plan
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_meanwhile_is_refused_and_left_clean(folder: Path, 
     monkeypatch.setattr(offload.os, "fsync", full)
     model = build("llama")
     expected = tokens(model)
-    made = Subject(model, "text-generation", 1, 16, 2)
+    made = Subject(model, "text-generation", Execution(1), 16, 2)
     with pytest.raises(Refusal, match=r"cannot be kept in .* \(No space left on device\)"):
         plan.apply_all(made, [choice(folder)])
     undo(made)
@@ -210,7 +210,7 @@ def test_a_file_cut_short_is_told_in_a_sentence(folder: Path) -> None:
 
 
 def test_cancelling_leaves_no_files(folder: Path) -> None:
-    made = Subject(build("llama"), "text-generation", 1, 16, 2)
+    made = Subject(build("llama"), "text-generation", Execution(1), 16, 2)
     made.progress.cancelled.set()
     with pytest.raises(Cancelled):
         plan.apply_all(made, [choice(folder)])

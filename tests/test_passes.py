@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,15 +15,17 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig
 
 import core.passes
+from core import torch_private
 from core.compiled.step_graph import StepGraph
 from core.config import PassConfig
 from core.errors import Refusal
 from core.model_parts.linears import as_linear, linear_paths
 from core.model_parts.weights import weight_bytes
 from core.models.base import ModelFacts
-from core.pass_api.base import PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
 from core.pass_api.options import parse
+from core.pass_api.subject import Execution, Subject
 from core.passes import compiling, layer_drop
 from core.planning import plan
 from core.planning.conflicts import clause, conflict
@@ -60,7 +63,7 @@ def bert() -> torch.nn.Module:
 
 
 def subject(model: torch.nn.Module, task: str = "text-generation") -> Subject:
-    return Subject(model, task, torch.get_num_threads(), 16, 2)
+    return Subject(model, task, Execution(torch.get_num_threads()), 16, 2)
 
 
 def facts(**changes: Any) -> ModelFacts:
@@ -210,7 +213,7 @@ def test_tied_weights_count_once() -> None:
 
 def ran(module: torch.nn.Module, call: Callable[[], object]) -> tuple[str, ...]:
     """Names of the kernels that ran, most frequent first."""
-    by_layer = kernels_by_layer(Subject(module, "text-generation", 1, 8, 1), call)
+    by_layer = kernels_by_layer(Subject(module, "text-generation", Execution(1), 8, 1), call)
     return tuple(name for name, _ in sum(by_layer.values(), Counter()).most_common())
 
 
@@ -399,11 +402,10 @@ def test_ranges_read_well() -> None:
 def test_threads_are_set_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     made, (report,) = apply(torch.nn.Linear(2, 2), PassConfig("threads", {"count": 1}))
-    assert torch.get_num_threads() == made.threads == 1
+    assert torch.get_num_threads() == made.execution.threads == 1
     assert report.changed_modules == 0
-    for undo in made.undo:
-        undo()
-    assert torch.get_num_threads() == made.threads == before
+    made.undo.close()
+    assert torch.get_num_threads() == made.execution.threads == before
 
 
 # -- compiled decode ------------------------------------------------------------------------------------------------------
@@ -417,25 +419,25 @@ def test_compile_decode_refuses_encoders() -> None:
 def test_compiled_decode_has_one_graph_and_the_same_tokens() -> None:
     model = llama(num_hidden_layers=1)
     expected = tokens(model)
-    events, spent = len(compiling._frames()), compiling.compile_ns() or 0
+    events, spent = len(torch_private.compiled_frames()), compiling.compile_ns() or 0
     made, (report,) = apply(model, "compile_decode")
     assert report.changed_modules == 1
     with as_run(made):
-        assert tokens(model, 2, **made.generation)[0][-1] == expected[0][7]  # the probe's shorter request: the same graph
-        assert len(compiling._frames()) == events + 1
+        shorter = tokens(model, 2, **made.execution.generation)
+        assert shorter[0][-1] == expected[0][7]  # the probe's shorter request: the same graph
+        assert len(torch_private.compiled_frames()) == events + 1
         first_ns = compiling.compile_ns()
         assert first_ns is not None
         assert first_ns - spent > 1e8
         for _ in range(2):
-            assert tokens(model, **made.generation) == expected
-    assert len(compiling._frames()) == events + 1
+            assert tokens(model, **made.execution.generation) == expected
+    assert len(torch_private.compiled_frames()) == events + 1
     assert compiling.compile_ns() == first_ns
     assert "forward" not in model.__dict__
-    for undo in made.undo:
-        undo()
-    assert made.generation == {}
-    assert made.decode_forward is None
-    assert len(compiling._frames()) == events + 1  # forgetting graphs does not turn the counter back
+    made.undo.close()
+    assert made.execution.generation == {}
+    assert made.execution.step is None
+    assert len(torch_private.compiled_frames()) == events + 1  # forgetting graphs does not turn the counter back
     assert tokens(model) == expected
 
 
@@ -461,14 +463,13 @@ def test_a_step_that_breaks_the_graph_is_refused_in_one_sentence() -> None:
     model.lm_head.forward = torch.compiler.disable(model.lm_head.forward)
     plan.apply_all(made, [PassConfig("compile_decode")])
     with as_run(made), pytest.raises(Refusal, match="switch the pass compile_decode off"):
-        tokens(model, 2, **made.generation)
-    for undo in made.undo:
-        undo()
+        tokens(model, 2, **made.execution.generation)
+    made.undo.close()
 
 
 def test_compile_counter_without_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(compiling.sys.modules, "torch._dynamo.utils", raising=False)
-    assert len(compiling._frames()) == 0
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    assert len(torch_private.compiled_frames()) == 0
     assert compiling.compile_ns() is None
 
 

@@ -25,7 +25,8 @@ from core.config import PassConfig
 from core.errors import Refusal
 from core.model_parts.weights import weight_bytes
 from core.models.base import ModelFacts
-from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.pass_api.base import PassContext, PassReport, passes
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from core.targets.base import TargetFacts
 from profilers.layer_clock import LayerClock
@@ -72,7 +73,7 @@ MODELS = {"llama": llama, "gpt2": gpt2, "bert": bert, "opt": opt, "moe": moe}
 
 
 def apply(model: torch.nn.Module, pass_id: str, **options: Any) -> tuple[Subject, PassReport]:
-    made = Subject(model, "text-generation", 1, 16, 2)
+    made = Subject(model, "text-generation", Execution(1), 16, 2)
     return made, plan.apply_all(made, [PassConfig(pass_id, options)])[0]
 
 
@@ -145,8 +146,7 @@ def test_autocast_computes_in_bfloat16_and_is_undone(name: str) -> None:
     assert report.changed_modules > 0
     assert report.weight_bytes_after == report.weight_bytes_before
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    for undo in made.undo:
-        undo()
+    made.undo.close()
     assert "forward" not in model.__dict__
     assert torch.equal(model(IDS)[0], original(IDS)[0])
 
@@ -167,8 +167,7 @@ def test_autocast_keeps_generate_and_a_forward_that_was_there() -> None:
     assert inspect.signature(model.forward) == signature
     assert len(tokens(model)[0]) == 10
     assert len(calls) == 4
-    for undo in made.undo:
-        undo()
+    made.undo.close()
     assert model.__dict__["forward"] is framed
 
 
@@ -290,7 +289,7 @@ def test_the_head_is_given_rows_where_torch_takes_a_slow_path_for_slices(
     choice: PassConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = llama(tie_word_embeddings=False)
-    made = Subject(model, "text-generation", 1, 16, 1)
+    made = Subject(model, "text-generation", Execution(1), 16, 1)
     (report,) = plan.apply_all(made, [choice])
     assert "is given rows instead of a slice" in report.notes[-1]
     head = model.lm_head
@@ -304,13 +303,12 @@ def test_the_head_is_given_rows_where_torch_takes_a_slow_path_for_slices(
     assert torch.equal(found, expected)
     assert strides == [(32, 1)]  # a slice has those of the prompt, (192, 32, 1)
     assert (type(head).__name__, isinstance(head, torch.nn.Linear)) == ("Linear", True)
-    for undo in reversed(made.undo):
-        undo()
+    made.undo.close()
     assert type(head) is torch.nn.Linear
 
 
 def test_the_head_is_left_alone_where_nothing_is_computed_in_16_bits() -> None:
     model = llama()
-    (report,) = plan.apply_all(Subject(model, "text-generation", 1, 16, 1), [PassConfig("threads")])
+    (report,) = plan.apply_all(Subject(model, "text-generation", Execution(1), 16, 1), [PassConfig("threads")])
     assert type(model.lm_head) is torch.nn.Linear
     assert not any("rows instead" in note for note in report.notes)

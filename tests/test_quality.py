@@ -27,6 +27,7 @@ from core.export.csv_tables import quality_table
 from core.messages.reason import Reason, of_text
 from core.pass_api.base import passes
 from core.pass_api.options import parse
+from core.pass_api.subject import CompiledStep, Runtime
 from core.planning.kernels import kernels_by_layer
 from core.program import Program
 from core.progress import Progress
@@ -315,7 +316,7 @@ def test_a_block_that_was_renumbered_is_held_against_itself() -> None:
 def test_generation_arguments_and_compiled_decode_are_what_is_measured(before: tuple[Any, Baseline]) -> None:
     model, found = before
     changed = subject(model, max_length=LENGTH)
-    changed.generation = {"cache_implementation": "static", "max_cache_len": LENGTH, "disable_compile": True}
+    changed.execution.generation = {"cache_implementation": "static", "max_cache_len": LENGTH, "disable_compile": True}
     steps = []
     plain = model.forward
 
@@ -323,7 +324,7 @@ def test_generation_arguments_and_compiled_decode_are_what_is_measured(before: t
         steps.append(type(kwargs["past_key_values"]).__name__)
         return plain(*args, **kwargs)
 
-    changed.decode_forward = decode
+    changed.execution.step = CompiledStep(decode)
     quality = cost(changed, loaded(model), found, Progress(), lossless=True)
     assert quality.lossless is True
     assert quality.figures["decode_kld_mean"].value < 1e-6
@@ -344,7 +345,7 @@ def test_a_pass_that_claims_to_be_lossless_is_held_to_it(before: tuple[Any, Base
 def test_guessed_tokens_are_judged_by_the_tokens_alone(before: tuple[Any, Baseline]) -> None:
     model, found = before
     changed = subject(model, max_length=LENGTH)
-    changed.generation = {"prompt_lookup_num_tokens": 3}
+    changed.execution.generation = {"prompt_lookup_num_tokens": 3}
     quality = cost(changed, loaded(model), found, Progress(), lossless=True)
     assert "decode_kld_mean" not in quality.figures
     assert quality.lossless is True
@@ -362,7 +363,7 @@ def test_an_engine_that_gives_the_last_position_only_is_measured_while_decoding(
     last_only.__signature__ = __import__("inspect").signature(plain)  # type: ignore[attr-defined]
     model.__dict__["forward"] = last_only
     changed = subject(model, max_length=LENGTH)
-    changed.engine = "Made-up Runtime 1.0"
+    changed.execution.runtime = Runtime("Made-up Runtime 1.0")
     quality = cost(changed, loaded(model), found, Progress())
     assert quality.figures["kld_mean"].value == quality.figures["decode_kld_mean"].value < 1e-6
     assert any("last position only" in str(note) for note in quality.notes)

@@ -16,7 +16,8 @@ from core.errors import Cancelled, Refusal
 from core.model_parts.linears import linear_paths, matches
 from core.model_parts.weights import weight_bytes
 from core.models.base import sources
-from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.pass_api.base import PassContext, PassReport, passes
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from core.planning.kernels import is_gemm, kernels_by_layer
 from core.progress import Progress
@@ -73,7 +74,7 @@ MODELS = {"llama": llama, "gpt2": gpt2, "bert": bert, "opt": opt, "moe": moe}
 
 
 def apply(model: torch.nn.Module, pass_id: str, **options: Any) -> PassReport:
-    return plan.apply_all(Subject(model, "text-generation", 1, 16, 2), [PassConfig(pass_id, options)])[0]
+    return plan.apply_all(Subject(model, "text-generation", Execution(1), 16, 2), [PassConfig(pass_id, options)])[0]
 
 
 def likeness(model: torch.nn.Module, other: torch.nn.Module) -> float:
@@ -89,7 +90,7 @@ def tokens(model: torch.nn.Module, count: int = 4) -> list[list[int]]:
 
 
 def ran(module: torch.nn.Module, call: Callable[[], object]) -> Counter[str]:
-    return sum(kernels_by_layer(Subject(module, "text-generation", 1, 8, 1), call).values(), Counter())
+    return sum(kernels_by_layer(Subject(module, "text-generation", Execution(1), 8, 1), call).values(), Counter())
 
 
 def signal_to_noise_db(expected: torch.Tensor, got: torch.Tensor) -> float:
@@ -162,7 +163,7 @@ def test_a_tied_head_is_reported_and_the_embedding_stays(pass_id: str) -> None:
 
 @pytest.mark.parametrize("pass_id", ALL)
 def test_cancel_stops_between_layers(pass_id: str) -> None:
-    made = Subject(llama(), "text-generation", 1, 16, 2)
+    made = Subject(llama(), "text-generation", Execution(1), 16, 2)
     made.progress.cancelled.set()
     with pytest.raises(Cancelled):
         plan.apply_all(made, [PassConfig(pass_id)])
@@ -242,7 +243,7 @@ def test_a_token_of_zeros_gives_the_bias() -> None:
 
 
 def test_int8_dynamic_names_its_kernel() -> None:
-    made = Subject(llama(), "text-generation", 1, 16, 2)
+    made = Subject(llama(), "text-generation", Execution(1), 16, 2)
     (report,) = plan.apply_all(made, [PassConfig("int8_dynamic")], lambda: tokens(made.model, 2))
     assert report.kernels == ("aten::_int_mm",)
     assert str(passes.get("int8_dynamic").check(PassContext(None, CUDA, frozenset()))) == "its kernels are for the CPU"

@@ -23,7 +23,7 @@ from transformers import (
 
 from core import machine_facts
 from core.config import PassConfig
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from core.prediction import ceilings as limits
 from core.prediction import layer_costs
@@ -191,7 +191,7 @@ def test_an_encoder_beside_a_decoder_runs_once() -> None:
     config = T5Config(d_model=32, d_ff=64, d_kv=8, num_layers=1, num_heads=4, vocab_size=64)
     model = AutoModelForSeq2SeqLM.from_config(config).eval()
     assert {one.path.split(".")[0] for one in work_of(model) if one.once} == {"encoder"}
-    found = plan.apply_all(Subject(model, "text2text-generation", 1, 8, 1), [PassConfig("bfloat16")])[0]
+    found = plan.apply_all(Subject(model, "text2text-generation", Execution(1), 8, 1), [PassConfig("bfloat16")])[0]
     assert set(found.predicted) == {"decode"}
 
 
@@ -283,8 +283,7 @@ def test_every_report_predicts_something_or_says_why_not(model: str) -> None:
             continue  # has one product already
         made = subject(MODELS[model]().requires_grad_(requires_grad=False))
         (report,) = plan.apply_all(made, [PassConfig(pass_id, options.get(pass_id, {}))])
-        for undo in reversed(made.undo):
-            undo()
+        made.undo.close()
         assert report.prediction, pass_id
         assert bool(report.predicted) or str(report.prediction).startswith("None"), pass_id
         assert all(gain > 0 for gain in report.predicted.values())
@@ -299,8 +298,7 @@ def test_looking_leaves_results_and_random_numbers_as_they_were() -> None:
     plan.apply_all(made, [PassConfig("threads")])
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(made.model(ids).logits, plain(ids).logits)
-    for undo in made.undo:
-        undo()
+    made.undo.close()
 
 
 def test_ceilings_are_positive_and_measured_once() -> None:

@@ -199,6 +199,7 @@ def test_a_failed_import_leaves_nothing_behind(tmp_path, monkeypatch, told) -> N
     store.close()
 
 
+@pytest.mark.slow  # 5 s: DuckDB makes a file shorter only when it was large
 def test_a_file_that_duckdb_itself_made_shorter_is_whole(tmp_path) -> None:
     """Free blocks at its end are cut off at a checkpoint, and the number of blocks that it says it has is that of before."""
     path = tmp_path / "work.tickscope"

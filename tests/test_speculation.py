@@ -59,8 +59,7 @@ def guessing(model: Any, choice: PassConfig, **asked: Any) -> Bench:
 
 
 def undo(bench: Bench) -> None:
-    for step in reversed(bench.subject.undo):
-        step()
+    bench.subject.undo.close()
 
 
 def plain(bench: Bench) -> list[int]:
@@ -106,7 +105,7 @@ def test_prompt_lookup_gives_the_same_tokens_and_tells_what_was_accepted() -> No
     assert column(trace, 1, "kind") == ["prefill", *["decode"] * 7, "verify"]
     assert column(trace, 1, "drafted") == [0] * 8 + [3]
     assert column(trace, 1, "accepted") == [0] * 8 + [3]
-    assert bench.subject.generation == {}
+    assert bench.subject.execution.generation == {}
     assert "forward" not in model.__dict__
 
 
@@ -163,7 +162,7 @@ def test_an_assistant_that_is_the_same_model_accepts_everything(tmp_path: Path) 
     want = plain(Bench(model, workload(new_tokens=NEW)))
     spec = saved(model, tmp_path)
     bench = guessing(model, PassConfig("assistant", {"model": spec, "tokens": 3, "confidence": 0}))
-    draft = bench.subject.drafts[0]
+    draft = bench.subject.execution.drafts[0]
     trace = bench.run()
     assert [list(output.token_ids) for output in trace.outputs] == [want] * 5
     check_request_times(trace)
@@ -178,8 +177,8 @@ def test_an_assistant_that_is_the_same_model_accepts_everything(tmp_path: Path) 
     assert "no smaller" in bench.report.notes[0]  # type: ignore[attr-defined]
     assert "forward" not in draft.__dict__
     undo(bench)
-    assert bench.subject.drafts == []
-    assert bench.subject.generation == {}
+    assert bench.subject.execution.drafts == []
+    assert bench.subject.execution.generation == {}
 
 
 def test_an_assistant_with_tokens_of_its_own_goes_through_text(tmp_path: Path) -> None:

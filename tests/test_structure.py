@@ -15,7 +15,8 @@ from core.errors import Cancelled, Refusal
 from core.execution.model_slot import ModelSlot
 from core.model_parts.blocks import find_blocks
 from core.models.base import ModelFacts
-from core.pass_api.base import PassContext, PassReport, Subject, passes
+from core.pass_api.base import PassContext, PassReport, passes
+from core.pass_api.subject import Execution, Subject
 from core.passes.sparse_mask import zero_smallest
 from core.planning import plan
 from core.progress import Progress
@@ -110,7 +111,7 @@ def task_of(kind: str) -> str:
 
 
 def apply(model: Any, *choices: PassConfig, task: str = "text-generation", **known: Any) -> tuple[PassReport, ...]:
-    subject = Subject(model, task, 1, 32, 2)
+    subject = Subject(model, task, Execution(1), 32, 2)
     for name, value in known.items():
         setattr(subject, name, value)
     return plan.apply_all(subject, choices)

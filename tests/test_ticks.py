@@ -15,9 +15,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
+from core import torch_private
 from core.config import PassConfig
 from core.models.stages import layers_of
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 from core.passes import compiling
 from core.planning import plan
 from core.planning.kernels import as_run
@@ -43,7 +44,7 @@ def gpt2() -> torch.nn.Module:
 
 
 def compiled(model: torch.nn.Module, **options: Any) -> Subject:
-    subject = Subject(model, "text-generation", torch.get_num_threads(), 16, 2)
+    subject = Subject(model, "text-generation", Execution(torch.get_num_threads()), 16, 2)
     plan.apply_all(subject, [PassConfig("compile_decode", options)])
     return subject
 
@@ -60,6 +61,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.compile", lambda graph, _inputs, options=None: graph.forward)
 
 
+def ticks_of(subject: Subject) -> TickClock:
+    step = subject.execution.step
+    assert step is not None
+    assert step.ticks is not None
+    return step.ticks
+
+
 class Alternating:
     """Runs a subject's decode steps clean and traced in turns, as the engine does, but listens to the clean ones as well."""
 
@@ -70,19 +78,19 @@ class Alternating:
         self.times: list[tuple[int, int]] = []
 
     def tokens(self, *arguments: Any) -> list[list[int]]:
-        clean = self.subject.decode_forward
-        self.subject.decode_forward = self._step(clean)
+        compiled_step = self.subject.execution.step
+        assert compiled_step is not None
+        clean = compiled_step.call
+        compiled_step.call = self._step(clean)
         try:
             with as_run(self.subject):
-                return tokens(self.subject.model, *arguments, **self.subject.generation)
+                return tokens(self.subject.model, *arguments, **self.subject.execution.generation)
         finally:
-            self.subject.decode_forward = clean
+            compiled_step.call = clean
 
-    def _step(self, clean: Callable[..., Any] | None) -> Callable[..., Any]:
-        ticks, ticked = self.subject.ticks, self.subject.ticked_forward
-        assert ticks is not None
+    def _step(self, clean: Callable[..., Any]) -> Callable[..., Any]:
+        ticks, ticked = ticks_of(self.subject), self.subject.execution.step.ticked
         assert ticked is not None
-        assert clean is not None
 
         def step(*args: Any, **kwargs: Any) -> Any:
             traced = len(self.moments) % 4 in (1, 2)
@@ -139,19 +147,18 @@ def test_ticks_are_in_the_traced_graph_and_not_in_the_clean_one(tmp_path: Path, 
     model = llama()
     expected = tokens(model)
     subject = compiled(model)
-    events, before_ns = len(compiling._frames()), compiling.compile_ns() or 0
+    events, before_ns = len(torch_private.compiled_frames()), compiling.compile_ns() or 0
     turns = Alternating(subject)
     assert turns.tokens() == expected
-    assert len(compiling._frames()) == events + 2  # one graph each, no breaks (those are errors)
+    assert len(torch_private.compiled_frames()) == events + 2  # one graph each, no breaks (those are errors)
     spent_ns = compiling.compile_ns()
     assert spent_ns is not None
     assert spent_ns - before_ns > 1e8
     for _ in range(3):
         assert turns.tokens() == expected
-    assert (len(compiling._frames()), compiling.compile_ns()) == (events + 2, spent_ns)
+    assert (len(torch_private.compiled_frames()), compiling.compile_ns()) == (events + 2, spent_ns)
     turns.check_counts(11)
-    assert subject.ticks is not None
-    assert subject.ticks.expected == 11  # blocks share theirs: 3, and 2 for each of embedding, positions, norm and head
+    assert ticks_of(subject).expected == 11  # blocks share theirs: 3, and 2 for each of embedding, positions, norm and head
     turns.check_spans(rows_of(model, *LLAMA_PIECES))
 
 
@@ -195,7 +202,7 @@ class Steps(Alternating):
     """Alternating steps of a toy, without ``generate``."""
 
     def outputs(self, batch: int = 1, count: int = 4) -> list[torch.Tensor]:
-        step = self._step(self.subject.decode_forward)
+        step = self._step(self.subject.execution.step.call)
         inputs = [torch.arange(number, number + batch)[:, None] % 8 for number in range(count)]
         return [step(input_ids=ids, past_key_values=Filled()) for ids in inputs]
 
@@ -210,18 +217,17 @@ class Steps(Alternating):
 
 @pytest.mark.usefixtures("quick")
 def test_models_of_one_class_do_not_share_graphs() -> None:
-    events = len(compiling._frames())
+    events = len(torch_private.compiled_frames())
     turns = [Steps(compiled(Toy(blocks, seed))) for blocks, seed in ((2, 0), (2, 1), (3, 0))]
     for _ in range(3):
         for one in turns:
             one.check_outputs()
-    assert len(compiling._frames()) == events + 6
+    assert len(torch_private.compiled_frames()) == events + 6
     assert not torch.equal(turns[0].wanted()[0], turns[1].wanted()[0])
-    for undo in turns[1].subject.undo:
-        undo()
+    turns[1].subject.undo.close()
     turns[0].check_outputs()
     turns[2].check_outputs()
-    assert len(compiling._frames()) == events + 6  # undoing one dropped nothing of the others
+    assert len(torch_private.compiled_frames()) == events + 6  # undoing one dropped nothing of the others
     turns[0].check_counts(3 + 2 + 2)
     turns[2].check_counts(4 + 2 + 2)
 
@@ -230,11 +236,11 @@ def test_models_of_one_class_do_not_share_graphs() -> None:
 def test_what_is_put_on_the_model_does_not_reach_its_graphs() -> None:
     turns = Steps(compiled(Toy(2, 0)))
     turns.check_outputs()
-    events, wanted = len(compiling._frames()), turns.wanted()
+    events, wanted = len(torch_private.compiled_frames()), turns.wanted()
     for module in turns.subject.model.modules():  # as the layer clock, labels and the tripwire do
         module.__dict__["forward"] = lambda *_: pytest.fail("a compiled moment ran Python of the model")
     assert all(torch.equal(one, other) for one, other in zip(turns.outputs(), wanted, strict=True))
-    assert len(compiling._frames()) == events
+    assert len(torch_private.compiled_frames()) == events
 
 
 @pytest.mark.usefixtures("quick")
@@ -242,12 +248,10 @@ def test_undo_lets_model_and_graphs_go() -> None:
     turns = Steps(compiled(Toy(2, 0)))
     turns.check_outputs()
     subject, model = turns.subject, turns.subject.model
-    assert subject.ticks is not None
-    gone = [weakref.ref(one) for one in (model, subject.ticks, subject.ticks.twin, model.head.weight)]
-    for undo in subject.undo:
-        undo()
-    assert (subject.decode_forward, subject.ticked_forward, subject.ticks, subject.untickable) == (None,) * 4
-    del model, subject, turns, undo
+    gone = [weakref.ref(one) for one in (model, ticks_of(subject), ticks_of(subject).twin, model.head.weight)]
+    subject.undo.close()
+    assert (subject.execution.step, subject.execution.untickable) == (None, None)
+    del model, subject, turns
     gc.collect()
     assert [one() for one in gone] == [None] * 4
 
@@ -255,10 +259,10 @@ def test_undo_lets_model_and_graphs_go() -> None:
 @pytest.mark.usefixtures("quick")
 def test_another_batch_is_another_graph_with_the_same_ticks() -> None:
     turns = Steps(compiled(Toy(2, 0)))
-    events = len(compiling._frames())
+    events = len(torch_private.compiled_frames())
     for batch in (2, 1, 2, 1):
         turns.check_outputs(batch)
-    assert len(compiling._frames()) == events + 4
+    assert len(torch_private.compiled_frames()) == events + 4
     turns.check_counts(7)
 
 
@@ -425,9 +429,8 @@ def test_a_counter_is_read_at_every_tick() -> None:
 
 def test_frozen_weights_are_not_packed_twice() -> None:
     subject = compiled(Toy(1, 0), freezing=True)
-    assert subject.ticks is None
-    assert subject.ticked_forward is None
-    assert "pack them again" in (subject.untickable or "")
+    assert (subject.execution.step.ticks, subject.execution.step.ticked) == (None, None)
+    assert "pack them again" in (subject.execution.untickable or "")
 
 
 @pytest.mark.usefixtures("quick")
@@ -436,7 +439,7 @@ def test_a_graph_that_ticks_would_break_runs_without_them(monkeypatch: pytest.Mo
     turns = Steps(compiled(Toy(2, 0)))
     turns.check_outputs()
     sentence = "This model is not one graph with the clock's ticks in it."
-    assert turns.subject.untickable == sentence
+    assert turns.subject.execution.untickable == sentence
     assert {heard for _, heard, _ in turns.moments} == {0}
     assert {said for _, _, said in turns.moments[2:]} == {sentence}
     assert turns.recorder.spans.count == 0

@@ -73,6 +73,7 @@ def test_imports_ahead_are_not_busy_and_end_when_the_program_closes(monkeypatch:
     assert imported in ([], [libraries.LIBRARIES[0]])
 
 
+@pytest.mark.slow  # imports torch and transformers
 def test_the_libraries_that_are_imported_ahead_exist() -> None:
     made = program.Program(keep_session=False)
     made.import_ahead()

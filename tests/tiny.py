@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.config import ModelConfig
 from core.models.base import LoadedModel, ModelFacts
-from core.pass_api.base import Subject
+from core.pass_api.subject import Execution, Subject
 
 if TYPE_CHECKING:
     import torch
@@ -60,4 +60,4 @@ def loaded(model: Any, task: str = "text-generation") -> LoadedModel:
 
 def subject(model: Any, task: str = "text-generation", max_length: int = 64) -> Subject:
     """A model as passes and engine see it."""
-    return Subject(model, task, 1, max_length, 1)
+    return Subject(model, task, Execution(1), max_length, 1)

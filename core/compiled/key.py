@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,7 +32,7 @@ def graph_key(model: torch.nn.Module, settings: Mapping[str, Any], *about: objec
             *(VERSION, torch.__version__, transformers.__version__, sorted(torch.cpu.get_capabilities().items())),
             *(torch.get_num_threads(), sorted(settings.items()), about, _own_code(model)),
             config.to_json_string(use_diff=False) if config is not None else "",
-            getattr(config, "_attn_implementation", ""),
+            torch_private.attention_implementation(config) or "",
             modules,
         )
     )

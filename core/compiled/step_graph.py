@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.compiled.step_library import compile_library, load_library, with_constants
 from core.compiled.step_plan import (
     Plan,
@@ -140,9 +141,7 @@ class StepGraph:
     def drop(self) -> None:
         """Let the compiled code go; graphs of other models stay."""
         if self._code is not None:
-            import torch
-
-            torch._dynamo.reset_code(self._code)
+            torch_private.forget_code(self._code)
         self._forget_draft()
         self._plan = self._call = self._direct = None
         self._weights.clear()
@@ -151,9 +150,6 @@ class StepGraph:
 
     def _compile(self, graph: Any, inputs: Any) -> Callable[..., Any]:
         """Dynamo's backend."""
-        import torch._dynamo
-        import torch._inductor
-
         if self._captured is not None:
             self._ticks = tuple(ticks_in(graph.graph))
             self._captured(self._ticks)
@@ -161,8 +157,8 @@ class StepGraph:
         if self.key is not None:
             return self._as_library(graph, inputs)
         if self._backend != "inductor":
-            return torch._dynamo.lookup_backend(self._backend)(graph, inputs)
-        call: Callable[..., Any] = torch._inductor.compile(graph, inputs, options=self._settings or None)
+            return torch_private.backend(self._backend)(graph, inputs)
+        call = torch_private.compile_graph(graph, inputs, self._settings)
         if self.freezing:  # the constants were taken from dynamo's context
             return call
         self._call = call

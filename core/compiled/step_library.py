@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,9 +60,6 @@ def with_constants(
 
 def compile_library(graph: torch.fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any], folder: Path) -> None:
     """Compile a graph with constants, for inputs of these shapes, into ``folder``, which is made."""
-    import torch._inductor
-    from torch._guards import tracing
-
     folder.mkdir(parents=True, exist_ok=True)
     options = {
         **settings,
@@ -69,9 +68,9 @@ def compile_library(graph: torch.fx.GraphModule, inputs: Sequence[Any], settings
         "aot_inductor.precompile_headers": False,  # for one graph they take twice as long, and 300 MB of the temporary folder
         "size_asserts": False,  # they ask the environment for each tensor whether they are wanted
     }
-    with tracing(None), warnings.catch_warnings():  # dynamo's context is about the model, not about this graph
+    with torch_private.outside_of_dynamo(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's words to itself
-        torch._inductor.aot_compile(graph, tuple(inputs), options=options)
+        torch_private.compile_to_library(graph, inputs, options)
     for made in folder.iterdir():
         if made.name.endswith(".wrapper.json"):
             made.rename(folder / OPERATORS)
@@ -88,9 +87,7 @@ def load_library(folder: Path, weights: Mapping[str, torch.Tensor]) -> Call:
     Raises:
         RuntimeError: there is none, or it is another torch's.
     """
-    import torch
-
-    runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(folder / LIBRARY), 1)
+    runner = torch_private.library_runner(folder / LIBRARY)
     known = {name: weights[own] for name, own in runner.get_constant_names_to_original_fqns().items()}
     runner.update_constant_buffer(known, False, False, True)
 

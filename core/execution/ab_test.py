@@ -246,7 +246,7 @@ class ABTest:
                 side.recording.request(Tag.WARMUP)  # what was just loaded is cold
         elif self.active is not side.recording:
             self._open(side)
-        threads = side.prepared.subject.threads
+        threads = side.prepared.subject.execution.threads
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 
@@ -263,7 +263,7 @@ class ABTest:
     @property
     def by_moments(self) -> bool:
         """Whether sides take turns within a request; not where that means loading a model or another pool of threads."""
-        threads = {side.prepared.subject.threads for side in self._sides if side.prepared is not None}
+        threads = {side.prepared.subject.execution.threads for side in self._sides if side.prepared is not None}
         return self._together and len(threads) == 1
 
     def _settle(self) -> None:

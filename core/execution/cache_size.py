@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from core import torch_private
 from profilers.trace import NOT_MEASURED
 
 OUTPUTS = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
@@ -35,7 +36,7 @@ def cache_bytes(cache: Any) -> int:
             held[id(tensor)] = tensor.nbytes
         else:
             storage = tensor.untyped_storage()
-            held[storage._cdata] = storage.nbytes()
+            held[torch_private.memory_of(storage)] = storage.nbytes()
     return sum(held.values()) if held else NOT_MEASURED
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from core.messages.reason import of_text
 from core.models.outline import counted_rows
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from core.records.run import Unavailable
 from core.targets.base import Target
 from profilers.base import Instrument, MomentProbe, instruments
@@ -133,9 +133,10 @@ def watch(
         )
         if counter is not None and events is None:
             found.counting_clock = LayerClock(subject.model, counter, counted_rows(layers), framed)
-        found.ticks = subject.ticks
-        if subject.engine is not None:
-            found.clock, found.counting_clock = subject.clock, None
+        step, runtime = subject.execution.step, subject.execution.runtime
+        found.ticks = None if step is None else step.ticks
+        if runtime is not None:
+            found.clock, found.counting_clock = runtime.clock, None
     if "kernels" in at_hand:
         found.kernels = KernelProfiler(subject.model, framed=framed)
         found.graph_kernels = KernelProfiler(subject.model, labels=False)

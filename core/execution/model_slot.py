@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from core import torch_private
 from core.config import ModelConfig, PassConfig, RunConfig
 from core.errors import Refusal
 from core.execution import layer_error
@@ -23,7 +24,8 @@ from core.execution.workload import check_length
 from core.messages.reason import Reason
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
-from core.pass_api.base import PassReport, Subject, any_pass, passes
+from core.pass_api.base import PassReport, any_pass, passes
+from core.pass_api.subject import Execution, Subject
 from core.planning import plan
 from core.progress import Progress
 from core.targets.base import TargetFacts, targets
@@ -121,14 +123,11 @@ class ModelSlot:
         except Exception:
             logging.getLogger("tickscope").exception("A pass could not be undone.")
             self._prepared = self.loaded = None
-        dynamo = sys.modules.get("torch._dynamo")
-        if dynamo is not None:
-            dynamo.reset()
+        torch_private.forget_compiled()
 
     def _let_go(self) -> None:
         if self._prepared is not None:
-            for undo in reversed(self._prepared[1].subject.undo):
-                undo()
+            self._prepared[1].subject.undo.close()
         self._prepared = None
         self.loaded = None
         give_memory_back()
@@ -161,7 +160,7 @@ class ModelSlot:
         standard = self._standard(shape, progress)
         untouched = self._baseline is known
         progress.report("Applying passes" if shape.passes else "Getting ready", None)
-        subject = Subject(self.loaded.model, self.loaded.facts.task, threads, length, config.workload.batch)
+        subject = Subject(self.loaded.model, self.loaded.facts.task, Execution(threads), length, config.workload.batch)
         subject.progress = progress
         subject.tokenizer = self.loaded.tokenizer
         subject.original = pristine(self.loaded, targets.get(target.id).device, progress)
@@ -205,8 +204,7 @@ class ModelSlot:
         if self._prepared is None:
             return
         changed = self._weights_changed()
-        for undo in reversed(self._prepared[1].subject.undo):
-            undo()
+        self._prepared[1].subject.undo.close()
         self._prepared = None
         if changed:
             assert self.loaded is not None

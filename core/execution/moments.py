@@ -27,7 +27,7 @@ from core.execution.speculation import Guessing
 from core.execution.trace_schedule import ALWAYS, NEVER, TraceSchedule
 from core.execution.under_way import MomentUnderWay, RequestUnderWay
 from core.models.base import generates
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from core.progress import Progress
 from profilers.cancel_patch import CancelPatch
 from profilers.forward_patch import Forward, ForwardPatch, Order
@@ -195,7 +195,7 @@ class Moments:
 
     def _framed(self, frame: Frame, plain: Forward) -> Forward:
         """The module's forward with a moment around it."""
-        subject, watch = self._subject, self._watch
+        subject, execution, watch = self._subject, self._subject.execution, self._watch
         synchronize, begin, end = watch.synchronize, watch.begin, watch.end
         decodes = frame.kind is None
         chooses = decodes and generates(subject.task)
@@ -205,7 +205,7 @@ class Moments:
         def framed(*args: Any, **kwargs: Any) -> Any:
             entered = time.perf_counter_ns()
             given = read(args, kwargs)
-            compiled = decodes and subject.is_compiled(given.width, given.context)
+            compiled = decodes and execution.is_compiled(given.width, given.context)
             moment = self._open(entered, frame.kind, given, compiled=compiled, ours=ours)
             call = self._compiled_call(moment) if compiled else plain
             begin()
@@ -277,9 +277,9 @@ class Moments:
         return self._watch.layers(compiled=compiled, counting=request.counting)
 
     def _compiled_call(self, moment: MomentUnderWay) -> Callable[..., Any]:
-        subject = self._subject
-        ticked = moment.clock is not None and moment.clock is self._watch.ticks
-        call = subject.ticked_forward if ticked else subject.decode_forward
+        step = self._subject.execution.step
+        assert step is not None
+        call = step.ticked if moment.clock is not None and moment.clock is self._watch.ticks else step.call
         assert call is not None
         if id(call) not in self._called:
             self._called.add(id(call))

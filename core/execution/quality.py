@@ -15,7 +15,7 @@ from core.execution.baseline import LAYERS_ERROR, Baseline, Tolerate, call_of
 from core.execution.model_slot import PreparedModel
 from core.messages.reason import Reason
 from core.models.base import LoadedModel
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from core.passes.speculative import ARGUMENTS as GUESSING
 from core.planning.kernels import as_run
 from core.progress import Progress
@@ -158,7 +158,7 @@ class _Measurement:
 
     @property
     def _generation(self) -> Mapping[str, Any]:
-        return self._subject.generation
+        return self._subject.execution.generation
 
     def _as_run(self) -> AbstractContextManager[None]:
         return as_run(self._subject)
@@ -269,8 +269,9 @@ class _Measurement:
 
     def layers(self, before: Mapping[str, torch.Tensor], places: Mapping[Any, str]) -> dict[str, float | None]:
         """Layer error by path; empty where another engine runs the model, whose layers nobody can look into."""
-        if self._subject.engine is not None:
-            self.notes.append(Reason("execution.layers-not-shown", engine=self._subject.engine))
+        runtime = self._subject.execution.runtime
+        if runtime is not None:
+            self.notes.append(Reason("execution.layers-not-shown", engine=runtime.name))
             return {}
         with Tolerate(LAYERS_ERROR, self.notes):
             return layer_error.errors(self._model, before, places, call_of(self._model, self._baseline)) if before else {}

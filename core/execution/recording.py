@@ -26,7 +26,7 @@ from core.execution.workload import beyond_context
 from core.messages.reason import Reason, as_reason
 from core.models.base import generates
 from core.models.stages import layers_of
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from core.passes.compiling import compile_ns
 from core.planning import kernels, plan
 from core.progress import Progress
@@ -255,8 +255,9 @@ class Recording:
             compiled_ns = (self.facts.compile_ns or 0) + moments.compiled_ns
             reports = plan.with_notes(self.facts.passes, subject.afterwards)
             self.facts = replace(self.facts, instruments=known, compile_ns=compiled_ns or None, passes=reports)
-            if subject.untickable and (seen.clock is not None or subject.engine is not None):
-                self._trouble("layers" if subject.engine is not None else "layers of compiled moments", subject.untickable)
+            untickable, runtime = subject.execution.untickable, subject.execution.runtime
+            if untickable and (seen.clock is not None or runtime is not None):
+                self._trouble("layers" if runtime is not None else "layers of compiled moments", untickable)
             for missing in seen.unavailable:
                 self._trouble(missing.what, missing.why)
 
@@ -314,8 +315,9 @@ class Recording:
 
     def _name_kernels(self, subject: Subject, form: TaskAdapter) -> None:
         inputs = form.inputs()
-        if subject.census is not None:
-            self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, subject.census(), subject.changed_by))
+        runtime = subject.execution.runtime
+        if runtime is not None and runtime.census is not None:
+            self.facts = replace(self.facts, passes=plan.credited(self.facts.passes, runtime.census(), subject.changed_by))
             return
         with kernels.as_run(subject), self._progress.interruptible:
             ran = kernels.kernels_by_layer(subject, lambda: form.probe(subject, inputs))

@@ -7,7 +7,7 @@ from math import isfinite
 from core.errors import Cancelled
 from core.execution.moments import Moments
 from core.execution.tasks.base import TaskAdapter
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from profilers.trace import Recorder, Tag
 
 

@@ -27,7 +27,7 @@ def first_facts(config: RunConfig, prepared: PreparedModel, target: TargetFacts,
     return RunFacts(
         model=prepared.loaded.facts,
         target=target,
-        threads=prepared.subject.threads,
+        threads=prepared.subject.execution.threads,
         passes=prepared.reports,
         environment=environment(),
         load_ns=prepared.loaded.load_ns,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.execution.calls import Call
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from core.passes.speculative import ARGUMENTS, base_config
 from profilers.trace import NOT_MEASURED
 
@@ -12,8 +12,8 @@ class Guessing:
     """What one subject's ``generate`` guesses; ``wanted`` False: nothing."""
 
     def __init__(self, subject: Subject) -> None:
-        self.wanted = not ARGUMENTS.isdisjoint(subject.generation)
-        self._blocks: int | None = subject.generation.get("assistant_early_exit")
+        self.wanted = not ARGUMENTS.isdisjoint(subject.execution.generation)
+        self._blocks: int | None = subject.execution.generation.get("assistant_early_exit")
         self._config = base_config(subject.model) if self._blocks is not None else None
         self._all_blocks = self._config.num_hidden_layers if self._config is not None else 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from core.errors import Refusal
 from core.imports.content import Content, read_content
 from core.imports.decoding import decoded
 from core.imports.events import read_events
+from core.imports.slices import Slices
 from core.imports.text import TraceText
 from core.messages.reason import Reason
 from core.records.run import Run, RunFacts, Unavailable
@@ -34,16 +36,10 @@ def read_trace(path: Path) -> Run:
         Refusal: the file is not there, is no trace, unpacks to an absurd size, or holds no event with a duration.
     """
     text = TraceText(path)
-    collecting = gc.isenabled()
-    gc.disable()  # a million short-lived tuples, none in a circle: looking for circles took a tenth of the time
-    try:
+    with _no_collection():
         slices = read_events(text)
         header = {**_header(text.header), **_footer(text.after_events())}
-    finally:
-        if collecting:
-            gc.enable()
-    left_out, events = slices.left_out, slices.events
-    if not events:
+    if not slices.events:
         if text.problem is not None:
             raise Refusal(Reason("imports.no-event-because", name=path.name, problem=text.problem))
         raise Refusal(Reason("imports.no-event", name=path.name))
@@ -55,28 +51,41 @@ def read_trace(path: Path) -> Run:
     ):
         raise Refusal(Reason("imports.nothing-shown", name=path.name))
     name = path.name.encode("utf-8", "replace").decode()  # on Linux a name may be bytes that are no text
-    unavailable = [Unavailable("clean latency", Reason("imports.under-its-profiler"))]
-    if text.problem is not None:
-        unavailable.insert(
-            0,
-            Unavailable(
-                "the end of the trace",
-                Reason("imports.ends-early", name=name, problem=text.problem, n=events),
-            ),
-        )
-    unavailable += [Unavailable(what, Reason("imports.so-many-in", n=count, name=name)) for what, count in left_out.items()]
-    source: dict[str, Any] = {"source": name, "events": events, "bytes": text.size, **_settings(header)}
+    source: dict[str, Any] = {"source": name, "events": slices.events, "bytes": text.size, **_settings(header)}
     if content.processes:
         source["processes"] = list(content.processes)
     facts = RunFacts(
         status="imported",
         environment=_environment(header),
         planned_moments=len(content.trace.moments["kind"]),
-        unavailable=tuple(unavailable),
+        unavailable=tuple(_unread(text, slices, name)),
         instruments={"import": source},
     )
     config = RunConfig(ModelConfig(f"trace:{name}"), profilers=(), name=name)
     return Run(0, name, _created(header, content, path), config, facts, content.trace)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Reading makes a million short-lived tuples, none in a circle: looking for circles took a tenth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _unread(text: TraceText, slices: Slices, name: str) -> Iterator[Unavailable]:
+    """What a trace does not hold, or what of it could not be read."""
+    if text.problem is not None:
+        yield Unavailable(
+            "the end of the trace", Reason("imports.ends-early", name=name, problem=text.problem, n=slices.events)
+        )
+    yield Unavailable("clean latency", Reason("imports.under-its-profiler"))
+    for what, count in slices.left_out.items():
+        yield Unavailable(what, Reason("imports.so-many-in", n=count, name=name))
 
 
 def _header(text: bytes) -> Mapping[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from core.pass_api.base import Subject
+from core import torch_private
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 def held_bytes(subject: Subject) -> int:
     """Bytes of the weights that run: the model's, or those that another engine holds in their place."""
-    return weight_bytes(subject.model) if subject.engine_bytes is None else subject.engine_bytes
+    runtime = subject.execution.runtime
+    return weight_bytes(subject.model) if runtime is None or runtime.weight_bytes is None else runtime.weight_bytes
 
 
 def weight_bytes(model: torch.nn.Module) -> int:
@@ -26,7 +28,7 @@ def weight_bytes(model: torch.nn.Module) -> int:
     storages = {}
     for tensor in chain(model.parameters(), model.buffers(), *map(_beside, model.modules())):
         storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage.nbytes()
+        storages[torch_private.memory_of(storage)] = storage.nbytes()
     return sum(storages.values()) + sum(_packed_bytes(module) for module in model.modules())
 
 
@@ -44,13 +46,10 @@ def _beside(module: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 def _packed_bytes(module: torch.nn.Module) -> int:
     """Bytes behind a ``LinearPackedParams`` of ``torch.ao``, whose weight is a packed object and no tensor of the module."""
-    import torch
-
-    unpack = getattr(module, "_weight_bias", None)
-    # the quantised layer answers too, by asking its LinearPackedParams, which alone holds the packed object
-    if unpack is None or isinstance(getattr(module, "_packed_params", module), torch.nn.Module):
+    held_by_torch = torch_private.packed_weight(module)
+    if held_by_torch is None:
         return 0
-    weight, bias = unpack()
+    weight, bias = held_by_torch
     held = weight.numel() * weight.element_size()
     if str(weight.qscheme()).startswith("torch.per_channel"):
         held += weight.q_per_channel_scales().nbytes + weight.q_per_channel_zero_points().nbytes
@@ -91,9 +90,7 @@ def _wants_float32(model: torch.nn.Module, path: str, dtype: torch.dtype) -> boo
     """Whether the architecture wants this module in float32: some whatever the dtype, some only instead of float16."""
     import torch
 
-    kept = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
-    if dtype == torch.float16:
-        kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    kept = torch_private.kept_in_float32(model, of_float16=dtype == torch.float16)
     return not kept.isdisjoint(path.split("."))
 
 
@@ -103,5 +100,6 @@ def _own(module: torch.nn.Module) -> list[torch.Tensor]:
     Buffers that are not saved (rotary frequencies) are computed, and stay float32 as when loading in another dtype: rounding
     them would move every position.
     """
-    buffers = [buffer for name, buffer in module.named_buffers(recurse=False) if name not in module._non_persistent_buffers_set]
+    computed = torch_private.unsaved_buffers(module)
+    buffers = [buffer for name, buffer in module.named_buffers(recurse=False) if name not in computed]
     return [*module.parameters(recurse=False), *buffers]

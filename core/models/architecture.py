@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -17,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import psutil
 
-from core import paths
+from core import paths, torch_private
 from core.config import ModelConfig
 from core.errors import Refusal
 from core.messages.reason import Reason
@@ -177,8 +176,7 @@ def _typed(model_type: str, key: str, text: str, standard: Any) -> Any:
 
 def libraries_are_here() -> bool:
     """Whether transformers' models are wholly imported already, so that asking them costs no import of torch."""
-    module = sys.modules.get("transformers.models.auto.modeling_auto")
-    return module is not None and not getattr(module.__spec__, "_initializing", False)
+    return torch_private.wholly_imported("transformers.models.auto.modeling_auto") is not None
 
 
 def exact_facts(config: ModelConfig, rest: str) -> ModelFacts:
@@ -225,8 +223,7 @@ def _build(settings: Any, task: str, architecture: str, config: ModelConfig, res
     with loading.refusing(f"arch:{rest}", REMEDY):
         settings.architectures = [architecture]  # else an auto class with several to choose from fails
         made = getattr(transformers, loading.auto_class(task, architecture))
-        build = getattr(made, "from_config", None) or made._from_config
-        return build(settings, dtype=getattr(torch, config.dtype))
+        return torch_private.from_config(made)(settings, dtype=getattr(torch, config.dtype))
 
 
 def _name(model_type: str, options: Mapping[str, str]) -> str:

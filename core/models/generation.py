@@ -12,6 +12,7 @@ from typing import Any
 
 from core.errors import Refusal
 from core.messages.reason import Reason
+from core.torch_private import ORIGIN_MARK
 
 KEPT = frozenset(
     {
@@ -24,7 +25,7 @@ KEPT = frozenset(
         "suppress_tokens",
         "begin_suppress_tokens",
         "use_cache",
-        "_from_model_config",
+        ORIGIN_MARK,
         "transformers_version",
     }
 )

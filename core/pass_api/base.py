@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from core.config import PassConfig
 from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.pass_api.exclusions import Exclusion, Group
-from core.progress import Progress
+from core.pass_api.subject import Subject
 from core.registry import Registry
 from core.targets.base import TargetFacts
-from profilers.tick_op import TickClock
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Phase(IntEnum):
@@ -111,65 +107,6 @@ class PassReport:
     notes: tuple[str, ...] = ()
     predicted: Mapping[str, float] = field(default_factory=dict)
     prediction: Reason | None = None
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How an encoder reads a text longer than it can see: ``size`` tokens at a time, of which ``overlap`` were seen before.
-
-    ``keep`` says what becomes of positions seen twice: ``centre`` takes them from the window where they are farther from the
-    edge, ``mean`` the average.
-    """
-
-    size: int
-    overlap: int
-    keep: str
-
-
-@dataclass
-class Subject:
-    """What passes work on: the loaded model and how it will be run. Passes change it in place.
-
-    ``generation`` are extra arguments of ``generate``. ``decode_forward`` replaces the model's forward in single-token
-    decode moments (a compiled graph, say). ``ticked_forward`` is the same for traced ones: a graph with the ticks of
-    ``ticks`` in it; both are None where there is none, and ``untickable`` is then the sentence that says why. (It may also be
-    set by the first call of ``ticked_forward``, which then runs the graph without ticks from there on.)
-    ``changed_by`` names, by module path, the pass that changed that module last (only passes that change kernels).
-    ``engine`` names the runtime that replaced torch's ("ONNX Runtime 1.31"): the model's forward then calls it, its weights are
-    let go, ``engine_bytes`` are what it holds, ``clock`` is its own profiler as a layer clock (None: ``untickable`` says why
-    there are no layer times), and ``census`` gives the kernels that it ran, by layer path.
-    ``drafts`` are models that guess tokens for this one; their forwards are moments of the kind ``draft``.
-    ``undo`` holds what must be called before the model is used without the passes (only needed for what is not in the
-    weights, which are reloaded).
-    """
-
-    model: torch.nn.Module
-    task: str
-    threads: int
-    max_length: int  # prompt and new tokens of the workload about to run
-    batch: int
-    generation: dict[str, Any] = field(default_factory=dict)
-    decode_forward: Callable[..., Any] | None = None
-    compiles_all: bool = False  # ``decode_forward`` is for every forward (of models that do not generate)
-    ticked_forward: Callable[..., Any] | None = None
-    ticks: TickClock | None = None
-    untickable: str | None = None
-    changed_by: dict[str, str] = field(default_factory=dict)
-    engine: str | None = None
-    engine_bytes: int | None = None
-    clock: Any | None = None
-    census: Callable[[], Mapping[str, Mapping[str, int]]] | None = None
-    drafts: list[torch.nn.Module] = field(default_factory=list)
-    progress: Progress = field(default_factory=Progress)  # passes that take long report to it and look whether to stop
-    undo: list[Callable[[], None]] = field(default_factory=list)
-    windows: Windows | None = None  # of encoders: a text longer than ``size`` is read in pieces
-    tokenizer: Any | None = None  # the source's, where it has one
-    afterwards: dict[str, Callable[[], tuple[str, ...]]] = field(default_factory=dict)  # notes known after the run, by pass id
-    original: Callable[[], torch.nn.Module] | None = None  # loads the model without passes once more, beside this one
-
-    def is_compiled(self, width: int, context: int) -> bool:
-        """Whether a forward of ``width`` new positions after ``context`` cached ones runs as a compiled graph."""
-        return self.decode_forward is not None and (self.compiles_all or (width == 1 and context > 0))
 
 
 class Pass(Protocol):

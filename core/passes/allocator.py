@@ -21,7 +21,8 @@ from typing import ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
+from core.pass_api.subject import Subject
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
@@ -86,12 +87,12 @@ class Allocator(Pass):
             raise Refusal(Reason("passes.allocator-not-set", reason=reason))
         done, notes = [], [_other_allocators()]
         if options.keep_mib:
-            subject.undo.append(_keep(options.keep_mib * MIB))
+            subject.undo.callback(_keep(options.keep_mib * MIB))
             done.append(f"up to {options.keep_mib} MiB of freed memory kept")
             notes.append("Switched off, it leaves glibc's thresholds fixed at 32 and 64 MiB; they adapt again after a restart.")
         if options.flush_denormal:
             undo, note = _flush()
-            subject.undo.append(undo)
+            subject.undo.callback(undo)
             done.append("denormal numbers are zero")
             notes += [note] if note else []
         return PassReport(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, Subject, none_because, passes
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
+from core.pass_api.subject import Runtime, Subject
 from core.passes.compiling import why_not
 from core.runtimes.aot_package import AotPackage, folder_of, is_kept, key_of, make
 from core.runtimes.exporting import Sample, sample_of, unexportable
@@ -62,18 +63,18 @@ class AotInductor(Pass):
 
         def undo() -> None:
             patch.pop()
-            subject.engine = subject.untickable = None
+            subject.execution.runtime = subject.execution.untickable = None
 
-        subject.undo.append(undo)
+        subject.undo.callback(undo)
         drift = _drift(expected, _results(model, sample))
         if not drift <= CLOSE:
             raise Refusal(Reason("passes.aot-gives-other-results", model=type(model).__name__))
-        subject.engine, subject.untickable = engine.name, UNTICKABLE
+        subject.execution.runtime, subject.execution.untickable = Runtime(engine.name), UNTICKABLE
         subject.changed_by |= {path: self.id for path, _ in model.named_modules()}
         size = units.size(sum(file.stat().st_size for file in folder_of(key).iterdir()))
         notes = (
             f"{'The library was on disk' if kept else 'The library was compiled now and is kept for the next start'} ({size}); "
-            f"it holds no weights and computes with {threads_in_words(subject.threads)}.",
+            f"it holds no weights and computes with {threads_in_words(subject.execution.threads)}.",
             f"On a small input its results differ from torch's by {drift:.1g} of the largest.",
         )
         return PassReport(

@@ -13,8 +13,9 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from core.passes.speculative import (
     GUESSING_EXCLUDES,
     UNKNOWN_GAIN,
@@ -84,8 +85,8 @@ class Assistant(Pass):
         drafts = {"num_assistant_tokens": options.tokens, "assistant_confidence_threshold": options.confidence}
         set_for_drafts(subject, model.generation_config, drafts)
         tell_generate(subject, arguments)
-        subject.drafts.append(model)
-        subject.undo.append(lambda: _unload(subject, model))
+        subject.execution.drafts.append(model)
+        subject.undo.callback(lambda: _unload(subject, model))
         share = (draft.facts.weight_bytes or 0) / max(1, _bytes(subject.model))
         if share >= 1:
             notes.append("The assistant is no smaller than the model, so it cannot pay.")
@@ -136,5 +137,5 @@ def _bytes(model: Any) -> int:
 
 
 def _unload(subject: Subject, model: Any) -> None:
-    subject.drafts[:] = [draft for draft in subject.drafts if draft is not model]
+    subject.execution.drafts[:] = [draft for draft in subject.execution.drafts if draft is not model]
     gc.collect()

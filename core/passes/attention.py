@@ -8,11 +8,13 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_from, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_from, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -20,16 +22,6 @@ if TYPE_CHECKING:
 SDPA_MATH = "sdpa_math"
 FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
 """Implementations for CUDA GPUs and the package that each needs."""
-
-_SIGNS = {
-    "_scaled_dot_product_flash_attention_for_cpu": "torch's flash attention for the CPU",
-    "_scaled_dot_product_flash_attention": "torch's flash attention",
-    "_scaled_dot_product_efficient_attention": "torch's memory-efficient attention",
-    "_scaled_dot_product_cudnn_attention": "cuDNN's attention",
-    "_safe_softmax": "torch's plain attention, whole score matrices",
-    "_softmax": "matrix products and a softmax, whole score matrices",
-}
-"""Operators by which an implementation gives itself away, and what it then is. (Seen on torch 2.13, CPU.)"""
 
 
 @dataclass(frozen=True)
@@ -69,11 +61,11 @@ class Attention(Pass):
         wanted = options.implementation
         if not hasattr(model, "set_attn_implementation"):
             raise Refusal(Reason("passes.attention-not-of-transformers"))
-        before = str(model.config._attn_implementation)
+        before = str(torch_private.attention_implementation(model.config))
         if before == wanted:
             raise Refusal(Reason("passes.attention-in-use", wanted=wanted))
         _refuse_flash(wanted, next(model.parameters()).device.type)
-        subject.undo.append(_restoring(model))
+        subject.undo.callback(torch_private.remember_attention(model))
         _switch(model, wanted, before)
         ran = _seen(model, wanted)
         return PassReport(
@@ -105,20 +97,8 @@ def _switch(model: Any, wanted: str, before: str) -> None:
     except (ValueError, ImportError) as error:
         reason = str(error).split(". ")[0].rstrip(".")
         raise Refusal(Reason("passes.attention-impossible", wanted=wanted, reason=reason)) from error
-    if model.config._attn_implementation != wanted:
+    if torch_private.attention_implementation(model.config) != wanted:
         raise Refusal(Reason("passes.only-one-attention", model=type(model).__name__, before=before))
-
-
-def _restoring(model: Any) -> Callable[[], None]:
-    """What gives every part of the model the implementation that it has now."""
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
-    held = [(config, config._attn_implementation) for config in configs.values() if hasattr(config, "_attn_implementation")]
-
-    def restore() -> None:
-        for config, implementation in held:
-            config._attn_implementation_internal = implementation
-
-    return restore
 
 
 @lru_cache(maxsize=1)
@@ -160,17 +140,16 @@ def _seen(model: torch.nn.Module, wanted: str) -> str:
     except MODEL_ERRORS as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")[:120]
         raise Refusal(Reason("passes.attention-fails", wanted=wanted, reason=reason)) from error
-    found = [what for name, what in _SIGNS.items() if f"aten.{name}.default" in names]
+    found = [what for name, what in torch_private.ATTENTION_OPERATORS.items() if f"aten.{name}.default" in names]
     return " and ".join(found[:1] if wanted != "eager" else found[-1:]) or f"no operator that tells (set to {wanted})"
 
 
 def _operators(call: Callable[[], object]) -> set[str]:
     """Names of all operators that torch dispatches in a call."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
+    mode: Any = torch_private.dispatch_mode()
     names: set[str] = set()
 
-    class Listening(TorchDispatchMode):
+    class Listening(mode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             names.add(str(func))
             return func(*args, **(kwargs or {}))

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import is_linear
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from profilers.forward_patch import Forward, ForwardPatch, Order
 
 
@@ -63,7 +64,7 @@ class Autocast(Pass):
             raise Refusal(Reason("passes.no-float16-instructions"))
         patch = ForwardPatch(Order.PASS, [(model, lambda forward: _cast(forward, device, dtype))])
         patch.push()
-        subject.undo.append(patch.pop)
+        subject.undo.callback(patch.pop)
         note = "The float32 weights stay and are cast on every call, which costs most where a moment has few tokens (decode)."
         summary = f"products of {changed} layers → {options.dtype}, weights stay float32"
         return PassReport(self.id, self.title, asdict(options), changed, summary, notes=(note,))

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import cast
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 
 
 @passes.register

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, swap
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
 from core.pass_api.extras import missing
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,7 @@ class Bitsandbytes(Pass):
         if not fits:
             raise Refusal(Reason("passes.bitsandbytes-fits-nothing", why=next(iter(unfit.values()))))
         notes = head_note(model, fits, options.kind)
-        subject.undo.append(_quiet())
+        subject.undo.callback(_quiet())
         swap(model, fits, lambda linear: _bnb_linear(linear, options.kind), subject.progress.check)
         memory = (
             "Memory only on the CPU: bitsandbytes' kernels there are simple ones, and quality is that of its number format."

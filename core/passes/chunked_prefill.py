@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class ChunkedPrefill(Pass):
         model: Any = subject.model
         if subject.task != "text-generation":
             raise Refusal(Reason("passes.chunked-prefill-generates"))
-        if getattr(model, "_is_stateful", False):
+        if torch_private.keeps_state(model):
             raise Refusal(Reason("passes.state-instead-of-cache", model=type(model).__name__))
         if options.tokens >= subject.max_length - 1:  # a request is its prompt and at least one new token
             raise Refusal(Reason("passes.chunks-change-nothing", tokens=options.tokens, max_length=subject.max_length))
-        subject.generation["prefill_chunk_size"] = options.tokens
-        subject.undo.append(lambda: subject.generation.pop("prefill_chunk_size", None) and None)
+        subject.execution.generation["prefill_chunk_size"] = options.tokens
+        subject.undo.callback(lambda: subject.execution.generation.pop("prefill_chunk_size", None) and None)
         return PassReport(
             self.id,
             self.title,

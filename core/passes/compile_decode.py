@@ -1,7 +1,7 @@
 """Compiled decode: one graph for the single-token step over a static KV cache, compiled by torch's inductor.
 
 ``generate`` stays the real one. Its own automatic compilation is switched off (it is not offered on CPUs, and would hide from
-us which moments are compiled); instead the engine calls ``subject.decode_forward`` for moments of one new position.
+us which moments are compiled); instead the engine calls the execution's compiled step in moments of one new position.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 
@@ -41,18 +43,18 @@ class CompileDecode(Pass):
         model = subject.model
         if subject.task != "text-generation":
             raise Refusal(Reason("passes.compile-decode-generates"))
-        if not getattr(model, "_can_compile_fullgraph", True):
+        if not torch_private.takes_static_cache(model):
             raise Refusal(Reason("passes.compile-decode-needs-static-cache", model=type(model).__name__))
         # max_cache_len also for shorter requests (the probe): another length would be another graph
         added = {"cache_implementation": "static", "disable_compile": True, "max_cache_len": subject.max_length}
-        subject.generation.update(added)
+        subject.execution.generation.update(added)
 
         def undo() -> None:
             for name in added:
-                subject.generation.pop(name, None)
-            model.__dict__.pop("_previous_max_cache_length", None)  # else generate keeps the longest cache it ever made
+                subject.execution.generation.pop(name, None)
+            torch_private.forget_longest_cache(model)
 
-        subject.undo.append(undo)
+        subject.undo.callback(undo)
         graphs = compile_step(subject, options, self.id, subject.max_length)
         subject.afterwards[self.id] = partial(told, graphs)
         summary = f"decode → compiled graph, static cache of {subject.max_length} positions"

@@ -9,8 +9,9 @@ from typing import ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.base import generates
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.passes.compiling import CompileOptions, compile_step, told, why_not
 
 
@@ -36,12 +37,6 @@ class CompileForward(Pass):
     def apply(self, subject: Subject, options: CompileOptions) -> PassReport:
         if generates(subject.task):
             raise Refusal(Reason("passes.compile-forward-reads-at-once"))
-        subject.compiles_all = True
-
-        def undo() -> None:
-            subject.compiles_all = False
-
-        subject.undo.append(undo)
-        graphs = compile_step(subject, options, self.id)
+        graphs = compile_step(subject, options, self.id, every=True)
         subject.afterwards[self.id] = partial(told, graphs)
         return PassReport(self.id, self.title, asdict(options), 1, "forward → compiled graph")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from core import torch_private
 from core.compiled.key import graph_key
 from core.compiled.step_graph import StepGraph
 from core.errors import Refusal
@@ -17,12 +17,12 @@ from core.messages.reason import Reason
 from core.models.outline import outline
 from core.models.stages import layers_of
 from core.native import compiler
-from core.pass_api.base import PassContext, Subject
+from core.pass_api.base import PassContext
 from core.pass_api.extras import missing
+from core.pass_api.subject import CompiledStep, Execution, Subject
 from profilers.shallow_clone import shallow_clone
 from profilers.tick_op import TickClock
 
-COMPILED_FRAME = "_compile.compile_inner"  # dynamo's name for compiling one frame, everything below it included
 _CACHE_TENSORS = ("keys", "values", "cumulative_length")
 
 
@@ -71,15 +71,18 @@ def why_not(context: PassContext) -> Reason | None:
     return None if find_spec("triton") else Reason("passes.needs-triton")
 
 
-def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about: object) -> tuple[StepGraph, ...]:
+def compile_step(
+    subject: Subject, options: CompileOptions, pass_id: str, *about: object, every: bool = False
+) -> tuple[StepGraph, ...]:
     """Make the subject's forward of fixed shape run as a graph, compiled at its first call or found on disk.
 
-    Sets ``decode_forward``, ``ticked_forward``, ``ticks`` and ``untickable``, and adds what undoes it to ``undo``.
+    Sets the execution's ``step`` and ``untickable``, and adds what undoes it to ``undo``.
 
     Args:
         subject: the model with its other passes.
         options: how.
         pass_id: of the pass that is to be switched off where it cannot be done.
+        every: for every forward, not only for single-token decode moments.
         about: what else the graph's code depends on, such as the length of the cache.
 
     Returns:
@@ -95,20 +98,21 @@ def compile_step(subject: Subject, options: CompileOptions, pass_id: str, *about
     twin = shallow_clone(subject.model)
     key: str | None = None
     if options.cpp_wrapper and on_cpu and not options.freezing and options.backend == "inductor":
-        key = graph_key(subject.model, settings, pass_id, subject.threads, subject.batch, *about)
+        key = graph_key(subject.model, settings, pass_id, subject.execution.threads, subject.batch, *about)
     clean = StepGraph(subject.model.forward, twin, settings, key, freezing=options.freezing, backend=options.backend)
-    subject.decode_forward = step = _clean(clean, pass_id)
+    execution = subject.execution
+    execution.step = step = CompiledStep(_clean(clean, pass_id), every)
     ticked = _add_ticks(subject, clean.key, step, settings, options) if on_cpu else None
     if not on_cpu:
-        subject.untickable = "The clock in compiled graphs is the processor's; it does not see when an accelerator computes."
+        execution.untickable = "The clock in compiled graphs is the processor's; it does not see when an accelerator computes."
     graphs = (clean,) if ticked is None else (clean, ticked)
 
     def undo() -> None:
-        subject.decode_forward = subject.ticked_forward = subject.ticks = subject.untickable = None
+        execution.step = execution.untickable = None
         for graph in graphs:
             graph.drop()
 
-    subject.undo.append(undo)
+    subject.undo.callback(undo)
     return graphs
 
 
@@ -126,20 +130,19 @@ def _settings(options: CompileOptions) -> dict[str, Any]:
     """Inductor's settings for these options; its defaults do not need it imported."""
     if options.mode == "default" and not options.freezing:
         return {}
-    import torch._inductor
-
-    chosen = dict(torch._inductor.list_mode_options(options.mode))
+    chosen = torch_private.mode_settings(options.mode)
     if options.freezing:
         chosen |= {"freezing": True, "cpp_wrapper": options.cpp_wrapper}
     return chosen
 
 
 def _add_ticks(
-    subject: Subject, key: str | None, clean: Callable[..., Any], settings: dict[str, Any], options: CompileOptions
+    subject: Subject, key: str | None, step: CompiledStep, settings: dict[str, Any], options: CompileOptions
 ) -> StepGraph | None:
-    """Give the subject a second graph with the layer clock's ticks; or say why there is none. ``key``: of the first one."""
+    """Give the step a second graph with the layer clock's ticks; or say why there is none. ``key``: of the first one."""
     if options.freezing:
-        subject.untickable = "Frozen weights are packed into the graph; a second one, for layer times, would pack them again."
+        why = "Frozen weights are packed into the graph; a second one, for layer times, would pack them again."
+        subject.execution.untickable = why
         return None
     layers = layers_of(subject.model)
     rows = [row for piece in outline(layers, len(layers)) for row in piece.rows]
@@ -153,21 +156,21 @@ def _add_ticks(
 
     own = None if key is None else f"{key}-ticks"
     ticked = StepGraph(subject.model.forward, ticks.twin, settings, own, captured, backend=options.backend)
-    subject.ticks, subject.ticked_forward = ticks, _ticked(subject, ticks, ticked, clean)
+    step.ticks, step.ticked = ticks, _ticked(subject.execution, ticks, ticked, step.call)
     return ticked
 
 
-def _ticked(subject: Subject, ticks: TickClock, ticked: StepGraph, clean: Callable[..., Any]) -> Callable[..., Any]:
+def _ticked(execution: Execution, ticks: TickClock, ticked: StepGraph, clean: Callable[..., Any]) -> Callable[..., Any]:
     """The decode step with ticks; falls back to the one without where the model with ticks is not one graph."""
 
     def decode(*args: Any, **kwargs: Any) -> Any:
-        if subject.untickable is None:
+        if execution.untickable is None:
             try:
                 return _step(ticked, args, kwargs)
             except RuntimeError as error:
-                if _refused(error) is not None or not _is_dynamos(error, "TorchDynamoException"):
+                if _refused(error) is not None or not torch_private.is_dynamos(error, "TorchDynamoException"):
                     raise
-                subject.untickable = ticks.problem = "This model is not one graph with the clock's ticks in it."
+                execution.untickable = ticks.problem = "This model is not one graph with the clock's ticks in it."
         return clean(*args, **kwargs)
 
     return decode
@@ -182,7 +185,7 @@ def _clean(graph: StepGraph, pass_id: str) -> Callable[..., Any]:
         except RuntimeError as error:
             if (refusal := _refused(error)) is not None:
                 raise refusal from error
-            if not _is_dynamos(error, "Unsupported"):
+            if not torch_private.is_dynamos(error, "Unsupported"):
                 raise
             sentence = f"This model cannot be compiled into one graph; switch the pass {pass_id} off."
             raise Refusal(sentence) from error
@@ -194,12 +197,6 @@ def _refused(error: BaseException) -> Refusal | None:
     """Tickscope's own refusal, where dynamo has wrapped it in an exception of its own."""
     inner = getattr(error, "inner_exception", None)
     return inner if isinstance(inner, Refusal) else None
-
-
-def _is_dynamos(error: RuntimeError, name: str) -> bool:
-    """Whether it is dynamo's exception of this name. Dynamo takes a second to import, and a kept graph does without."""
-    exceptions = sys.modules.get("torch._dynamo.exc")
-    return exceptions is not None and isinstance(error, getattr(exceptions, name))
 
 
 def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -219,7 +216,7 @@ def _unmark(cache: Any) -> None:
         for name in _CACHE_TENSORS:
             tensor = getattr(layer, name, None)
             if tensor is not None:
-                tensor.__dict__.pop("_dynamo_static_input_type", None)
+                torch_private.forget_static(tensor)
 
 
 def compile_ns() -> int | None:
@@ -227,12 +224,5 @@ def compile_ns() -> int | None:
 
     Well under 1 µs; it rises when a moment compiled something.
     """
-    frames = _frames()
+    frames = torch_private.compiled_frames()
     return int(sum(frames) * 1e9) if frames else None
-
-
-def _frames() -> list[float]:
-    """Seconds of each compiled frame; empty while dynamo is not imported. (Nobody resets dynamo, which would clear them.)"""
-    utils = sys.modules.get("torch._dynamo.utils")
-    metrics: dict[str, list[float]] = getattr(utils, "compilation_time_metrics", {})
-    return metrics.get(COMPILED_FRAME, [])

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_can_be_given, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_can_be_given, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +82,7 @@ class ContinuousBatching(Pass):
         name = type(model).__name__
         if subject.batch < 2:
             raise Refusal(Reason("passes.batching-needs-a-batch"))
-        if not getattr(model, "_supports_attention_backend", False) or not hasattr(model, "init_continuous_batching"):
+        if not torch_private.takes_paged_cache(model) or not hasattr(model, "init_continuous_batching"):
             raise Refusal(Reason("passes.batching-needs-paged-attention", name=name))
         needed = _pages(subject.batch, subject.max_length, options.page_size)
         blocks = options.num_blocks if options.num_blocks is not None else needed
@@ -90,7 +92,7 @@ class ContinuousBatching(Pass):
         schedule.try_out(name)
         before = model.__dict__.get("generate")
         model.__dict__["generate"] = schedule.generate
-        subject.undo.append(lambda: _put_back(model, before))
+        subject.undo.callback(lambda: _put_back(model, before))
         pages = f"{blocks} pages of {options.page_size} tokens"
         summary = f"{subject.batch} sequences, {pages}, up to {options.max_batch_tokens} tokens a forward"
         return PassReport(
@@ -146,13 +148,13 @@ class _Schedule:
             use_async_batching=False,
             auto_switch_to_flash=False,
         )
-        before = self._model.config._attn_implementation
+        before = torch_private.attention_implementation(self._model.config)
         with _quiet():
             self._manager = self._model.init_continuous_batching(
                 generation_config=self._config, continuous_batching_config=settings
             )
-            self._attention = self._model.config._attn_implementation
-            self._processor = self._manager._create_batch_processor()
+            self._attention = torch_private.attention_implementation(self._model.config)
+            self._processor = torch_private.batch_processor(self._manager)
         if self._attention != before:
             self._model.set_attn_implementation(before)
 
@@ -209,7 +211,7 @@ class _Schedule:
         shown = 0
         while self._processor.prepare_next_batch():
             states |= self._processor.scheduler.active_requests
-            self._processor._generation_step(self._model)
+            torch_private.generation_step(self._processor, self._model)
             self._processor.update_batch()
             tokens = [states[name].generated_tokens if name in states else [] for name in names]
             ready = min(len(mine) for mine in tokens)
@@ -231,7 +233,7 @@ class _Schedule:
     @contextmanager
     def _paged_attention(self) -> Iterator[None]:
         """While it lasts the model's attention is one that reads pages; afterwards it is what it was."""
-        before = self._model.config._attn_implementation
+        before = torch_private.attention_implementation(self._model.config)
         if before != self._attention:
             self._model.set_attn_implementation(self._attention)
         try:

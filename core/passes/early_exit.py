@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from core.passes.speculative import (
     GUESSING_EXCLUDES,
     UNKNOWN_GAIN,

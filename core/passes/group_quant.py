@@ -9,8 +9,9 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import as_linear, linear_paths, output_head, replace
 from core.native import available
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.quantization.grouped import GROUP, MOST_ROWS, grouped_linear
 
 if TYPE_CHECKING:

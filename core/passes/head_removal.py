@@ -10,8 +10,9 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.models.base import generates
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.pruning import attentions, calibration, expectation
 from core.pruning.activation_stats import mean_squares
 from core.pruning.attentions import Attention

@@ -12,8 +12,9 @@ from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.pruning import calibration, expectation, healing
 
 NEEDED = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask"})

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.quantization.int4_groups import GROUPS, ROWS_MULTIPLE, group_for, int4_linear
 from core.quantization.int8_rows import int8_linear
 

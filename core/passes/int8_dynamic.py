@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.quantization.int8_tokens import LEVELS, int8_token_linear, levels
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> s
     """``torch.ao.quantization.quantize_dynamic`` on these layers; names the engine that it uses."""
     import torch
 
-    quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
+    quantize = torch_private.dynamic_quantization()
     if quantize is None:
         raise Refusal(Reason("passes.no-quantize-dynamic"))
     if any(model.get_submodule(path).weight.dtype != torch.float32 for path in paths):
@@ -99,9 +101,8 @@ def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> s
         if (linear := as_linear(module := model.get_submodule(path))) is not module:
             replace(model, path, linear)
     with _quiet():
-        qconfigs = torch.ao.quantization.qconfig
-        scales = qconfigs.default_dynamic_qconfig if granularity == "tensor" else qconfigs.per_channel_dynamic_qconfig
-        quantize(model, dict.fromkeys(paths, scales), dtype=torch.qint8, inplace=True)
+        scales = dict.fromkeys(paths, torch_private.dynamic_scales(granularity))
+        quantize(model, scales, dtype=torch.qint8, inplace=True)
     return f"torch's own, {torch.backends.quantized.engine}"
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from core.messages.reason import Reason
 from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.quantization.int8_rows import int8_linear
 
 

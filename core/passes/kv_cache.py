@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes, without_cache
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes, without_cache
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.units import size
 
 STATIC, FP8 = "static", "fp8"
@@ -59,14 +61,14 @@ class KvCache(Pass):
             added, report = _static(subject, before)
         else:
             added, report = _fp8(subject, before)
-        subject.generation.update(added)
+        subject.execution.generation.update(added)
 
         def undo() -> None:
             for name in added:
-                subject.generation.pop(name, None)
-            model.__dict__.pop("_previous_max_cache_length", None)  # else generate keeps the longest cache it ever made
+                subject.execution.generation.pop(name, None)
+            torch_private.forget_longest_cache(model)
 
-        subject.undo.append(undo)
+        subject.undo.callback(undo)
         layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
         return PassReport(self.id, self.title, asdict(options), layers, **report)
 
@@ -94,7 +96,7 @@ def bytes_per_token(model: Any) -> int | None:
 
 def _static(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of ``generate`` and the report's fields."""
-    if not getattr(subject.model, "_can_compile_fullgraph", True):
+    if not torch_private.takes_static_cache(subject.model):
         raise Refusal(Reason("passes.no-static-kv-cache", model=type(subject.model).__name__))
     # disable_compile: generate would compile by itself where there is a GPU, which is a pass of its own
     added = {"cache_implementation": "static", "max_cache_len": subject.max_length, "disable_compile": True}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.blocks import block_config, find_blocks, ranges
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.pruning import calibration, expectation
 from core.pruning.block_influence import block_influence
 

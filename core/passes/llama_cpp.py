@@ -11,9 +11,10 @@ from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
 from core.models.base import TASKS
-from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.pass_api.extras import missing
+from core.pass_api.subject import Subject
 from core.runtimes.llama_binding import Binding, Settings, open_file, package
 from core.runtimes.llama_engine import LlamaEngine, file_of, hand_over, key_shapes
 from core.runtimes.runtime_pass import threads_in_words
@@ -80,7 +81,7 @@ class LlamaCpp(Pass):
         path = _file(subject, options)
         subject.progress.report("Opening the file in llama.cpp", None)
         context = -(-max(subject.max_length, LEAST_CONTEXT) // GRAIN) * GRAIN
-        binding = open_file(path, Settings(subject.threads, context, options.repack))
+        binding = open_file(path, Settings(subject.execution.threads, context, options.repack))
         try:
             shapes = key_shapes(subject.model.config)
             _require_same_vocabulary(subject, binding, path)
@@ -121,8 +122,9 @@ def _require_same_vocabulary(subject: Subject, binding: Binding, path: Path) -> 
 
 def _notes(subject: Subject, binding: Binding, path: Path) -> tuple[str, ...]:
     features = f": {binding.features}" if binding.features else ", which does not say which instructions its kernels use"
+    threads = threads_in_words(subject.execution.threads)
     notes = [
-        f"Computes with {threads_in_words(subject.threads)}, weights as {path.name} holds them, keys and values in 16 bits.",
+        f"Computes with {threads}, weights as {path.name} holds them, keys and values in 16 bits.",
         f"Through {binding.package}{features}.",
         "llama.cpp does not tell which kernels it ran, nor when its layers begin and end.",
     ]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, Windows, none_because, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject, Windows
 
 if TYPE_CHECKING:
     import torch
@@ -76,12 +77,12 @@ class LongText(Pass):
             raise Refusal(Reason("passes.overlap-too-long", overlap=options.overlap, size=size))
         if subject.max_length <= size:
             raise Refusal(Reason("passes.fits-one-window", max_length=subject.max_length, size=size))
-        subject.windows = Windows(size, options.overlap, options.keep)
+        subject.execution.windows = Windows(size, options.overlap, options.keep)
 
         def undo() -> None:
-            subject.windows = None
+            subject.execution.windows = None
 
-        subject.undo.append(undo)
+        subject.undo.callback(undo)
         return PassReport(
             self.id,
             self.title,

@@ -15,13 +15,16 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core import torch_private
 from core.compiled.key import graph_key
 from core.errors import Refusal
 from core.machine_facts import remembered
 from core.messages.reason import Reason
 from core.models.sample_inputs import MODEL_ERRORS, small_call
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
+from profilers.torch_private import children_of, has_forward_hooks
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +131,9 @@ class MergeProjections(Pass):
 
 def _groups(model: torch.nn.Module, options: MergeProjectionsOptions) -> Iterator[_Group]:
     """All that could be merged, in module order."""
-    holders = Counter(id(held) for module in model.modules() for held in module._parameters.values() if held is not None)
+    holders = Counter(
+        id(held) for module in model.modules() for held in torch_private.own_parameters(module).values() if held is not None
+    )
     for path, owner in model.named_modules():
         if options.gate_up and (names := _present(owner, GATE_UP, holders)):
             yield _Group(path, owner, names, "gate_up_proj")
@@ -144,9 +149,9 @@ def _present(owner: torch.nn.Module, known: tuple[tuple[str, ...], ...], holders
     import torch
 
     for names in known:
-        layers = [owner._modules.get(name) for name in names]
+        layers: list[Any] = [children_of(owner).get(name) for name in names]
         plain = [layer for layer in layers if type(layer) is torch.nn.Linear and holders[id(layer.weight)] == 1]
-        if len(plain) < len(names) or any(layer._forward_hooks or layer._forward_pre_hooks for layer in plain):
+        if len(plain) < len(names) or any(has_forward_hooks(layer) for layer in plain):
             continue
         if len({(layer.in_features, layer.weight.dtype, layer.weight.device) for layer in plain}) == 1:
             return names
@@ -205,7 +210,7 @@ def _merge(group: _Group) -> Callable[[], None]:
     """Merge one group; returns what puts the layers back as they were."""
     import torch
 
-    owner, children = group.owner, group.owner._modules
+    owner, children = group.owner, children_of(group.owner)
     kind: Any = type(owner)
     parts: list[Any] = [children[name] for name in group.names]
     order = list(children)

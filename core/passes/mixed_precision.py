@@ -18,8 +18,9 @@ from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks, ranges
 from core.model_parts.linears import matches, output_head
 from core.model_parts.weights import cast
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch

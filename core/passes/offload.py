@@ -18,16 +18,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core import paths
+from core import paths, torch_private
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks, ranges
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, none_because, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from core.private_folders import is_alive, make_private, process_mark
 from core.units import size
 from profilers.forward_patch import remember_forward
+from profilers.torch_private import children_of
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +158,9 @@ def chosen_blocks(text: str, count: int) -> list[int]:
 
 def _own_weights(model: torch.nn.Module, block: torch.nn.Module) -> dict[str, Any]:
     """The block's parameters by name, but for those that others share with it, which must stay."""
-    holders = Counter(id(held) for module in model.modules() for held in module._parameters.values() if held is not None)
+    holders = Counter(
+        id(held) for module in model.modules() for held in torch_private.own_parameters(module).values() if held is not None
+    )
     return {name: parameter for name, parameter in block.named_parameters() if holders[id(parameter)] == 1}
 
 
@@ -188,9 +192,9 @@ def _offload(subject: Subject, block: torch.nn.Module, held: dict[str, Any], loa
     def undo() -> None:
         remove_hook_from_module(block)  # leaves a forward on the instance
         restore_forward()
-        block._modules.pop("weights", None)
+        children_of(block).pop("weights", None)
 
-    subject.undo.append(undo)
+    subject.undo.callback(undo)
 
 
 def _let_go(held: dict[str, Any]) -> None:
@@ -266,7 +270,7 @@ class _Disk:
             self._folder = tempfile.TemporaryDirectory(prefix=f"{process_mark()}-", dir=above, ignore_cleanup_errors=True)
         except OSError as error:
             raise _unwritable(above, error) from error
-        subject.undo.append(self._folder.cleanup)
+        subject.undo.callback(self._folder.cleanup)
 
     def put(self, number: int, held: dict[str, Any]) -> Load:
         """Write the weights; returns what reads them."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
+from core.pass_api.subject import Subject
 from core.runtimes.exporting import Exported, Sample, export, quiet, sample_of
 from core.runtimes.onnx_session import LEVELS, OnnxEngine
 from core.runtimes.runtime_pass import replaced, require, why_not
@@ -67,7 +68,7 @@ class OnnxRuntime(Pass):
         sample = sample_of(subject.model, subject.task)
         exported = _exported(subject.model, sample, options)
         subject.progress.report("Opening the graph in ONNX Runtime", None)
-        engine = OnnxEngine(exported, subject.threads, options.optimization)
+        engine = OnnxEngine(exported, subject.execution.threads, options.optimization)
         int8 = options.quantize == "int8"
         return replaced(
             subject,

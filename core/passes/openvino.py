@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
+from core.pass_api.subject import Subject
 from core.runtimes.exporting import Exported, Sample, export, quiet, sample_of
 from core.runtimes.openvino_request import OpenVINOEngine, computes_in_bfloat16, layer_names
 from core.runtimes.runtime_pass import replaced, require, why_not
@@ -70,7 +71,7 @@ class OpenVINO(Pass):
         with layer_names() as names:
             exported = _exported(subject.model, sample, options)
         subject.progress.report("Compiling the graph in OpenVINO", None)
-        engine = OpenVINOEngine(exported, names, subject.threads, options.precision)
+        engine = OpenVINOEngine(exported, names, subject.execution.threads, options.precision)
         smaller = None if options.weights == "none" else options.weights
         precision = _WORDS[options.precision] + (f", weights in {smaller}" if smaller else "")
         return replaced(

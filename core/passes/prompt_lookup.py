@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 from core.passes.speculative import GUESSING_EXCLUDES, UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
 
 NOTE = "Pays where the answer repeats the prompt: summaries, corrections, code. Elsewhere nothing is found to guess from."

@@ -10,8 +10,9 @@ from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import linear_paths
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
+from core.pass_api.subject import Subject
 from core.pruning import expectation, slices
 
 if TYPE_CHECKING:

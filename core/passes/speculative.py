@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import PassContext, Subject, without_cache
+from core.pass_api.base import PassContext, without_cache
 from core.pass_api.exclusions import Exclusion, Group
+from core.pass_api.subject import Subject
 
 ARGUMENTS = frozenset({"prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"})
 """Arguments of ``generate`` with which tokens are guessed, then checked several at once (speculative decoding)."""
@@ -32,7 +34,7 @@ def refuse_unguessable(title: str, subject: Subject) -> None:
     """``Refusal`` where transformers cannot check guessed tokens: it does one sequence at a time, with a cache it can cut."""
     if subject.batch > 1:
         raise Refusal(Reason("passes.guesses-one-sequence", title=title, batch=subject.batch))
-    if getattr(subject.model, "_is_stateful", False):
+    if torch_private.keeps_state(subject.model):
         raise Refusal(Reason("passes.guesses-not-taken-back", title=title, model=type(subject.model).__name__))
 
 
@@ -43,16 +45,16 @@ def tell_generate(subject: Subject, arguments: dict[str, Any]) -> None:
     """
     from transformers.utils import logging
 
-    subject.generation |= arguments
+    subject.execution.generation |= arguments
     verbosity = logging.get_verbosity()
     logging.set_verbosity(max(verbosity, logging.ERROR))
 
     def restore() -> None:
         logging.set_verbosity(verbosity)
         for name in arguments:
-            subject.generation.pop(name, None)
+            subject.execution.generation.pop(name, None)
 
-    subject.undo.append(restore)
+    subject.undo.callback(restore)
 
 
 def set_for_drafts(subject: Subject, config: Any, settings: dict[str, Any]) -> None:
@@ -64,7 +66,7 @@ def set_for_drafts(subject: Subject, config: Any, settings: dict[str, Any]) -> N
             setattr(config, name, value)
 
     put(settings)
-    subject.undo.append(lambda: put(before))
+    subject.undo.callback(lambda: put(before))
 
 
 def base_config(model: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
+from core.pass_api.subject import Subject
 from core.targets.cpu import usable_threads
 
 
@@ -49,13 +50,13 @@ class Threads(Pass):
         usable = usable_threads()
         if not 1 <= options.count <= usable:
             raise Refusal(Reason("passes.threads-out-of-range", count=options.count, usable=usable))
-        before_model, before = subject.threads, torch.get_num_threads()
+        before_model, before = subject.execution.threads, torch.get_num_threads()
         torch.set_num_threads(options.count)
-        subject.threads = options.count
+        subject.execution.threads = options.count
 
         def restore() -> None:
             torch.set_num_threads(before)
-            subject.threads = before_model
+            subject.execution.threads = before_model
 
-        subject.undo.append(restore)
+        subject.undo.callback(restore)
         return PassReport(self.id, self.title, {"count": options.count}, 0, f"{before} → {options.count} threads")

@@ -22,8 +22,9 @@ from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks
 from core.model_parts.weights import weight_bytes
 from core.models.base import LoadedModel
-from core.pass_api.base import Pass, PassReport, Phase, Subject
+from core.pass_api.base import Pass, PassReport, Phase
 from core.pass_api.options import by_name, typed
+from core.pass_api.subject import Execution, Subject
 from core.passes.layer_drop import drop
 from core.planning import plan
 from core.prediction.ceilings import ceilings
@@ -160,8 +161,7 @@ class GainPredictor:
             report = ledger.after(one, report)
             return self._prediction(one.id, *self._of_whole(one, report, plain, ledger))
         finally:
-            for undo in reversed(subject.undo):
-                undo()
+            subject.undo.close()
 
     def _of_whole(
         self, one: Pass, report: PassReport, plain: ModelState, ledger: LayerCosts
@@ -223,7 +223,7 @@ class GainPredictor:
             drop(copied, path, copied.get_submodule(path), list(range(kept, len(blocks))))
         self._blocks = (path, kept, len(blocks)) if blocks else None
         asked, task = self._asked, self._loaded.facts.task
-        subject = Subject(copied, task, asked.threads, asked.input_tokens + asked.new_tokens, asked.batch)
+        subject = Subject(copied, task, Execution(asked.threads), asked.input_tokens + asked.new_tokens, asked.batch)
         subject.progress, subject.tokenizer = self._progress, self._loaded.tokenizer
         return subject
 

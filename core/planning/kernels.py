@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from profilers import kineto
 from profilers.forward_patch import Forward, ForwardPatch, Order
 from profilers.kernels import KernelProfiler
@@ -29,7 +29,7 @@ def kernels_by_layer(subject: Subject, call: Callable[[], object]) -> dict[str, 
     ``quantized::linear_dynamic``, ``aten::_weight_int8pack_mm``), not what merely calls them (``aten::linear``); where
     a GPU ran kernels, theirs. All are under "" where a compiled graph runs, which has no layers.
     """
-    profiler, recorder = KernelProfiler(subject.model, labels=subject.decode_forward is None), Recorder()
+    profiler, recorder = KernelProfiler(subject.model, labels=subject.execution.step is None), Recorder()
     start_ns = time.perf_counter_ns()
     profiler.start()
     try:
@@ -54,12 +54,12 @@ def kernels_by_layer(subject: Subject, call: Callable[[], object]) -> dict[str, 
 
 @contextmanager
 def as_run(subject: Subject) -> Iterator[None]:
-    """While it lasts, the model's forward is what runs in moments: ``decode_forward`` for one new position, else its own.
+    """While it lasts, the model's forward is what runs in moments: a compiled step for one new position, else its own.
 
     For a probe outside of the engine's moments, so that a compiled decode is probed and not the eager one.
     """
-    decode = subject.decode_forward
-    if decode is None:
+    step = subject.execution.step
+    if step is None:
         yield
         return
 
@@ -67,8 +67,8 @@ def as_run(subject: Subject) -> Iterator[None]:
         @functools.wraps(plain)  # generate reads the signature
         def forward(*args: Any, **kwargs: Any) -> Any:
             inputs = kwargs.get("input_ids")
-            one = subject.compiles_all or (inputs is not None and inputs.shape[1] == 1)
-            return (decode if one else plain)(*args, **kwargs)
+            one = step.every or (inputs is not None and inputs.shape[1] == 1)
+            return (step.call if one else plain)(*args, **kwargs)
 
         return forward
 

@@ -15,8 +15,9 @@ from core.messages.reason import Reason
 from core.model_parts.linears import head_in_rows, output_head
 from core.model_parts.weights import held_bytes
 from core.models.base import ModelFacts
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, Subject, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.options import typed
+from core.pass_api.subject import Subject
 from core.planning.conflicts import clause
 from core.planning.kernels import as_run, kernels_by_layer
 from core.prediction.layer_costs import LayerCosts
@@ -78,7 +79,7 @@ def apply_all(
     """Apply the chosen passes to ``subject`` in phase order.
 
     All choices are checked against each other, and options that nobody has read yet are read, before the first one changes
-    anything. If a pass fails half-way, ``subject.undo`` holds what must be called, and changed weights must be loaded again.
+    anything. If a pass fails half-way, ``subject.undo`` must be closed, and changed weights must be loaded again.
 
     Args:
         subject: the model; changed in place.
@@ -92,14 +93,7 @@ def apply_all(
     Raises:
         Refusal: two passes conflict, options are wrong, or a pass found nothing to change.
     """
-    steps = []
-    ordered = order(choices)
-    chosen = frozenset(choice.id for choice in ordered)
-    for choice in ordered:
-        if (reason := clause(choice.id, chosen - {choice.id})) is not None:
-            raise Refusal(Reason("planning.conflict", id=choice.id, why=reason))
-        one = get(choice.id)
-        steps.append((one, choice.options))
+    steps = _agreed(choices)
     reports = []
     held = held_bytes(subject) if steps else 0
     looks = _kernel_signatures(subject.model)
@@ -119,22 +113,32 @@ def apply_all(
     reports = _with_head_in_rows(subject, reports)
     if probe is not None and any(one.phase in KERNEL_PHASES for one, _ in steps):
         with as_run(subject):
-            if subject.decode_forward is not None:
+            if subject.execution.step is not None:
                 probe()  # compiles, which would drown the kernels
             return credited(reports, kernels_by_layer(subject, probe), subject.changed_by)
     return tuple(reports)
+
+
+def _agreed(choices: Iterable[PassConfig]) -> list[tuple[Pass, Any]]:
+    """Passes and their options in phase order; ``Refusal`` where two conflict."""
+    ordered = order(choices)
+    chosen = frozenset(choice.id for choice in ordered)
+    for choice in ordered:
+        if (reason := clause(choice.id, chosen - {choice.id})) is not None:
+            raise Refusal(Reason("planning.conflict", id=choice.id, why=reason))
+    return [(get(choice.id), choice.options) for choice in ordered]
 
 
 def _with_head_in_rows(subject: Subject, reports: list[PassReport]) -> list[PassReport]:
     """After a pass that left products of 16 bits to torch, its slow path for the head is gone round; the report says so."""
     place = next((place for place, report in enumerate(reports) if get(report.id).phase == Phase.PRECISION), None)
     weight = getattr(output_head(subject.model), "weight", None)
-    if place is None or weight is None or weight.device.type != "cpu" or subject.engine is not None:
+    if place is None or weight is None or weight.device.type != "cpu" or subject.execution.runtime is not None:
         return reports
     take_back = head_in_rows(subject.model)
     if take_back is None:
         return reports
-    subject.undo.append(take_back)
+    subject.undo.callback(take_back)
     note = "The output head is given rows instead of a slice of the prompt, for which torch takes a slow path in 16 bits."
     reports[place] = dataclasses.replace(reports[place], notes=(*reports[place].notes, note))
     return reports

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
+from core import torch_private
 from core.machine_facts import is_remembered, remembered
 from core.records.roofline import Ceilings
 
@@ -122,7 +123,8 @@ def _product(name: str, side: int) -> Callable[[], Any]:
     if name == "int8":
         inside = torch.ones(side, side, dtype=torch.uint8)
         weight = torch.ones(side, side, dtype=torch.int8).t()
-        return lambda: torch._int_mm(inside, weight)
+        product = torch_private.int8_product()
+        return lambda: product(inside, weight)
     one = torch.ones(side, side, dtype=getattr(torch, name))
     return lambda: torch.nn.functional.linear(one, one)
 

@@ -14,12 +14,14 @@ from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.machine_facts import is_doubtful, remembered
 from core.messages.reason import Reason
 from core.model_parts.linears import is_linear
 from core.models.base import generates
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
-from core.pass_api.base import Pass, PassReport, Phase, Subject, none_because
+from core.pass_api.base import Pass, PassReport, Phase, none_because
+from core.pass_api.subject import Subject
 from core.prediction.ceilings import CEILINGS, ceilings, operators_of
 from core.prediction.work import once_paths, work_of
 from core.records import roofline
@@ -103,7 +105,8 @@ class LayerCosts:
             return _filled(report, {}, roofline.OTHER_ENGINE)
         before = self._state
         if one.phase == Phase.COMPILE and before is not None:
-            kind = "forward" if self._subject.compiles_all else "decode"
+            compiled = self._subject.execution.step
+            kind = "forward" if compiled is not None and compiled.every else "decode"
             step = next((step for step in self._steps if step.kind == kind), None)
             return report if step is None else _filled(report, *roofline.compiled_gain(before, step))
         if one.phase not in LOOKED_AT or before is None:
@@ -220,7 +223,7 @@ def _operators(model: torch.nn.Module, products: tuple[MatMul, ...]) -> tuple[in
     if inputs is None:
         return None, 0
     config: Any = getattr(model, "config", None)
-    looks = repr((type(model).__qualname__, getattr(config, "_attn_implementation", ""), str(config), products))
+    looks = repr((type(model).__qualname__, torch_private.attention_implementation(config) or "", str(config), products))
     count, taken_ns = remembered(f"step {_digest(looks)}", lambda: _counted(model, inputs))
     return count, taken_ns
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.model_parts.linears import is_linear, output_head
 from core.models import experts
 from core.quantization.product_form import ProductForm
@@ -71,7 +72,7 @@ def _quantised(path: str, module: Any) -> MatMul | None:
     held = sum(tensor.nbytes for name, tensor in _tensors(module) if name != "bias")
     whole = MatMul(path, inputs, outputs, inputs * outputs, held, "", "")
     origin = type(module).__module__
-    if origin.startswith("torch.ao"):  # a scale and a zero point per output; asking for the weight would unpack it
+    if torch_private.is_of_torch_ao(module):  # a scale and a zero point per output; asking for the weight would unpack it
         return replace(whole, held_bytes=whole.macs + 16 * outputs, form="int8 (torch.ao)", arithmetic="int8")
     if origin.startswith("bitsandbytes"):
         return _bitsandbytes(whole, module)
@@ -108,7 +109,7 @@ def _bitsandbytes(whole: MatMul, module: Any) -> MatMul:
 
 def _experts(path: str, module: Any) -> MatMul | None:
     """The stacked weights of experts, of which a row goes through a few; None for any other module."""
-    stacked = [weight for weight in module._parameters.values() if weight is not None and weight.dim() == 3]
+    stacked = [weight for weight in torch_private.own_parameters(module).values() if weight is not None and weight.dim() == 3]
     count = int(getattr(module, "num_experts", 0) or 0)
     if not stacked or not count:
         return None

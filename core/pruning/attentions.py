@@ -129,13 +129,13 @@ def cut_position_bias(attention: Attention, kept: torch.Tensor) -> None:
 def _parts(module: Any) -> tuple[Any, tuple[Any, ...], Any, bool] | None:
     """Core, projections, output and whether q, k and v are interleaved, of a module that has the names of an attention."""
     for *names, out_name in APART:
-        projections = tuple(_below(module, name) for name in names)
-        out = _below(module, out_name)
+        projections = tuple(slices.child(module, name) for name in names)
+        out = slices.child(module, out_name)
         if slices.sliceable(out) and all(slices.sliceable(one) for one in projections):
-            core = _below(module, names[0].rpartition(".")[0]) if "." in names[0] else module
+            core = slices.child(module, names[0].rpartition(".")[0]) if "." in names[0] else module
             return core, projections, out, False
     for qkv_name, out_name in (*MERGED, INTERLEAVED):
-        qkv, out = _below(module, qkv_name), _below(module, out_name)
+        qkv, out = slices.child(module, qkv_name), slices.child(module, out_name)
         transposed = qkv_name == "c_attn"  # GPT-BigCode has the name too, with another order inside
         if slices.sliceable(qkv) and slices.sliceable(out) and slices.is_transposed(qkv) == transposed:
             return module, (qkv,), out, qkv_name == INTERLEAVED[0]
@@ -173,9 +173,3 @@ def _spread(numbers: torch.Tensor, size: int) -> torch.Tensor:
     import torch
 
     return (numbers[:, None] * size + torch.arange(size)).flatten()
-
-
-def _below(owner: Any, dotted: str) -> Any:
-    for name in dotted.split("."):
-        owner = getattr(owner, "_modules", {}).get(name)
-    return owner

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.pruning import slices
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def find(model: torch.nn.Module) -> list[Mlp | Experts]:
 
 def _mlp(path: str, owner: torch.nn.Module) -> Mlp | None:
     for up_names, down_name in PATTERNS:
-        down = _below(owner, down_name)
-        ups = tuple(_below(owner, name) for name in up_names)
+        down = slices.child(owner, down_name)
+        ups = tuple(slices.child(owner, name) for name in up_names)
         if not slices.sliceable(down) or not all(slices.sliceable(up) for up in ups):
             continue
         width = slices.inputs(down)
@@ -140,18 +141,13 @@ def _norm_inside(owner: torch.nn.Module, width: int, hidden: int) -> bool:
 def _experts(path: str, owner: Any) -> Experts | None:
     import torch
 
-    up, down = owner._parameters.get("gate_up_proj"), owner._parameters.get("down_proj")
+    held = torch_private.own_parameters(owner)
+    up, down = held.get("gate_up_proj"), held.get("down_proj")
     if not (isinstance(up, torch.Tensor) and isinstance(down, torch.Tensor)) or up.dim() != 3 or not up.is_floating_point():
         return None
     experts, hidden, width = down.shape
     usual = not getattr(owner, "is_transposed", False) and getattr(owner, "is_concatenated", True)
-    without_bias = set(owner._parameters) == {"gate_up_proj", "down_proj"}
+    without_bias = set(held) == {"gate_up_proj", "down_proj"}
     if not usual or not without_bias or tuple(up.shape) != (experts, 2 * width, hidden):
         return None
     return Experts(path, owner, width)
-
-
-def _below(owner: Any, dotted: str) -> Any:
-    for name in dotted.split("."):
-        owner = getattr(owner, "_modules", {}).get(name)
-    return owner

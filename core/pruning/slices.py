@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from profilers.torch_private import children_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -18,6 +20,13 @@ def sliceable(module: Any) -> bool:
     weight = module.weight
     shape = (module.nx, module.nf) if isinstance(module, Conv1D) else (module.out_features, module.in_features)
     return isinstance(weight, torch.Tensor) and weight.is_floating_point() and tuple(weight.shape) == shape
+
+
+def child(owner: Any, dotted: str) -> Any:
+    """The module below ``owner`` at this path, or None."""
+    for name in dotted.split("."):
+        owner = None if owner is None else children_of(owner).get(name)
+    return owner
 
 
 def matrix(layer: Any) -> torch.Tensor:

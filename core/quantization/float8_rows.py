@@ -1,7 +1,7 @@
 """float8 by row: weights as e4m3 bytes with one scale per row, turned back into numbers on every call.
 
 torch converts float8 on the CPU element by element: 8 ms for 1536 × 576. Here the bits are shifted into a bfloat16's place,
-which whole registers do at once; the exponent's other bias is made up for by 2^120. ``torch._scaled_mm`` takes float8 here,
+which whole registers do at once; the exponent's other bias is made up for by 2^120. torch's own product takes float8 here,
 but oneDNN has only its reference loop for it (136 ms for one row), so there is no float8 product to offer.
 """
 

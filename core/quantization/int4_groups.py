@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.quantization.product_form import ProductForm
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def _class() -> Any:
     """The layer's class, made when torch is there."""
     import torch
 
+    pack, multiply = torch_private.int4_pack(), torch_private.int4_weight_product()
+
     class Int4Linear(torch.nn.Module):
         """``y = x @ ((weight - 8) * scale + zero).T + bias`` with ``weight`` packed uint8 [outputs, inputs / 2]."""
 
@@ -153,7 +156,7 @@ def _class() -> Any:
             super().__init__()
             self.in_features, self.out_features, self.size = linear.in_features, linear.out_features, size
             values, scales = quantize_groups(linear.weight, size, search, check)
-            packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(values, 1)
+            packed = pack(values, 1)
             self.register_buffer("packed", packed)
             self.register_buffer("weight", linear.weight.new_empty(0), persistent=False)  # owners such as T5 cast to its type
             self.register_buffer("scales", scales)  # [groups, outputs, 2]: scale and zero
@@ -165,8 +168,7 @@ def _class() -> Any:
             if rows.shape[0] > MOST_KERNEL_ROWS and self.in_blocks:
                 product = torch.nn.functional.linear(rows, self.dequantized())
             else:
-                kernel = torch.ops.aten._weight_int4pack_mm_for_cpu
-                product = kernel(rows.contiguous(), self.packed, self.size, self.scales)
+                product = multiply(rows.contiguous(), self.packed, self.size, self.scales)
             product = product.to(x.dtype).view(*x.shape[:-1], self.out_features)
             return product if self.bias is None else product + self.bias
 

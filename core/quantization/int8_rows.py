@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.quantization.product_form import ProductForm
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _int8_linear_class() -> Any:
     """The layer's class, made when torch is there."""
     import torch
 
+    multiply = torch_private.int8_weight_product()
+
     class Int8Linear(torch.nn.Module):
         """``y = x @ (weight * scale).T + bias`` with ``weight`` int8 [outputs, inputs] and ``scale`` [outputs]."""
 
@@ -68,7 +71,7 @@ def _int8_linear_class() -> Any:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             rows = x.reshape(-1, self.in_features).to(self.scale.dtype)
             if self.has_kernel and rows.shape[0] <= MOST_KERNEL_ROWS:
-                product = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.weight, self.scale)
+                product = multiply(rows.contiguous(), self.weight, self.scale)
             else:
                 product = torch.nn.functional.linear(rows, self.weight.to(rows.dtype)) * self.scale
             product = product.to(x.dtype).view(*x.shape[:-1], self.out_features)

@@ -11,6 +11,7 @@ import platform
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.quantization.int8_rows import quantize_rows
 from core.quantization.product_form import ProductForm
 
@@ -47,6 +48,8 @@ def _class() -> Any:
     """The layer's class, made when torch is there."""
     import torch
 
+    product_of = torch_private.int8_product()
+
     class Int8TokenLinear(torch.nn.Module):
         """``y = (q - offset) @ weight.T * token_scale * scale + bias``, ``q`` the input in whole numbers around ``offset``.
 
@@ -78,7 +81,7 @@ def _class() -> Any:
         def multiply(self, whole: torch.Tensor) -> torch.Tensor:
             """The exact product of whole numbers, given as floats, with the weight; int32."""
             inside = (whole + self.offset).to(torch.uint8) if self.offset else whole.to(torch.int8)
-            return torch._int_mm(inside, self.weight.t()) - self.shift
+            return product_of(inside, self.weight.t()) - self.shift
 
         def as_product(self) -> ProductForm:
             """How it multiplies."""

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.compiled.key import graph_key
 from core.disk_space import is_full, require_to_compile
 from core.errors import Refusal
@@ -54,7 +55,7 @@ class AotPackage:
         count = len(self._outline.inputs)
         self._blank = [tensor[:, :, :0] for tensor in flat_inputs(sample)[1][count:]]
         with quiet():
-            self._call = torch._inductor.aoti_load_package(str(folder / LIBRARY))
+            self._call = torch_private.load_package(folder / LIBRARY)
         known = torch.load(folder / CONSTANTS, weights_only=True)
         for named in (model.named_buffers(remove_duplicate=False), model.named_parameters(remove_duplicate=False)):
             known |= {f"model.{name}": tensor.detach() for name, tensor in named}
@@ -126,16 +127,14 @@ def make(model: torch.nn.Module, sample: Sample, key: str) -> None:
 
 def _write(model: torch.nn.Module, sample: Sample, into: Path) -> None:
     import torch
-    from torch.fx.experimental import _config as tracing
 
     _, tensors, shapes = flat_inputs(sample)
-    # Sizes of 0 and 1 (an empty cache, one token, a batch of one) are then sizes like others.
-    with torch.no_grad(), quiet(), tracing.patch(backed_size_oblivious=True):
+    with torch.no_grad(), quiet(), torch_private.sizes_like_others():
         graph = torch.export.export(flat_model(model, sample), (tensors,), dynamic_shapes=(shapes,), strict=False)
         found = outline(model, sample, graph)
         # Into memory first: what writes torch's archives ends the process where the disk is full.
         library, rest = io.BytesIO(), io.BytesIO()
-        torch._inductor.aoti_compile_and_package(graph, package_path=library, inductor_configs=dict(SETTINGS))
+        torch_private.compile_to_package(graph, library, SETTINGS)
     torch.save({name: value for name, value in graph.constants.items() if isinstance(value, torch.Tensor)}, rest)
     (into / LIBRARY).write_bytes(library.getbuffer())
     (into / CONSTANTS).write_bytes(rest.getbuffer())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.pass_api.base import Subject
+from core.pass_api.subject import Runtime, Subject
 from core.runtimes.forward_swap import grow, release_weights, replace_forward
 from core.runtimes.llama_binding import Binding
 
@@ -82,10 +82,9 @@ def hand_over(subject: Subject, pass_id: str, engine: LlamaEngine, weight_bytes:
         patch.pop()
         engine.close()
 
-    subject.undo.append(undo)
-    subject.engine, subject.engine_bytes = engine.name, weight_bytes
-    subject.clock, subject.untickable = None, UNTICKABLE
-    subject.census = _unknown_kernels
+    subject.undo.callback(undo)
+    subject.execution.runtime = Runtime(engine.name, weight_bytes, census=_unknown_kernels)
+    subject.execution.untickable = UNTICKABLE
     subject.changed_by |= {path: pass_id for path, _ in model.named_modules()}
 
 

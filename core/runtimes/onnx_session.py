@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.disk_space import require
 from core.messages.reason import Reason
 from core.private_folders import temporary_folder
@@ -94,7 +95,7 @@ class OnnxEngine:
         for name in names:
             binding.bind_output(name, "cpu", 0)
         session.run_with_iobinding(binding)
-        found = dict(zip(names, runner._read_outputs(binding), strict=True))
+        found = dict(zip(names, torch_private.onnx_outputs(runner, binding), strict=True))
         count = sum(name.endswith(".keys") for name in names)
         grow(cache, [tuple(found[_state("output", index, what)] for what in ("keys", "values")) for index in range(count)])
         logits: torch.Tensor = found["logits"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core import torch_private
 from core.disk_space import require
 from core.errors import Refusal
 from core.messages.reason import Reason
@@ -42,27 +43,16 @@ def layer_names() -> Iterator[dict[str, str]]:
         path by the operation's name, which is what its nodes' names in OpenVINO begin with; filled by the export. Empty where
         this version of transformers converts in another way.
     """
-    from transformers.exporters import exporter_openvino
-
     found: dict[str, str] = {}
-    plain = getattr(exporter_openvino, "_convert_to_openvino", None)  # underscored: transformers is pinned
 
-    def noting(graph: Any) -> Any:
+    def note(graph: Any) -> None:
         for node in graph.graph.nodes:
             stack = node.meta.get("nn_module_stack")
             if stack:
                 found[node.name] = list(stack.values())[-1][0]
-        assert plain is not None
-        return plain(graph)
 
-    if plain is None:
+    with torch_private.seeing_openvino_conversions(note):
         yield found
-        return
-    exporter_openvino._convert_to_openvino = noting
-    try:
-        yield found
-    finally:
-        exporter_openvino._convert_to_openvino = plain
 
 
 def computes_in_bfloat16() -> bool:

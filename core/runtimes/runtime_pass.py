@@ -10,8 +10,9 @@ from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
-from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Subject, none_because
+from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, none_because
 from core.pass_api.extras import missing
+from core.pass_api.subject import Runtime, Subject
 from core.runtimes.engine_clock import EngineClock, Observed
 from core.runtimes.exporting import Exported, Sample, experimental, unexportable
 from core.runtimes.forward_swap import Engine, release_weights, replace_forward
@@ -79,7 +80,7 @@ def replaced(
     predicted, prediction = _expected_gain(subject, engine, smaller=smaller)
     _hand_over(subject, one.id, engine, exported, sample)
     notes = (
-        f"Computes in {computes}, with {threads_in_words(subject.threads)}.",
+        f"Computes in {computes}, with {threads_in_words(subject.execution.threads)}.",
         f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in a "
         "second session, which takes the weights' memory once more.",
         experimental(exported),
@@ -100,7 +101,7 @@ def _hand_over(subject: Subject, pass_id: str, engine: Replacement, exported: Ex
     """From here on ``engine`` runs the subject's model, whose weights are let go; ``subject.undo`` closes it.
 
     Args:
-        subject: gets engine, bytes, clock and census; all of its modules count as changed by the pass.
+        subject: gets the runtime; all of its modules count as changed by the pass.
         pass_id: of the pass.
         engine: holds the graph.
         exported: the graph that it was made of.
@@ -114,10 +115,9 @@ def _hand_over(subject: Subject, pass_id: str, engine: Replacement, exported: Ex
         patch.pop()
         engine.close()
 
-    subject.undo.append(undo)
+    subject.undo.callback(undo)
     clock = EngineClock(model, engine, lambda: _small_pass(model, sample, generates=generates))
-    subject.engine, subject.engine_bytes = engine.name, engine.weight_bytes
-    subject.clock, subject.census = clock, clock.census
+    subject.execution.runtime = Runtime(engine.name, engine.weight_bytes, clock, clock.census)
     subject.changed_by |= {path: pass_id for path, _ in model.named_modules()}
 
 

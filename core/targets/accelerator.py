@@ -5,12 +5,12 @@ Not verified on hardware: tested against a stand-in at the driver's edge.
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from core.targets.base import TargetFacts
+from core.torch_private import wholly_imported
 from profilers.device_clock import DeviceEvents, TorchEvents
 
 
@@ -26,8 +26,7 @@ def torch_has_library(name: str) -> bool:
 
 def loaded_torch() -> Any | None:
     """Torch if it is imported, else None; also None while another thread is still importing it."""
-    torch = sys.modules.get("torch")
-    return None if getattr(getattr(torch, "__spec__", None), "_initializing", False) else torch
+    return wholly_imported("torch")
 
 
 class Accelerator:

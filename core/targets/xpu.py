@@ -8,6 +8,7 @@ from typing import Any
 
 from core.targets.accelerator import Accelerator, torch_has_library
 from core.targets.base import TargetFacts, targets
+from core.torch_private import xpu_is_built
 
 NO_GPU = "no Intel GPU or driver"
 NOT_BUILT = "torch was built without XPU support"
@@ -43,7 +44,6 @@ class Xpu(Accelerator):
         return self.absent(NO_GPU) if listed is False else self.present("Intel GPU", None)
 
     def why_absent(self, torch: Any) -> str:
-        compiled = getattr(torch.xpu, "_is_compiled", None)
-        if compiled is None or compiled():
+        if xpu_is_built():
             return NO_GPU
         return f"{NO_GPU}, and {NOT_BUILT}" if intel_gpu_listed() is False else NOT_BUILT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from core.config import WorkloadConfig
 from core.execution.moments import Frame, Moments
 from core.models.base import LoadedModel
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from core.registry import Registry
 from profilers.trace import Output
 

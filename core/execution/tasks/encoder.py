@@ -11,7 +11,7 @@ from core.execution.tasks.once import Once
 from core.execution.tasks.prompt import Prompt
 from core.execution.tasks.windows import call_in_windows
 from core.models.base import LoadedModel
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch

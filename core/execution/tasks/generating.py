@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.execution.moments import Frame, Moments
 from core.execution.tasks.base import Inputs, Maker
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from profilers.trace import Output
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class Generating:
 
         shown: list[torch.Tensor] = []
         self._asked = new_tokens
-        result = greedily(subject.model, inputs.tensors, new_tokens, self.arguments | subject.generation, visible)
+        result = greedily(subject.model, inputs.tensors, new_tokens, self.arguments | subject.execution.generation, visible)
         # Whisper's generate gives its result without the tokens that say what to do; what was seen has them like all others.
         return shown[0] if shown else result
 
     def probe(self, subject: Subject, inputs: Inputs) -> None:
-        greedily(subject.model, inputs.tensors, 2, self.arguments | subject.generation)
+        greedily(subject.model, inputs.tensors, 2, self.arguments | subject.execution.generation)
 
     def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
         ids = tuple(result[0, self._start :].tolist())

@@ -9,7 +9,7 @@ from core.execution.moments import Frame, Moments
 from core.execution.tasks.base import Inputs, Maker
 from core.execution.tasks.labels import likeliest, probabilities
 from core.execution.tasks.windows import call_in_windows
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from profilers.trace import Output
 
 if TYPE_CHECKING:

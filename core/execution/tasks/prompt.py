@@ -6,6 +6,7 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.config import WorkloadConfig
 from core.errors import Refusal
 from core.execution.tasks import chat
@@ -79,7 +80,7 @@ class Prompt:
 
 def _leaves_padding_out(model: Any) -> bool:
     """Whether the model attends only to what a mask says. One that keeps a state has padding run through it (RWKV, Mamba)."""
-    return "attention_mask" in inspect.signature(model.forward).parameters and not getattr(model, "_is_stateful", False)
+    return "attention_mask" in inspect.signature(model.forward).parameters and not torch_private.keeps_state(model)
 
 
 def _filler(tokenizer: Any) -> int:

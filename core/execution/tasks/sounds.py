@@ -6,7 +6,7 @@ import time
 import wave
 from typing import TYPE_CHECKING, Any
 
-from core import paths
+from core import paths, torch_private
 from core.config import WorkloadConfig
 from core.errors import Refusal
 from core.execution.tasks.base import Inputs
@@ -93,7 +93,7 @@ class Sounds:
         if self._longest_s is not None:
             return int(self._config.max_source_positions)  # whatever the sound, it is filled up with silence
         name, shape = self._made_up_shape()
-        lengths = getattr(self._model, "_get_feat_extract_output_lengths", None)
+        lengths = torch_private.sound_positions(self._model)
         if name != "input_values" or lengths is None:
             return int(shape[0])
         pieces = int(lengths(self._samples))

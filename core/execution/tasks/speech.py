@@ -13,7 +13,7 @@ from core.execution.tasks.once import Once, labelled
 from core.execution.tasks.seq2seq import start_token
 from core.execution.tasks.sounds import Sounds
 from core.models.base import LoadedModel
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 
 if TYPE_CHECKING:
     import torch

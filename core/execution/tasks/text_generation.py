@@ -13,7 +13,7 @@ from core.execution.tasks.base import Inputs, form_kinds
 from core.execution.tasks.generating import ended, greedily
 from core.execution.tasks.prompt import Prompt
 from core.models.base import LoadedModel
-from core.pass_api.base import Subject
+from core.pass_api.subject import Subject
 from profilers.trace import Output
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class Continuing:
         return made
 
     def frames(self, subject: Subject) -> tuple[Frame, ...]:
-        return tuple(Frame(draft, "draft") for draft in subject.drafts)
+        return tuple(Frame(draft, "draft") for draft in subject.execution.drafts)
 
     def ask(self, subject: Subject, inputs: Inputs, moments: Moments, new_tokens: int) -> torch.Tensor:
         self._asked = new_tokens
-        return greedily(subject.model, inputs.tensors, new_tokens, subject.generation, moments.token_visible)
+        return greedily(subject.model, inputs.tensors, new_tokens, subject.execution.generation, moments.token_visible)
 
     def probe(self, subject: Subject, inputs: Inputs) -> None:
-        greedily(subject.model, inputs.tensors, 2, subject.generation)
+        greedily(subject.model, inputs.tensors, 2, subject.execution.generation)
 
     def output(self, row: int, result: torch.Tensor, *, finished: bool) -> Output:
         ids = tuple(result[0, self._prompt_length :].tolist())

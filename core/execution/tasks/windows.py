@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from core.execution.tasks.labels import probabilities
-from core.pass_api.base import Subject, Windows
+from core.pass_api.subject import Subject, Windows
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def call_in_windows(subject: Subject, tensors: Mapping[str, torch.Tensor]) -> An
         classifier of whole texts ``logits`` [batch, labels], those of the mean probabilities, windows weighted by the tokens
         that they answer for.
     """
-    windows = subject.windows
+    windows = subject.execution.windows
     length = 0 if windows is None else int(tensors["input_ids"].shape[1])
     if windows is None or length <= windows.size:
         return subject.model(**tensors)
