@@ -12,7 +12,8 @@ from core.errors import Refusal
 
 
 class _HasId(Protocol):
-    id: str
+    @property
+    def id(self) -> str: ...
 
 
 T = TypeVar("T", bound=_HasId)
