@@ -202,6 +202,9 @@ def test_while_a_trial_runs_its_verdict_forms(view):
     assert rows[1][1].startswith("0.7")
     assert "–" in rows[1][1]
     assert "±0.8 %" in child(view, "trialFloor", QLabel).text()
+    tips = [cells[-1].toolTip() for cells in view.trial.verdict._cells]
+    assert len(tips) == len(rows)
+    assert all("stretch of its tokens" in tip for tip in tips)
 
 
 def test_a_speed_up_names_its_quality_cost_or_that_it_was_not_measured(view):
