@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 from core.export.base import exporters
@@ -77,6 +79,13 @@ def test_every_module_says_what_it_is_for() -> None:
         if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+def test_no_module_of_the_window_imports_itself_by_way_of_others() -> None:
+    """Imports that only a type checker reads aside, which the contract keeps to the floor of the main window."""
+    graph = grimp.build_graph("gui", exclude_type_checking_imports=True, cache_dir=None)
+    order = graphlib.TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    order.prepare()  # raises CycleError with the ring
 
 
 def test_packaging_is_no_package() -> None:
