@@ -142,7 +142,7 @@ def _window(program: Program) -> tuple[Any, Callable[[], None]]:
     """The tile that shows TPOT in a window of its own, and a step of the event loop."""
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     from gui.app import create
-    from gui.views.tiles import Tile
+    from gui.views.live.tiles import Tile
 
     application, window = create([], program=program)
     window.show()

@@ -139,8 +139,8 @@ def in_window(folder: Path) -> Iterator[Callable[[Any], None]]:
     def once(config: Any) -> None:
         window.program.start(config)
         wait()
-        window.switch_view(1)
-        window.switch_view(0)
+        window.show_view("layers")
+        window.show_view("live")
         window.program.unload()
         wait()
 

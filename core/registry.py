@@ -13,7 +13,8 @@ from core.messages.reason import Reason
 
 
 class _HasId(Protocol):
-    id: str
+    @property
+    def id(self) -> str: ...
 
 
 T = TypeVar("T", bound=_HasId)

@@ -20,7 +20,7 @@ from core.notices import Notice
 from gui import theme
 from gui.main_window import MainWindow
 from gui.settings import Settings
-from gui.view_state import ViewState
+from gui.views.base import known_views
 
 if TYPE_CHECKING:
     from core.program import Program
@@ -113,7 +113,7 @@ def _window(
             program = Program(path)
         except ValueError as refusal:
             trouble, program = str(refusal), Program()
-    window = MainWindow(program, _choices(program, knowledge), settings or Settings(), _views)
+    window = MainWindow(program, _choices(program, knowledge), settings or Settings(), known_views())
     window.setWindowIcon(app.windowIcon())
     if trouble:
         program.notices.put(Notice("refused", trouble))
@@ -158,15 +158,6 @@ def _choices(program: Program, knowledge: ModelKnowledge | None) -> Any:
         knowledge=knowledge or CatalogKnowledge(),
         reasons=plan.reasons,
     )
-
-
-def _views(state: ViewState, program: Program) -> list[QWidget]:
-    from gui.views.compare import CompareView
-    from gui.views.layers import LayersView
-    from gui.views.live import LiveView
-    from gui.views.sessions import SessionsView
-
-    return [LiveView(state), LayersView(state), CompareView(state), SessionsView(state)]
 
 
 def _tell_in(window: MainWindow, before: Any) -> Any:

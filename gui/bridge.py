@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,13 @@ from core.analysis.series import NEWEST
 from core.analysis.summary import summarize
 from core.ending import hanging, within
 from core.notices import Notice, Status
+from gui.background import Answers, Done
 
 if TYPE_CHECKING:
-    from core.execution.ab_test_state import ABTestState
     from core.program import Program
     from core.records.run import Run
     from gui.view_state import ViewState
+    from gui.views.base import View
 
 # While a run is going every tick takes the interpreter's lock from the worker, so there is one for each picture and no more.
 TICK_MS = {"running": 200, "cancelling": 50, "preparing": 100, "loading": 100}
@@ -43,17 +44,12 @@ MS = 1_000_000
 MANY_SPANS = 200_000
 """Layers of so many spans are first told by the newest moments, and by all when the summary comes from beside the window."""
 
-FastView = Callable[["Run"], None]
-SlowView = Callable[["Run", dict[str, Any]], None]
-ABTestView = Callable[["ABTestState | None"], None]
-
 
 class Bridge(QObject):
     """Holds the program for the window. Everything here happens on the GUI thread; a test may call ``tick`` by hand."""
 
     notice = Signal(object)  # Notice
     status = Signal(object)  # Status
-    live_text = Signal(str)  # what is being generated, as slowly as texts change
 
     def __init__(self, program: Program, state: ViewState, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -63,9 +59,7 @@ class Bridge(QObject):
         self.painted_ns = 0  # all painting so far, in and beside pauses
         self.longest_pause_ns = 0
         self.pauses = 0
-        self._fast: list[FastView] = []
-        self._slow: list[SlowView] = []
-        self._trial: list[ABTestView] = []
+        self.views: Callable[[], Sequence[View]] = tuple  # those on show, which are kept up to date
         self._in_trial = False
         self._polls: list[Callable[[], None]] = []
         self._last = Status()
@@ -76,7 +70,7 @@ class Bridge(QObject):
         self._pause_ns = 0
         self._background = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tickscope-window")
         self._jobs: list[tuple[Future[Any], Callable[[Future[Any]], None]]] = []
-        self._generation = 0
+        self._summaries = Answers(self.in_background)
 
         self._bell_in, self._bell_out = socket.socketpair()
         self._bell_in.setblocking(False)
@@ -89,18 +83,6 @@ class Bridge(QObject):
         self._timer.timeout.connect(self.tick)
         self._timer.start()
         state.run_changed.connect(self._on_run_changed)
-
-    def add_fast(self, view: FastView) -> None:
-        """Call ``view(run)`` with every snapshot."""
-        self._fast.append(view)
-
-    def add_slow(self, view: SlowView) -> None:
-        """Call ``view(run, summary)`` at most twice a second while a run is going, and once with intervals at its end."""
-        self._slow.append(view)
-
-    def add_trial(self, view: ABTestView) -> None:
-        """Call ``view(state)`` with the trial, at most twice a second while one is going (in pauses), and once at its end."""
-        self._trial.append(view)
 
     def tick(self) -> None:
         """What the timer does: notices, state changes, finished background work, and asking for a pause."""
@@ -129,7 +111,7 @@ class Bridge(QObject):
         """Something was asked of the worker: look soon."""
         self._timer.setInterval(SOON_MS)
 
-    def in_background(self, work: Callable[[], Any], done: Callable[[Future[Any]], None]) -> None:
+    def in_background(self, work: Callable[[], Any], done: Done) -> None:
         """Do ``work`` off the GUI thread, then ``done(future)`` on it. For what may take longer than a frame."""
         self._jobs.append((self._background.submit(work), done))
         self._timer.setInterval(SOON_MS)
@@ -183,6 +165,7 @@ class Bridge(QObject):
         """A run's beginning and end come by notice: a short run may be over between two looks at the status."""
         if notice.starts_measuring:
             self._in_trial = notice.job == "ab_test"
+            self._summaries.drop()
             self.state.follow()
             self._asked_ns = None
             self._slow_ns = 0
@@ -245,7 +228,8 @@ class Bridge(QObject):
                 self._show_trial()
             self.status.emit(self.program.status)
             self._poll()
-            self.live_text.emit(self.program.live_text)
+            for view in self.views():
+                view.show_text(self.program.live_text)
 
     def _flush(self) -> None:
         """Paint now, again and again until nothing is left to paint.
@@ -274,20 +258,20 @@ class Bridge(QObject):
             poll()
 
     def _show_fast(self, run: Run) -> None:
-        for view in self._fast:
-            view(run)
+        for view in self.views():
+            view.show_run(run)
 
     def _show_trial(self) -> None:
         state = self.program.trial
-        for view in self._trial:
-            view(state)
+        for view in self.views():
+            view.show_trial(state)
 
     def _show_slow(self, run: Run) -> None:
         """Slow views, with the full summary if it is known for this very run, else with one without intervals."""
         known = self._summary
         summary = known[1] if known is not None and known[0] is run else summarize(run, intervals=False, newest=_newest(run))
-        for view in self._slow:
-            view(run, summary)
+        for view in self.views():
+            view.show_slow(run, summary)
 
     def _show_final(self) -> None:
         run = self.program.live()
@@ -297,6 +281,7 @@ class Bridge(QObject):
             self._summarize_fully(run)
 
     def _on_run_changed(self, run: Run | None) -> None:
+        self._summaries.drop()
         if run is None:
             run = self.program.live()
             self.state.show_live(run)
@@ -306,14 +291,13 @@ class Bridge(QObject):
                 self._summarize_fully(run)
 
     def _summarize_fully(self, run: Run) -> None:
-        """Intervals take their time: computed beside the GUI thread, dropped if another run is on show."""
+        """Intervals take their time: computed beside the GUI thread, dropped once another run is on show."""
 
         def done(future: Future[dict[str, Any]]) -> None:
-            if self.state.current_run is run:
-                self._summary = (run, future.result())
-                self._show_slow(run)
+            self._summary = (run, future.result())
+            self._show_slow(run)
 
-        self.in_background(lambda: summarize(run, intervals=True), done)
+        self._summaries.ask(lambda: summarize(run, intervals=True), done)
 
 
 def _newest(run: Run) -> int | None:

@@ -25,7 +25,7 @@ from gui.setup.switch_list import LINE, Index
 from gui.theme import Palette, scaled
 
 if TYPE_CHECKING:
-    from gui.main_window import MainWindow
+    from gui.setup.pass_list import PassList
 
 WIDTH, MOST_ROWS = 560, 11
 HINT = Qt.ItemDataRole.UserRole
@@ -42,20 +42,16 @@ class Entry(NamedTuple):
     enabled: bool = True
 
 
-def open_palette(window: MainWindow) -> CommandPalette:
-    """Every command of the menus, and every pass, in one list."""
-    entries = [entry_of(action, menu) for menu, action in window.header.by_menu() if action.objectName() != "palette"]
-    passes = window.sidebar.passes
+def open_palette(actions: Sequence[tuple[str, QAction]], passes: PassList, colours: Palette, parent: QWidget) -> CommandPalette:
+    """Every command of the menus (the menu's title and the action), and every pass, in one list."""
+    entries = [entry_of(action, menu) for menu, action in actions if action.objectName() != "palette"]
     for item in passes.rows():
         on = item.checkState() == Qt.CheckState.Checked
         usable = bool(item.flags() & Qt.ItemFlag.ItemIsEnabled)
         wanted = Qt.CheckState.Unchecked if on else Qt.CheckState.Checked
         text = f"{'Switch off' if on else 'Switch on'} › {item.text()}"
         entries.append(Entry(text, str(item.data(LINE) or ""), "", partial(item.setCheckState, wanted), usable))
-    palette = CommandPalette(entries, window.theme_switch.colours, window)
-    window.theme_switch.dress(palette)
-    palette.open_over(window)
-    return palette
+    return CommandPalette(entries, colours, parent)
 
 
 def entry_of(action: QAction, menu: str) -> Entry:

@@ -41,7 +41,7 @@ class Files:
     def __init__(self, program: Program, bridge: Bridge, state: ViewState, parent: QWidget) -> None:
         self.ask_open: Callable[[QWidget, str, str], Path | None] = ask_open
         self.ask_save: Callable[[QWidget, str, str, str], tuple[Path, str] | None] = ask_save
-        self.opened: Callable[[], None] = lambda: None  # told when a session's newest run is on show
+        self.opened: Callable[[Run], object] = lambda _run: None  # told when a session's newest run is on show
         self._program = program
         self._bridge = bridge
         self._state = state
@@ -76,7 +76,7 @@ class Files:
                 self._tell(Notice("refused", str(error)))
             elif error is None and future.result() is not None and self._program.store is store:
                 self._state.open_run(future.result())
-                self.opened()
+                self.opened(future.result())
 
         self._bridge.in_background(newest, done)
 

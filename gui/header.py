@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QActionGroup, QIcon, QKeySequence, QShortcut
@@ -12,6 +13,10 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QMenu, QMenuBar,
 import resources
 from gui.plain import Label, plain_tip
 from gui.theme import THEMES
+from gui.views.base import ViewSpec
+
+MOST_KEYS = 9
+"""Views that have a number key."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Command:
 class Header(QFrame):
     """Builds the menus from commands; ``actions_by_name`` has the actions."""
 
-    def __init__(self, views: Sequence[str], commands: Sequence[Command], parent: QWidget) -> None:
+    def __init__(self, views: Sequence[ViewSpec], commands: Sequence[Command], parent: QWidget) -> None:
         super().__init__(parent)
         self.setObjectName("header")
         self.actions_by_name: dict[str, QAction] = {}
@@ -73,11 +78,17 @@ class Header(QFrame):
         grid.setColumnStretch(0, 1)
         grid.setColumnStretch(2, 1)
 
-    def _fill_tabs(self, views: Sequence[str]) -> None:
+    def _fill_tabs(self, views: Sequence[ViewSpec]) -> None:
+        self._view_actions = {view.id: f"view{number}" for number, view in enumerate(views, 1)}
         for number, view in enumerate(views, 1):
-            index = self.tabs.addTab(f"{number} {view}")
-            self.tabs.setTabData(index, view)
-            self.tabs.setTabToolTip(index, f"{view} (key {number})")
+            keyed = number <= MOST_KEYS
+            index = self.tabs.addTab(f"{number} {view.title}" if keyed else view.title)
+            self.tabs.setTabData(index, view.title)
+            self.tabs.setTabToolTip(index, f"{view.title} (key {number})" if keyed else view.title)
+
+    def show_view(self, view_id: str) -> None:
+        """Mark the view on show in the menu."""
+        self.actions_by_name[self._view_actions[view_id]].setChecked(True)
 
     def show_session(self, name: str, explanation: str = "") -> None:
         """The open session's file name."""
@@ -141,6 +152,14 @@ class Header(QFrame):
         keys = QShortcut(QKeySequence(f"Alt+{title[0]}"), owner)
         keys.activated.connect(lambda: self.menu_bar.setActiveAction(menu.menuAction()))
         return menu
+
+
+def view_commands(views: Sequence[ViewSpec], show: Callable[[str], None]) -> list[Command]:
+    """One for each view, with its number for a key."""
+    return [
+        Command("View", f"view{n}", view.title, partial(show, view.id), (str(n),) if n <= MOST_KEYS else (), group="views")
+        for n, view in enumerate(views, 1)
+    ]
 
 
 def theme_commands(set_theme: Callable[[str], None]) -> list[Command]:

@@ -25,7 +25,9 @@ def help_commands(window: MainWindow) -> list[Command]:
     def palette() -> None:
         from gui.command_palette import open_palette
 
-        open_palette(window)
+        found = open_palette(window.header.by_menu(), window.sidebar.passes, window.theme_switch.colours, window)
+        window.theme_switch.dress(found)
+        found.open_over(window)
 
     def first_steps() -> None:
         from gui import help_pages

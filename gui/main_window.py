@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent
 from PySide6.QtGui import QCloseEvent
@@ -13,7 +13,6 @@ from PySide6.QtWidgets import QMainWindow, QWidget
 
 from core.notices import Notice
 from core.records.run import Run
-from gui import theme
 from gui.banner import Banner
 from gui.bridge import Bridge
 from gui.crash_offer import CrashOffer
@@ -37,35 +36,21 @@ from gui.setup.sidebar import Choices, Sidebar
 from gui.setup.take_over import take_over
 from gui.status_bar import StatusBar
 from gui.theme_switch import ThemeSwitch
+from gui.view_stack import ViewStack
 from gui.view_state import ViewState
-from gui.wiring import wire
+from gui.views.base import Actions, MeasureFloor, Request, ShowRun, StartABTest, ViewContext, ViewSpec
 
 if TYPE_CHECKING:
     from core.program import Program
 
-VIEWS = ("Live", "Layers", "Compare", "Sessions")
 SIZE = (1440, 900)
 LEAST = (980, 600)
 
 
-class View(Protocol):
-    """What the window knows of a view (a widget)."""
-
-    def show_run(self, run: Run | None) -> None: ...
-
-    def show_slow(self, run: Run | None, summary: dict[str, Any] | None) -> None: ...
-
-    def set_palette(self, palette: theme.Palette) -> None: ...
-
-
-MakeViews = Callable[[ViewState, Any], Sequence[QWidget]]
-"""Makes the four views from the view state and the program."""
-
-
 class MainWindow(QMainWindow):
-    """Knows every panel; no panel knows another."""
+    """Knows every panel; no panel knows another. Of the views it knows that they are ``View``s."""
 
-    def __init__(self, program: Program, choices: Choices, settings: Settings, make_views: MakeViews) -> None:
+    def __init__(self, program: Program, choices: Choices, settings: Settings, specs: Sequence[ViewSpec]) -> None:
         super().__init__()
         self.program = program
         self.settings = settings
@@ -73,17 +58,15 @@ class MainWindow(QMainWindow):
         self.bridge = Bridge(program, self.state, self)
         self.files = Files(program, self.bridge, self.state, self)
         self.ask: Callable[[QWidget, str, str], bool] = ask
-        self.views: list[Any] = []  # QWidgets that are Views
         self.closed = False
         self.theme_switch = ThemeSwitch(self)
         self.close_limit_s: float | None = None  # how long closing waits; None: until all has ended
-        self._make_views = make_views
         self.setObjectName("mainWindow")
         self.setMinimumSize(*LEAST)
         self.resize(*SIZE)
         self.sidebar = Sidebar(choices, self.bridge.in_background)
         self.work = RunController(program, self.bridge, self.sidebar)
-        self.header = Header(VIEWS, commands(self, VIEWS), self)
+        self.header = Header(specs, commands(self, specs), self)
         self.banner = Banner()
         self.saved = SavedStrip()
         self.feedback = Feedback()
@@ -91,13 +74,14 @@ class MainWindow(QMainWindow):
         self.status_bar = StatusBar()
         self.frame = Frame(self.header, self.sidebar, (self.banner, self.feedback, self.saved), self.log, self.status_bar)
         self.stack, self.splitter = self.frame.stack, self.frame.splitter
+        self.views = ViewStack(specs, self.header.tabs, self.stack, self)
         self.setCentralWidget(self.frame)
-        self.recent = RecentSessions(self)
+        self.recent = RecentSessions(settings, self.header, self.files.open_session, self)
         self.router = NoticeRouter(self)
         FileDrop(self, self.open_path)
         self._connect()
         restore(self)
-        self.crash_offer = CrashOffer(self)
+        self.crash_offer = CrashOffer(program, settings, self.sidebar.target, self.banner, self.frame.make_room)
         self.status_bar.show_cores(next((facts.threads for facts in choices.targets if facts.id == "cpu"), None))
         self.theme_switch.apply()
         self.router.show_session()
@@ -107,21 +91,14 @@ class MainWindow(QMainWindow):
 
     # -- what the menus do ------------------------------------------------------------------------------------------------
 
-    def switch_view(self, number: int) -> None:
-        """Show a view by its number, from 0."""
-        self.header.tabs.setCurrentIndex(number)
+    def show_view(self, view_id: str) -> None:
+        """Show a view."""
+        self.views.show(view_id)
 
-    def show_view(self, title: str) -> None:
-        """Show a view by its title."""
-        self.switch_view(VIEWS.index(title))
-
-    def show_compare(self, *, saved: bool) -> Any:
-        """The compare view, on its page of saved runs or of trials."""
+    def ask_views(self, request: Request) -> bool:
+        """Have the view that can do it come forward and do it."""
         self.build_views()
-        number = VIEWS.index("Compare")
-        self.switch_view(number)
-        self.views[number].show_saved(saved)
-        return self.views[number]
+        return self.views.ask(request)
 
     def set_theme(self, name: str) -> None:
         """Choose "system", "light" or "dark"."""
@@ -146,12 +123,12 @@ class MainWindow(QMainWindow):
         self.work.start()
 
     def start_trial(self) -> None:
-        """Begin the trial that the compare view has chosen, and show it."""
-        self.show_compare(saved=False).trial.setup.start()
+        """Begin the trial whose sides are chosen, and show it."""
+        self.ask_views(StartABTest())
 
     def start_floor(self) -> None:
         """Measure this machine's noise floor with an A/A trial, and show it."""
-        self.show_compare(saved=False).trial.setup.start_floor()
+        self.ask_views(MeasureFloor())
 
     def use_setup(self, run: Run | None = None) -> None:
         """Fill the sidebar as a run had it: the one given, else the one on show."""
@@ -171,13 +148,11 @@ class MainWindow(QMainWindow):
         """Make the views: pyqtgraph and the charts take longer than the rest of the window, so it can be shown before them."""
         if self.views:
             return
-        self.views = list(self._make_views(self.state, self.program))
+        actions = Actions(self.ask_views, self.use_setup, self.sidebar.run_config, self.work.start_trial)
+        context = ViewContext(self.state, self.bridge.in_background, self.tell, self.bridge.painted, actions)
+        self.views.build(context, self.settings.view)
         for view in self.views:
-            self.stack.addWidget(view)
-            wire(view, self)
-        self.show_store()
-        self.switch_view(min(self.settings.view, len(VIEWS) - 1))
-        self._on_view(self.header.tabs.currentIndex())
+            view.show_status(self.program.status)
 
     def _connect(self) -> None:
         self.sidebar.load_asked.connect(self.work.load)
@@ -192,17 +167,15 @@ class MainWindow(QMainWindow):
         self.saved.setup_asked.connect(self.use_setup)
         self.banner.load_anyway.connect(self.work.load_anyway)
         self.status_bar.log.toggled.connect(self._on_log)
-        self.header.tabs.currentChanged.connect(self._on_view)
+        self.views.shown.connect(self._on_view)
+        self.sidebar.changed.connect(self._on_setup)
         self.state.run_changed.connect(self._on_run_changed)
         self.bridge.notice.connect(self.router.on_notice)
         self.bridge.status.connect(self.router.on_status)
-        self.bridge.live_text.connect(lambda text: self._call_view("show_text", text))
-        self.bridge.add_fast(lambda run: self._call_view("show_run", run))
-        self.bridge.add_slow(lambda run, summary: self._call_view("show_slow", run, summary))
-        self.bridge.add_trial(lambda state: self._call_view("show_trial", state))
+        self.bridge.views = lambda: self.views.on_show
         self.bridge.add_poll(self.router.poll)
         self.foresight = ForesightInWindow(self.program, self.sidebar, self.bridge)
-        self.files.opened = lambda: self.show_view("Live")
+        self.files.opened = lambda run: self.ask_views(ShowRun(run))
 
     def tell(self, sentence: str, path: Path | None = None) -> None:
         """A view has something to say that is no failure of the program, perhaps about a file that it has made."""
@@ -213,26 +186,22 @@ class MainWindow(QMainWindow):
         self.saved.show_run(run if not self.state.live else None)
         self.frame.make_room()
         if self.state.current_run is None:
-            self._call_view("show_run", None)
-            self._call_view("show_slow", None, None)
+            for view in self.views.on_show:
+                view.show_run(None)
+                view.show_slow(None, None)
 
     # -- the view on show -------------------------------------------------------------------------------------------------
 
-    def _call_view(self, method: str, *arguments: object) -> None:
-        """Only the view on show is kept up to date; the others are when they are switched to."""
-        view = self.stack.currentWidget()
-        call = getattr(view, method, None)
-        if call is not None:
-            call(*arguments)
+    def _on_view(self, view_id: str) -> None:
+        self.theme_switch.show_view(self.views[view_id])
+        self.header.show_view(view_id)
+        self.bridge.canvas = self.views[view_id]
+        self.show_store()
+        self.bridge.refresh()
 
-    def _on_view(self, number: int) -> None:
-        if 0 <= number < self.stack.count():
-            self.theme_switch.show_view(self.stack.widget(number))
-            self.stack.setCurrentIndex(number)
-            self.header.actions_by_name[f"view{number + 1}"].setChecked(True)
-            self.bridge.canvas = self.stack.currentWidget()
-            self.show_store()
-            self.bridge.refresh()
+    def _on_setup(self) -> None:
+        for view in self.views:
+            view.setup_changed()
 
     def _on_log(self, is_open: bool) -> None:
         self.log.setVisible(is_open)
@@ -240,7 +209,8 @@ class MainWindow(QMainWindow):
 
     def show_store(self) -> None:
         """List the session's runs in the view on show that lists them (a query, so not for views that nobody sees)."""
-        self._call_view("set_store", self.program.store)
+        for view in self.views.on_show:
+            view.set_store(self.program.store)
 
     # -- Qt ---------------------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gui.header import Command, theme_commands
+from gui.header import Command, theme_commands, view_commands
 from gui.help_menu import help_commands
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
+    from gui.views.base import ViewSpec
 
 IMPORT_HINT = "A .json or .json.gz trace of torch.profiler becomes a run of this session"
 TRIAL_HINT = "The sides chosen in Compare take turns, request by request, until it is plain which is faster"
@@ -18,7 +19,7 @@ SIDEBAR_HINT = "Model, passes and workload beside the views"
 FLOOR_HINT = "Side A against itself: what differs then is this machine's noise, and smaller differences mean nothing"
 
 
-def commands(window: MainWindow, views: Sequence[str]) -> list[Command]:
+def commands(window: MainWindow, views: Sequence[ViewSpec]) -> list[Command]:
     """All menu entries, in order."""
     files = window.files
     file_menu = [
@@ -38,10 +39,7 @@ def commands(window: MainWindow, views: Sequence[str]) -> list[Command]:
         Command("Run", "runFloor", "Measure noise floor", window.start_floor, ("Ctrl+F6",), hint=FLOOR_HINT),
         Command("Run", "cancelRun", "Cancel", window.work.cancel, ("Esc",), separated=True, hint="What was measured is kept"),
     ]
-    view_menu = [
-        Command("View", f"view{number}", view, lambda n=number: window.switch_view(n - 1), (str(number),), group="views")  # type: ignore[misc]  # mypy cannot infer a lambda's default
-        for number, view in enumerate(views, 1)
-    ]
+    view_menu = view_commands(views, window.show_view)
     log = Command("View", "toggleLog", "Log", window.toggle_log, ("Ctrl+J",), checkable=True)
     sidebar = Command(
         "View",

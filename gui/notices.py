@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from core import units
 from core.notices import Notice, Status
 from gui.setup.sidebar import BUSY
+from gui.views.base import ShowRun
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
@@ -30,13 +31,14 @@ class NoticeRouter:
         window.feedback.follow(notice, window.program.store.path if window.program.store is not None else None)
         if notice.starts_measuring:
             window.sidebar.show_reports(())
+            if notice.job == "run" and not all(view.follows_run for view in window.views.on_show):
+                window.ask_views(ShowRun(None))
         elif notice.kind == "session_changed":
             self.show_session()
         elif notice.job == "export":
             window.files.follow(notice)
         elif notice.imported:
-            run = window.program.live()
-            window.show_view("Live" if run is not None and len(run.trace.moments["kind"]) else "Layers")
+            window.ask_views(ShowRun(window.program.live()))
         if notice.ends_measuring:
             self._show_outcome(notice)
         if notice.starts_measuring or notice.ends_measuring or notice.imported or notice.kind == "session_changed":
@@ -59,8 +61,7 @@ class NoticeRouter:
         for command in WHEN_IDLE:
             actions[command].setEnabled(not busy)
         for view in window.views:
-            if hasattr(view, "show_status"):
-                view.show_status(status)
+            view.show_status(status)
         actions["unloadModel"].setEnabled(not busy and loaded is not None)
         actions["cancelRun"].setEnabled(busy)
 
@@ -79,8 +80,7 @@ class NoticeRouter:
         """Now and then: what has no notice of its own."""
         self._window.status_bar.refresh_machine(self._window.program.process)
         for view in self._window.views:
-            if hasattr(view, "poll"):
-                view.poll()
+            view.poll()
 
     def _show_outcome(self, notice: Notice) -> None:
         run, trial = self._window.program.live(), self._window.program.trial

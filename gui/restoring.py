@@ -61,7 +61,7 @@ def remember(window: MainWindow) -> None:
     settings.sidebar_open = not window.sidebar.isHidden()
     settings.folder = last_folder()
     settings.folded = window.sidebar.folded()
-    settings.view = max(0, window.header.tabs.currentIndex())
+    settings.view = window.views.current
     settings.under_way = False
     settings.executor = window.sidebar.target.where()
     setup = window.sidebar.setup()

@@ -9,6 +9,9 @@ from PySide6.QtCore import QByteArray, QSettings
 
 from gui.theme import THEMES
 
+NUMBERED = ("live", "layers", "compare", "sessions")
+"""The views that settings named by their number, in the order that they had."""
+
 
 class Settings:
     """A small INI file of the user, or the file at ``path``. What cannot be read counts as never set."""
@@ -89,13 +92,13 @@ class Settings:
         self._file.setValue("folder", value)
 
     @property
-    def view(self) -> int:
-        """Number of the view that was on show."""
-        value = str(self._file.value("view", 0))
-        return int(value) if value.isdecimal() else 0
+    def view(self) -> str:
+        """Id of the view that was on show, "" for never stored. Until 0.4.0 it was its number, from 0."""
+        value = str(self._file.value("view", ""))
+        return dict(enumerate(NUMBERED)).get(int(value), "") if value.isdecimal() else value
 
     @view.setter
-    def view(self, value: int) -> None:
+    def view(self, value: str) -> None:
         self._file.setValue("view", value)
 
     @property

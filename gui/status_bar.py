@@ -106,7 +106,7 @@ class StatusBar(QFrame):
             held = self._own.memory_info().rss
         self.memory.setText(f"{units.size(held)} of {units.size(self._total_bytes)}")
         whose = "the process that the model is in" if model_in is not None else "this process"
-        self.memory.setToolTip(f"Memory of {whose}, of all the machine has")
+        self.memory.setToolTip(plain_tip(f"Memory of {whose}, of all the machine has"))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

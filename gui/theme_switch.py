@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from gui import theme
 from gui.plain import SHEET
+from gui.views.base import View
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
@@ -25,7 +26,7 @@ class ThemeSwitch(QObject):
     def __init__(self, window: MainWindow) -> None:
         super().__init__(window)
         self._window = window
-        self._dressed: dict[QWidget, str] = {}  # views, with the name of the palette that they were given
+        self._dressed: dict[View, str] = {}  # views, with the name of the palette that they were given
         self._take_up()
         window.state.theme_changed.connect(self._on_chosen)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._on_desktop)
@@ -41,14 +42,15 @@ class ThemeSwitch(QObject):
                 self.dress(panel)
         window.sidebar.set_palette(self.colours)
         window.frame.set_palette(self.colours)
-        self.show_view(window.stack.currentWidget())
+        for view in window.views.on_show:
+            self.show_view(view)
 
-    def show_view(self, view: QWidget | None) -> None:
+    def show_view(self, view: View) -> None:
         """Bring a view up to date with the theme, if it is not."""
-        if view is not None and self._dressed.get(view) != self.colours.name:
+        if self._dressed.get(view) != self.colours.name:
             self._dressed[view] = self.colours.name
             view.setStyleSheet(self.sheet)
-            view.set_palette(self.colours)  # type: ignore[attr-defined]  # the stack has only views
+            view.set_palette(self.colours)
 
     def dress(self, page: QWidget) -> None:
         """Style a panel, or a page that is opened beside the window."""

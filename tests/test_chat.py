@@ -21,7 +21,7 @@ from core.progress import Progress
 from core.prompt_set import read_prompts
 from core.session.codec import config_from_json, to_json
 from gui.setup.workload_form import WorkloadForm
-from gui.views.output import _prompt as shown_prompt
+from gui.views.live.output import _prompt as shown_prompt
 from tests import test_kinds
 from tests import tiny_kinds as kinds
 from tests.tiny_models import save_model, save_tokenizer

@@ -12,19 +12,22 @@ from PySide6.QtWidgets import QWidget
 from core.notices import Notice, Status
 from gui.bridge import Bridge
 from gui.view_state import ViewState
+from gui.views.base import View
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
+from tests.view_context import context
 
 
-class Watcher:
+class Watcher(View):
     """Notes what the bridge shows, and whether the clock was running then."""
 
-    def __init__(self, program: FakeProgram) -> None:
+    def __init__(self, program: FakeProgram, state: ViewState) -> None:
+        super().__init__(context(state))
         self.program = program
         self.fast: list[tuple[int, bool]] = []
         self.slow: list[dict] = []
 
-    def show_fast(self, run) -> None:
+    def show_run(self, run) -> None:
         self.fast.append((len(run.trace.moments["kind"]), self.program.gate.clock_runs))
 
     def show_slow(self, _run, summary) -> None:
@@ -46,10 +49,10 @@ def bridge(qtbot, program):
 
 
 @pytest.fixture
-def watcher(bridge, program):
-    watcher = Watcher(program)
-    bridge.add_fast(watcher.show_fast)
-    bridge.add_slow(watcher.show_slow)
+def watcher(qtbot, bridge, program):
+    watcher = Watcher(program, bridge.state)
+    qtbot.addWidget(watcher)
+    bridge.views = lambda: [watcher]
     return watcher
 
 
@@ -96,12 +99,16 @@ def test_a_pause_that_is_over_when_the_window_comes_is_let_go(bridge, program, w
     assert not bridge.painter.inside
 
 
-def test_a_view_that_raises_does_not_keep_the_worker_waiting(bridge, program):
-    def broken(*_) -> None:
-        raise RuntimeError("a bug in a view")
+def test_a_view_that_raises_does_not_keep_the_worker_waiting(qtbot, bridge, program):
+    class Broken(View):
+        def show_run(self, *_):
+            raise RuntimeError("a bug in a view")
 
-    bridge.add_fast(broken)
-    bridge.add_slow(broken)
+        show_slow = show_run
+
+    view = Broken(context(bridge.state))
+    qtbot.addWidget(view)
+    bridge.views = lambda: [view]
     program._full, program._closed = synthetic_run(blocks=2), 5
     bridge.painter.let_in()
     with pytest.raises(RuntimeError):
@@ -192,7 +199,7 @@ def test_void_qt_calls_keep_the_references_of_none(qtbot):
 
 def test_the_window_modules_import_neither_torch_nor_matplotlib():
     code = (
-        "import sys, gui.app, gui.main_window, gui.views.live;"
+        "import sys, gui.app, gui.main_window, gui.views.live.view;"
         "print([name for name in ('torch', 'transformers', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

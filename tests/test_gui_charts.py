@@ -30,10 +30,11 @@ from gui.charts.stages import StageBars
 from gui.last_folder import short_path
 from gui.theme import DARK, LIGHT
 from gui.view_state import ViewState
-from gui.views.live import LiveView
+from gui.views.live.view import LiveView
 from profilers.trace import Columns, Layer, Tag, Trace
 from tests.fakes import first_moments
 from tests.synthetic import synthetic_run
+from tests.view_context import context
 
 CHARTS = (LatencyChart, MemoryChart, LayerHeat, StageBars, MachineChart)
 
@@ -268,7 +269,7 @@ def test_heat_frames_the_row_that_the_selected_layer_is_inside(qtbot, run):
 
 
 def test_the_same_moment_is_at_the_same_place_in_latency_and_heat(qtbot, run):
-    view = LiveView(ViewState("dark"))
+    view = LiveView(context(ViewState("dark")))
     qtbot.addWidget(view)
     view.set_palette(DARK)
     view.resize(1130, 800)

@@ -15,7 +15,7 @@ from core.glossary import GLOSSARY, find
 from core.notices import Notice
 from gui.last_folder import last_folder, use_folder, within
 from gui.matching import ranked, score
-from gui.views.tile_readings import specs
+from gui.views.live.tile_readings import specs
 from tests.gui_window import child, close_window, make_window
 from tests.synthetic import synthetic_run
 
@@ -176,7 +176,7 @@ def test_what_went_wrong_with_keeping_is_not_called_kept(window, tmp_path):
 def test_a_saved_chart_and_an_export_are_told_with_their_place(qtbot, window, tmp_path):
     run = replace(synthetic_run(blocks=2, run_id=3), name="it")
     window.state.open_run(run)
-    live = window.views[0]
+    live = window.views["live"]
     live.latency.menu.ask_path = lambda *_: tmp_path / "chart.csv"
     live.latency.menu.save_data.trigger()
     live.latency.menu.join(30)

@@ -25,18 +25,19 @@ from gui.charts.quantities import missing_count, scale_of, written
 from gui.charts.stages import StageBars
 from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
-from gui.views.layer_columns import TITLES as LAYER_TITLES
-from gui.views.layers import LayersView
-from gui.views.live import LiveView
-from gui.views.operator_model import MOMENT, SELF, TITLES, OperatorModel
-from gui.views.operators import LATER, NOT_RECORDED
-from gui.views.output import progress_text
-from gui.views.tile_readings import IMPORTED, specs
-from gui.views.tiles import Tile, in_parts, wrapped
+from gui.views.layers.layer_columns import TITLES as LAYER_TITLES
+from gui.views.layers.operator_model import MOMENT, SELF, TITLES, OperatorModel
+from gui.views.layers.operators import LATER, NOT_RECORDED
+from gui.views.layers.view import LayersView
+from gui.views.live.output import progress_text
+from gui.views.live.tile_readings import IMPORTED, specs
+from gui.views.live.tiles import Tile, in_parts, wrapped
+from gui.views.live.view import LiveView
 from profilers.trace import NOT_MEASURED, Tag
 from tests.synthetic import synthetic_run
 from tests.synthetic_measured import IPC, with_counters, with_noise, with_peaks, with_tracks
 from tests.synthetic_operators import imported_run, with_operators
+from tests.view_context import context
 
 VIRTUAL = "this virtual machine's processor offers no counters"
 
@@ -86,7 +87,7 @@ def tile(view, name) -> Tile:
 
 
 def test_cycles_tile_has_cycles_and_instructions_per_cycle(qtbot, state, counted):
-    view = show(shown(qtbot, LiveView(state)), counted)
+    view = show(shown(qtbot, LiveView(context(state))), counted)
     median = summarize(counted, intervals=False)["metrics"]["cycles_per_token"]["median"]
     reading = tile(view, "statCycles").reading
     assert float(reading.value) == pytest.approx(median / 1e6, rel=0.01)
@@ -94,7 +95,7 @@ def test_cycles_tile_has_cycles_and_instructions_per_cycle(qtbot, state, counted
 
 
 def test_cycles_tile_without_counters_has_a_dash_the_reason_and_cpu_time(qtbot, state, run):
-    view = show(shown(qtbot, LiveView(state)), with_counters(run, hardware=False))
+    view = show(shown(qtbot, LiveView(context(state))), with_counters(run, hardware=False))
     one = tile(view, "statCycles")
     assert one.reading.value == "—"
     assert one.reading.sub.startswith("CPU 2")
@@ -105,7 +106,7 @@ def test_cycles_tile_without_counters_has_a_dash_the_reason_and_cpu_time(qtbot, 
 
 
 def test_energy_tile(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, run, energy={"joules": 12.0, "joules_per_token": 0.4123, "source": "RAPL package-0", "period_s": 0.1})
     assert tile(view, "statEnergy").reading[:3] == ("412", "mJ", "RAPL package-0 · 100 ms")
     show(view, run, energy={"joules": 12.0, "joules_per_token": 4.1, "source": "NVML counter", "period_s": None})
@@ -116,7 +117,7 @@ def test_energy_tile(qtbot, state, run):
 
 
 def test_noise_tile_names_what_disturbed_and_warns_above_a_tenth(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     noise = {"perturbed_share": 0.018, "switches_per_s": 2.14, "steal_share": 0.001, "others_share": 0.12}
     show(view, run, noise=noise)
     assert tile(view, "statNoise").reading[:4] == ("1.8", "%", "others 12.0 % · 2.1 switches/s", "good")
@@ -132,7 +133,7 @@ def test_noise_tile_names_what_disturbed_and_warns_above_a_tenth(qtbot, state, r
 
 def test_noise_tile_agrees_with_the_tags(qtbot, state, run):
     noisy = with_noise(run, share=0.25)
-    view = show(shown(qtbot, LiveView(state)), noisy)
+    view = show(shown(qtbot, LiveView(context(state))), noisy)
     share = summarize(noisy, intervals=False)["observer_effect"]["perturbed_share"]
     assert tile(view, "statNoise").reading.value == f"{100 * share:.1f}"
     assert tile(view, "statNoise").reading.tone == "warn"
@@ -140,7 +141,7 @@ def test_noise_tile_agrees_with_the_tags(qtbot, state, run):
 
 @pytest.mark.parametrize(("width", "rows"), [(1140, 1), (980, 2), (800, 2), (560, 3)])
 def test_tiles_fit_and_their_labels_are_never_cut(qtbot, state, counted, width, rows):
-    view = show(shown(qtbot, LiveView(state), (width, 790)), counted)
+    view = show(shown(qtbot, LiveView(context(state)), (width, 790)), counted)
     tiles = view.tiles.tiles
     assert len(tiles) == 10
     qtbot.waitUntil(lambda: len({one.y() for one in tiles}) == rows, timeout=3000)
@@ -151,7 +152,7 @@ def test_tiles_fit_and_their_labels_are_never_cut(qtbot, state, counted, width, 
 
 
 def test_the_headline_stands_first_and_warm_up_is_dimmed_and_named(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     assert [one.objectName() for one in view.tiles.tiles[:4]] == ["statDecode", "statTTFT", "statTPOT", "statITL"]
     show(view, run)
     one = tile(view, "statTTFT")
@@ -169,7 +170,7 @@ def test_the_headline_stands_first_and_warm_up_is_dimmed_and_named(qtbot, state,
 
 @pytest.mark.parametrize("width", [1140, 980, 660])
 def test_no_second_line_of_a_tile_is_cut(qtbot, state, run, width):
-    view = show(shown(qtbot, LiveView(state), (width, 790)), run)
+    view = show(shown(qtbot, LiveView(context(state)), (width, 790)), run)
     for one in view.tiles.tiles:
         label = one.reason if one.reason.isVisible() else one.sub
         assert not re.search(r"\S…", label.text()), (one.objectName(), label.text())
@@ -179,14 +180,14 @@ def test_no_second_line_of_a_tile_is_cut(qtbot, state, run, width):
 
 
 def test_a_tile_is_as_high_with_a_number_as_with_a_reason(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     before = tile(view, "statTTFT").minimumHeight()
     show(view, run)
     assert tile(view, "statTTFT").minimumHeight() == before
 
 
 def test_long_reasons_are_broken_into_lines_that_fit(qtbot, state):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     metrics = view.tiles.tiles[0].sub.fontMetrics()
     text = wrapped("a reason that is much too long for three short lines of a tile", metrics, 90, 3)
     assert text.count("\n") == 2
@@ -202,7 +203,7 @@ def test_long_reasons_are_broken_into_lines_that_fit(qtbot, state):
 
 
 def test_definitions_name_the_clash_and_what_a_cycle_is(qtbot, state):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     assert "AIPerf calls this number ITL" in tile(view, "statTPOT").toolTip()
     assert "is not a cycle count" in " ".join(tile(view, "statCycles").toolTip().split())
     assert "nothing is guessed" in tile(view, "statEnergy").toolTip()
@@ -385,7 +386,7 @@ def visible(view) -> set[str]:
 
 
 def test_layer_table_has_counts_beside_times(qtbot, state, counted):
-    view = show(shown(qtbot, LayersView(state)), counted)
+    view = show(shown(qtbot, LayersView(context(state))), counted)
     assert {"Cycles", "IPC", "Cache misses", "CPU time"} <= visible(view)
     row = next(row for row in summarize(counted)["layers"] if (row["path"], row["kind"]) == ("model.layers.3", "decode"))
     assert float(cell(view, "model.layers.3", "Cycles").data().split()[0]) == pytest.approx(row["cycles"] / 1e6, abs=0.06)
@@ -399,7 +400,7 @@ def test_layer_table_has_counts_beside_times(qtbot, state, counted):
 
 
 def test_count_columns_without_data_are_hidden_until_asked_for(qtbot, state, run):
-    view = show(shown(qtbot, LayersView(state)), with_counters(run, hardware=False))
+    view = show(shown(qtbot, LayersView(context(state))), with_counters(run, hardware=False))
     assert "CPU time" in visible(view)
     assert not {"Cycles", "IPC", "Cache misses", "Instr."} & visible(view)
     view.show_column(LAYER_TITLES.index("Cycles"), True)
@@ -410,7 +411,7 @@ def test_count_columns_without_data_are_hidden_until_asked_for(qtbot, state, run
 
 
 def test_the_header_s_menu_shows_and_hides_columns(qtbot, state, counted):
-    view = show(shown(qtbot, LayersView(state)), counted)
+    view = show(shown(qtbot, LayersView(context(state))), counted)
     view.tree.header().customContextMenuRequested.emit(QPoint(4, 4))
     menu = view.column_menu()
     actions = {action.text(): action for action in menu.actions()}
@@ -430,7 +431,7 @@ def names(panel):
 
 
 def test_operators_of_all_layers_and_of_the_selected_one(qtbot, state, profiled):
-    view = show(shown(qtbot, LayersView(state)), profiled)
+    view = show(shown(qtbot, LayersView(context(state))), profiled)
     panel = view.operators
     assert view.findChild(QTreeView, "operatorTable") is panel.table
     assert panel.explanation == ""
@@ -449,7 +450,7 @@ def test_operators_of_all_layers_and_of_the_selected_one(qtbot, state, profiled)
 
 
 def test_operator_cells(qtbot, state, profiled):
-    panel = show(shown(qtbot, LayersView(state)), profiled).operators
+    panel = show(shown(qtbot, LayersView(context(state))), profiled).operators
     row = next(number for number, one in enumerate(panel.model.shown) if one.whole.name == "aten::addmm")
     one = panel.model.shown[row].whole
     texts = {title: panel.model.index(row, column).data() for column, title in enumerate(TITLES)}
@@ -461,7 +462,7 @@ def test_operator_cells(qtbot, state, profiled):
 
 
 def test_operators_are_sorted_and_filtered(qtbot, state, profiled):
-    panel = show(shown(qtbot, LayersView(state)), profiled).operators
+    panel = show(shown(qtbot, LayersView(context(state))), profiled).operators
     times = [group.whole.self_ns for group in panel.model.shown]
     assert times == sorted(times, reverse=True)
     panel.table.sortByColumn(TITLES.index("FLOPs"), Qt.SortOrder.AscendingOrder)
@@ -494,7 +495,7 @@ def test_shapes_of_an_operator_are_below_it_and_add_up(qtbot):
 
 
 def test_operators_that_were_not_recorded(qtbot, state, run):
-    view = show(shown(qtbot, LayersView(state)), run)
+    view = show(shown(qtbot, LayersView(context(state))), run)
     assert view.operators.explanation == NOT_RECORDED
     assert view.operators.height() < 100
     going = replace(run, facts=replace(run.facts, status="running"))
@@ -513,13 +514,12 @@ def test_operators_that_were_not_recorded(qtbot, state, run):
 def test_a_layer_without_operators_says_so(qtbot, state, profiled):
     operators = {name: column[:20] for name, column in profiled.trace.operators.items()}
     few = replace(profiled, trace=replace(profiled.trace, operators=operators))
-    view = shown(qtbot, LayersView(state))
-    view.in_background = lambda work, done: pending.append((work, done))
     pending = []
+    view = shown(qtbot, LayersView(context(state, lambda work, done: pending.append((work, done)))))
     state.select_layer("lm_head")
     show(view, few)
     assert view.operators.explanation == "Adding up the operators …"
-    from gui.views.background import at_once
+    from gui.background import at_once
 
     while pending:
         at_once(*pending.pop())
@@ -527,11 +527,10 @@ def test_a_layer_without_operators_says_so(qtbot, state, profiled):
 
 
 def test_only_the_newest_question_about_operators_is_answered(qtbot, state, profiled):
-    from gui.views.background import at_once
+    from gui.background import at_once
 
-    view = shown(qtbot, LayersView(state))
     pending = []
-    view.in_background = lambda work, done: pending.append((work, done))
+    view = shown(qtbot, LayersView(context(state, lambda work, done: pending.append((work, done)))))
     show(view, profiled)
     state.select_layer("lm_head")
     for question in reversed(pending):
@@ -563,7 +562,7 @@ def test_many_thousands_of_operators_stay_quick(qtbot):
 def test_an_imported_trace_shows_what_exists(qtbot, state):
     run = imported_run()
     bare = replace(run, facts=replace(run.facts, rss_peak_bytes=None, weights_bytes=None))
-    live = show(shown(qtbot, LiveView(state)), bare)
+    live = show(shown(qtbot, LiveView(context(state))), bare)
     assert {(one.reading.value, one.reading.sub) for one in live.tiles.tiles} == {("—", IMPORTED)}
     assert live.latency.explanation == ""
     assert live.latency.note.text() == "steps of an imported trace"
@@ -582,7 +581,7 @@ def test_the_cold_step_of_an_imported_trace_is_folded_away_as_warm_up_is(qtbot, 
     tags = run.trace.moments["tags"].copy()
     tags[0] |= int(Tag.COLD)
     cold = replace(run, trace=replace(run.trace, moments={**run.trace.moments, "tags": tags}))
-    live = show(shown(qtbot, LiveView(state)), cold)
+    live = show(shown(qtbot, LiveView(context(state))), cold)
     assert live.latency.folded == 1
     assert live.latency.plot.getViewBox().viewRange()[0][0] > 0.5
     live.latency.show_warmup.setChecked(True)
@@ -592,7 +591,7 @@ def test_the_cold_step_of_an_imported_trace_is_folded_away_as_warm_up_is(qtbot, 
 
 
 def test_an_imported_trace_has_its_operators_in_the_layers_view(qtbot, state):
-    view = show(shown(qtbot, LayersView(state)), imported_run())
+    view = show(shown(qtbot, LayersView(context(state))), imported_run())
     assert not view.card.isVisible()
     assert view.operators.explanation == ""
     assert view.operators.note.text() == "all steps of the imported trace"

@@ -29,15 +29,16 @@ from gui.status_bar import StatusBar
 from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
 from gui.views import quality_text
-from gui.views.compare import CompareView
-from gui.views.layer_columns import SQNR, TITLES
-from gui.views.layer_errors import worst_layers
-from gui.views.layers import LayersView
-from gui.views.live import LiveView
-from gui.views.tile_readings import specs
-from gui.views.tiles import Tile
+from gui.views.compare.view import CompareView
+from gui.views.layers.layer_columns import SQNR, TITLES
+from gui.views.layers.layer_errors import worst_layers
+from gui.views.layers.view import LayersView
+from gui.views.live.tile_readings import specs
+from gui.views.live.tiles import Tile
+from gui.views.live.view import LiveView
 from profilers.trace import KINDS, STAGES, Trace
 from tests.synthetic_quality import language_quality, layer_errors, session_runs, with_passes
+from tests.view_context import context
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +287,7 @@ def test_the_menu_saves_picture_and_data(qtbot, chart, tmp_path):
 
 @pytest.fixture
 def compare(qtbot, state, runs):
-    view = shown(qtbot, CompareView(state))
+    view = shown(qtbot, CompareView(context(state)))
     view.pages.setCurrentIndex(2)
     view.set_store(FakeStore(runs))
     return view
@@ -305,7 +306,7 @@ def test_the_page_lays_out_all_runs_of_the_session(compare, runs):
 
 
 def test_nothing_is_read_for_a_page_that_nobody_sees_or_while_a_run_is_going(qtbot, state, runs):
-    view = shown(qtbot, CompareView(state))
+    view = shown(qtbot, CompareView(context(state)))
     page, store = view.speed_quality, FakeStore(runs)
     page.set_store(store)
     assert store.reads == []
@@ -323,15 +324,12 @@ def test_a_click_shows_the_run_in_every_view(compare, state, runs):
 
 
 def test_a_run_that_cannot_be_read_is_told(compare):
-    told = []
-    compare.speed_quality.notify = told.append
-
     def fail(_run_id):
         raise Refusal("The session was closed; open it again.")
 
     compare.store.read = fail
     compare.speed_quality.chart.run_asked.emit(4)
-    assert told == ["The session was closed; open it again."]
+    assert compare.context.say == ["The session was closed; open it again."]
 
 
 # -- tile -----------------------------------------------------------------------------------------------------------------
@@ -390,7 +388,7 @@ def test_a_cost_that_was_not_measured_is_a_dash_with_the_reason(qtbot, run):
 @pytest.mark.parametrize("width", [1116, 656, 2200])
 def test_no_tile_cuts_its_label_or_number(qtbot, state, run, width):
     small = with_passes(run, "x", quality=language_quality(0.00213))
-    view = shown(qtbot, LiveView(state), (width + 24, 800))
+    view = shown(qtbot, LiveView(context(state)), (width + 24, 800))
     view.show_run(small)
     view.show_slow(small, summarize(small, intervals=False))
     for tile in view.tiles.tiles:
@@ -404,7 +402,7 @@ def test_no_tile_cuts_its_label_or_number(qtbot, state, run, width):
 
 def test_layers_show_their_errors_and_name_the_worst(qtbot, state, run):
     errors = {**layer_errors(run), "lm_head": 8.25}
-    view = shown(qtbot, LayersView(state), (1300, 800))
+    view = shown(qtbot, LayersView(context(state)), (1300, 800))
     damaged = replace(run, facts=replace(run.facts, quality=language_quality(0.1, layers=errors)))
     view.show_slow(damaged, summarize(damaged, intervals=False))
     assert not view.tree.isColumnHidden(SQNR)
@@ -427,7 +425,7 @@ def test_layers_show_their_errors_and_name_the_worst(qtbot, state, run):
 
 
 def test_layers_sort_by_their_error_worst_first(qtbot, state, run):
-    view = shown(qtbot, LayersView(state), (1300, 800))
+    view = shown(qtbot, LayersView(context(state)), (1300, 800))
     damaged = replace(
         run, facts=replace(run.facts, quality=language_quality(0.1, layers={**layer_errors(run), "lm_head": 8.25}))
     )
@@ -438,7 +436,7 @@ def test_layers_sort_by_their_error_worst_first(qtbot, state, run):
 
 
 def test_without_layer_errors_there_is_no_column_and_a_reason(qtbot, state, runs):
-    view = shown(qtbot, LayersView(state), (1300, 800))
+    view = shown(qtbot, LayersView(context(state)), (1300, 800))
     view.show_slow(runs[0], summarize(runs[0], intervals=False))
     assert view.tree.isColumnHidden(TITLES.index("SQNR dB"))
     assert not view.errors.isVisible()
@@ -458,7 +456,7 @@ def test_the_worst_layers_are_the_innermost():
 
 
 def test_guessed_tokens_are_told_below_the_output(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     strip = view.findChild(QWidget, "speculation")
     view.show_run(run)
     told = {"accepted_share": 0.713, "tokens_per_verify": 2.43, "by_position": [0.9, 0.7, 0.4], "draft_share": None}

@@ -11,7 +11,8 @@ from PySide6.QtWidgets import QLineEdit
 
 from core.session.store import SessionStore
 from gui.view_state import ViewState
-from gui.views.sessions import SessionsView
+from gui.views.sessions.view import SessionsView
+from tests.view_context import context
 
 SAMPLE = Path(__file__).parent / "data" / "session-v3.tickscope"
 
@@ -19,7 +20,7 @@ SAMPLE = Path(__file__).parent / "data" / "session-v3.tickscope"
 def test_a_run_is_renamed_and_then_given_a_note(qtbot, tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path / "s.tickscope")
     store = SessionStore.open(tmp_path / "s.tickscope")
-    view = SessionsView(ViewState("dark"))
+    view = SessionsView(context(ViewState("dark")))
     qtbot.addWidget(view)
     view.resize(1200, 500)
     view.show()

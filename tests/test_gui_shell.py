@@ -230,7 +230,7 @@ def test_themes(qtbot, window, name):
     picture = window.grab().toImage()
     spot = picture.pixelColor(picture.width() // 2, 2)
     assert spot.name() == theme.palette(name).card
-    live = window.views[0].tiles.mapTo(window, QPoint(0, -4))
+    live = window.views["live"].tiles.mapTo(window, QPoint(0, -4))
     assert picture.pixelColor(live).name() == theme.palette(name).background
 
 
@@ -345,7 +345,7 @@ def test_closing_while_running_asks_once(qtbot, open_window):
 def test_layout_theme_and_model_survive_a_restart(qtbot, open_window):
     first = open_window()
     first.set_theme("light")
-    first.switch_view(1)
+    first.show_view("layers")
     first.sidebar.model.choose_spec("arch:gpt2?n_layer=4")
     first.sidebar.model.dtype.setCurrentIndex(1)
     first.sidebar.model.trust.setChecked(True)

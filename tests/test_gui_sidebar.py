@@ -13,7 +13,7 @@ from core.notices import Status
 from gui.elided import Elided
 from gui.plain import ask, unbroken
 from gui.status_bar import StatusBar
-from gui.views.tiles import wrapped
+from gui.views.live.tiles import wrapped
 from tests.gui_window import child, close_window, make_window
 
 LAPTOP = QSize(1440, 870)  # 1440 × 900 less a title bar
@@ -116,7 +116,7 @@ def test_the_status_is_not_said_twice(qtbot):
 
 
 def test_nobody_is_told_to_load_a_model_while_one_is_loading(window):
-    live = window.views[0]
+    live = window.views["live"]
     live.show_status(Status("loading", "Reading weights into memory"))
     assert live.latency.explanation == "Reading weights into memory…"
     assert "Load a model" not in live.output.text.placeholderText()

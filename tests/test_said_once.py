@@ -79,7 +79,7 @@ def test_a_metric_declared_once_is_judged_and_its_absence_has_a_reason(toy: Metr
 
 
 def test_a_metric_declared_once_has_a_tile(toy: Metric, qtbot: object) -> None:
-    from gui.views.tiles import Tiles
+    from gui.views.live.tiles import Tiles
 
     tiles = Tiles()
     qtbot.addWidget(tiles)  # type: ignore[attr-defined]

@@ -20,11 +20,12 @@ from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 from gui.setup import consent
 from gui.view_state import ViewState
-from gui.views.ab_test_setup import ABTestSetup
-from gui.views.compare import CompareView
-from gui.views.session_columns import STATUS
-from gui.views.sessions import SessionsView
+from gui.views.compare.ab_test_setup import ABTestSetup
+from gui.views.compare.view import CompareView
+from gui.views.sessions.session_columns import STATUS
+from gui.views.sessions.view import SessionsView
 from tests.synthetic import synthetic_run
+from tests.view_context import context
 
 SAMPLE = Path(__file__).parent / "data" / f"session-v{SCHEMA_VERSION}.tickscope"
 MODULE = """import pathlib, torch
@@ -328,14 +329,12 @@ def test_the_window_lists_a_session_with_odd_runs(qtbot, changed: Callable[[list
     path = changed([*ODD.values(), UNSOUND["span_beyond_layers"][0][0] + " WHERE run = 2"])
     store = SessionStore.open(path)
     state = ViewState("dark")
-    told: list[str] = []
-    for view in (SessionsView(state), CompareView(state)):
+    for view in (SessionsView(context(state)), CompareView(context(state))):
         qtbot.addWidget(view)
-        view.notify = told.append
         view.set_store(store)
-    sessions = SessionsView(state)
+        assert view.context.say == []
+    sessions = SessionsView(context(state))
     qtbot.addWidget(sessions)
-    sessions.notify = told.append
     sessions.set_store(store)
     assert [sessions.tree.topLevelItem(row).text(STATUS) for row in range(3)][2] == UNREADABLE
     assert "makes no sense" in sessions.tree.topLevelItem(2).toolTip(STATUS)
@@ -343,5 +342,5 @@ def test_the_window_lists_a_session_with_odd_runs(qtbot, changed: Callable[[list
         sessions.tree.clearSelection()
         sessions.tree.topLevelItem(row).setSelected(True)
         sessions.open_selected()
-    assert ["was changed or damaged" in one or "cannot be read" in one for one in told] == [True, True]
+    assert ["was changed or damaged" in one or "cannot be read" in one for one in sessions.context.say] == [True, True]
     store.close()

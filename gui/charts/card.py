@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import shiboken6
 from PySide6.QtCore import QEvent, QObject, QPoint, Qt
@@ -12,20 +12,12 @@ from PySide6.QtGui import QContextMenuEvent, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
 from core.records.run import Run
-from gui.charts.menu import ChartMenu
+from gui.charts.menu import ChartFile, ChartMenu
 from gui.charts.plot import Painted, PaintMeter, Plot
 from gui.plain import Label
 from gui.theme import Palette
 
 START_HINT = "Load a model and press Run"
-
-
-class ChartFile(NamedTuple):
-    """What a chart can be saved as now: a name to suggest, and two ways to write it that any thread may go."""
-
-    name: str
-    write_image: Callable[[Path], None]
-    write_data: Callable[[Path], None]
 
 
 class Card(QFrame):
@@ -113,7 +105,7 @@ class Chart(Card):
         self._stack.addWidget(self.hint)
         self._stack.addWidget(self.body)
         self.box.addLayout(self._stack, 1)
-        self.menu = ChartMenu(self)
+        self.menu = ChartMenu(self, self)
         self.menu_button = QToolButton(self)
         self.menu_button.setText("⋯")
         self.menu_button.setToolTip("Save, copy or reset this chart")

@@ -7,20 +7,45 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
-from PySide6.QtGui import QAction, QGuiApplication
+from PySide6.QtGui import QAction, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 
 from core.errors import Refusal
 from core.plain_text import csv_cell, visible
 from gui.last_folder import short_path, use_folder, within
 
-if TYPE_CHECKING:
-    from gui.charts.card import Chart
-
 PICTURES = "PNG picture (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
 DATA = "CSV table (*.csv)"
+
+
+class ChartFile(NamedTuple):
+    """What a chart can be saved as now: a name to suggest, and two ways to write it that any thread may go."""
+
+    name: str
+    write_image: Callable[[Path], None]
+    write_data: Callable[[Path], None]
+
+
+class Drawn(Protocol):
+    """What can be saved, copied and reset: a ``Chart``."""
+
+    @property
+    def explanation(self) -> str: ...
+
+    @property
+    def paint_meter(self) -> Callable[[int], None] | None: ...
+
+    def file(self) -> ChartFile | None: ...
+
+    def picture(self) -> QPixmap: ...
+
+    def table(self) -> Mapping[str, Sequence[Any]]: ...
+
+    def reset_view(self) -> None: ...
+
+
 AskPath = Callable[[QWidget, str, str, str], Path | None]
 
 
@@ -43,9 +68,9 @@ def as_tsv(table: Mapping[str, Sequence[Any]]) -> str:
 class ChartMenu(QMenu):
     """The menu of one chart. Files are drawn on a short thread of their own; ``poll`` tells how it went."""
 
-    def __init__(self, chart: Chart) -> None:
-        super().__init__(chart)
-        self._chart = chart
+    def __init__(self, chart: Drawn, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._chart, self._parent = chart, parent
         self._results: SimpleQueue[tuple[str, Path | None, int]] = SimpleQueue()
         self._writers: list[threading.Thread] = []
         self.ask_path: AskPath = ask_path
@@ -101,7 +126,7 @@ class ChartMenu(QMenu):
             self._save("Save data", f"{file.name}.csv", DATA, file.write_data)
 
     def _save(self, title: str, suggested: str, filters: str, write: Callable[[Path], None]) -> None:
-        path = self.ask_path(self._chart, title, within(suggested), filters)
+        path = self.ask_path(self._parent, title, within(suggested), filters)
         if path is None:
             return
         use_folder(path.parent)

@@ -28,7 +28,8 @@ from core.export.speed_quality import (
 )
 from core.presentation.ticks import nice_limit
 from gui.charts.axis import Axis
-from gui.charts.card import Chart, ChartFile
+from gui.charts.card import Chart
+from gui.charts.menu import ChartFile
 from gui.charts.plot import Plot, small_font
 from gui.theme import Palette
 

@@ -51,7 +51,7 @@ class PassList(SwitchList):
         self._below_id = ""
         self._pressed = False
         self._waiting: Callable[[], None] | None = None
-        self.delegate = PassDelegate(self)
+        self.delegate = PassDelegate(self, self.toggle, self.copy_command)
         self.setItemDelegate(self.delegate)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)

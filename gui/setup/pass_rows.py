@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from PySide6.QtCore import QAbstractItemModel, QEvent, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QMouseEvent, QPainter
-from PySide6.QtWidgets import QStyle, QStyleOptionViewItem
+from PySide6.QtWidgets import QStyle, QStyleOptionViewItem, QWidget
 
 from gui.setup.switch_list import ID, LINE, SECOND_LINE, SWITCH_WIDTH, Index, SwitchDelegate
 from gui.theme import scaled
-
-if TYPE_CHECKING:
-    from gui.setup.pass_list import PassList
 
 GROUP = ID + 2  # the title of the group that a heading is of
 OPEN = ID + 3  # whether the group is unfolded
@@ -22,11 +19,14 @@ TOGGLES = (Qt.Key.Key_Space, Qt.Key.Key_Select, Qt.Key.Key_Return, Qt.Key.Key_En
 
 
 class PassDelegate(SwitchDelegate):
-    """Paints switches as ``SwitchDelegate`` does, and everything else that the pass list has."""
+    """Paints switches as ``SwitchDelegate`` does, and everything else that the pass list has.
 
-    def __init__(self, passes: PassList) -> None:
+    ``fold(group)`` and ``copy_command(pass id)`` are called when a heading or a button is pressed.
+    """
+
+    def __init__(self, passes: QWidget, fold: Callable[[str], None], copy_command: Callable[[str], None]) -> None:
         super().__init__(passes)
-        self._passes = passes
+        self._fold, self._copy_command = fold, copy_command
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         if index.data(GROUP):
@@ -104,9 +104,9 @@ class PassDelegate(SwitchDelegate):
         elif not (isinstance(event, QKeyEvent) and event.key() in TOGGLES):
             return False
         if group:
-            self._passes.toggle(group)
+            self._fold(group)
         else:
-            self._passes.copy_command(index.data(ID))
+            self._copy_command(index.data(ID))
         return True
 
 

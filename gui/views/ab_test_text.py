@@ -15,6 +15,7 @@ from gui.views import quality_text
 if TYPE_CHECKING:
     from core.analysis.verdict import LayerVerdict, Verdict
     from core.execution.ab_test_state import ABTestState
+    from core.records.run import Run
 
 NAMES = "ABCDEFGH"
 SIGNS = {Word.FASTER: "▲", Word.SLOWER: "▼", Word.UNDECIDED: "≈"}
@@ -140,3 +141,18 @@ def side_lines(configs: Sequence[RunConfig]) -> list[str]:
         model = f" · {config.model.spec}, {config.model.dtype}" if len(models) > 1 else ""
         lines.append(f"{name}  {pass_names(config)}{model}")
     return lines
+
+
+def verdict_of(runs: Sequence[Run]) -> str:
+    """What came of the trial in which these runs took turns, baseline first, in a line."""
+    from core.analysis.verdict import judge
+
+    trial = runs[0].facts.trial
+    assert trial is not None
+    floor = trial.floors.get("tpot_ns", trial.floors.get("e2e_ns"))
+    if trial.same:
+        return "Noise floor (A/A)" if floor is None else f"Noise floor (A/A): ±{units.percent(floor)}"
+    ended = runs[0].facts.status != "running"
+    verdicts = judge(runs, trial.floors, trial.most_rounds, trial.parts, ended=ended)
+    said = [sentence(one.side, one.main, running=not ended).text for one in verdicts]
+    return f"A/B trial of {len(runs)} sides · {' · '.join(said)}"

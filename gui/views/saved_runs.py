@@ -63,23 +63,6 @@ def headline(run: Run) -> Headline:
     return Headline(ttft, tpot, speed, noise_json(run)["perturbed_share"])
 
 
-def verdict_of(runs: Sequence[Run]) -> str:
-    """What came of the trial in which these runs took turns, baseline first, in a line."""
-    from core import units
-    from core.analysis.verdict import judge
-    from gui.views.ab_test_text import sentence
-
-    trial = runs[0].facts.trial
-    assert trial is not None
-    floor = trial.floors.get("tpot_ns", trial.floors.get("e2e_ns"))
-    if trial.same:
-        return "Noise floor (A/A)" if floor is None else f"Noise floor (A/A): ±{units.percent(floor)}"
-    ended = runs[0].facts.status != "running"
-    verdicts = judge(runs, trial.floors, trial.most_rounds, trial.parts, ended=ended)
-    said = [sentence(one.side, one.main, running=not ended).text for one in verdicts]
-    return f"A/B trial of {len(runs)} sides · {' · '.join(said)}"
-
-
 def started(created: str) -> str:
     """ISO 8601 UTC as the local day and minute; as it is where it is not a date."""
     try:

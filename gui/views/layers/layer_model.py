@@ -9,7 +9,7 @@ from PySide6.QtCore import QAbstractItemModel, QModelIndex, QObject, QPersistent
 
 from core import units
 from gui.plain import plain_tip
-from gui.views.layer_columns import (
+from gui.views.layers.layer_columns import (
     BESIDE,
     COLUMNS,
     COUNTED,

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from core.analysis.compare import Comparison
 from gui.plain import Label
 from gui.theme import Palette
-from gui.views.differences import verdict_text
+from gui.views.compare.differences import verdict_text
 
 NEEDED = "A verdict needs both configurations run in turn (A B B A …): that is what the A/B trial does."
 

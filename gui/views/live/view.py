@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtCore import QEvent, QObject
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
 from core.notices import Status
@@ -15,12 +15,11 @@ from gui.charts.heat import LayerHeat
 from gui.charts.latency import LatencyChart
 from gui.charts.machine import MachineChart
 from gui.charts.memory import MemoryChart
-from gui.charts.plot import PaintMeter
 from gui.charts.stages import StageBars
 from gui.theme import Palette
-from gui.view_state import ViewState
-from gui.views.output import OutputCard
-from gui.views.tiles import Tiles
+from gui.views.base import Request, ShowRun, View, ViewContext
+from gui.views.live.output import OutputCard
+from gui.views.live.tiles import Tiles
 
 ONE_COLUMN_BELOW = 700
 ROWS = ((5, 144), (6, 148), (3, 98))  # stretch and least height of each row of cards
@@ -28,17 +27,20 @@ ALONE = 1.4  # how much higher a card is where it has a row for itself and the v
 GAP = 10
 
 
-class LiveView(QScrollArea):
+class LiveView(View):
     """Everything about the run on show. ``show_run`` is for each repaint, ``show_slow`` for numbers and text."""
 
-    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, context: ViewContext, parent: QWidget | None = None) -> None:
+        super().__init__(context, parent)
+        state = self.state
         self.setObjectName("liveView")
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.notify: Callable[..., None] | None = None  # told how saving a chart went
-        content = QWidget(self)
+        self.area = QScrollArea(self)
+        self.area.setWidgetResizable(True)
+        self.area.setFrameShape(QFrame.Shape.NoFrame)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.area)
+        content = QWidget(self.area)
         content.setObjectName("liveContent")
         self.tiles = Tiles(content)
         self.latency = LatencyChart(content)
@@ -57,8 +59,11 @@ class LiveView(QScrollArea):
         layout.setSpacing(GAP)
         layout.addWidget(self.tiles)
         layout.addLayout(self._grid, 1)
-        self.setWidget(content)
+        self.area.setWidget(content)
         self._arrange(2)
+        self.area.viewport().installEventFilter(self)
+        for chart in self.charts:
+            chart.set_paint_meter(context.meter)
         self.heat.layer_selected.connect(state.select_layer)
         self.latency.show_warmup.toggled.connect(self.heat.show_warmup)
         self.latency.plot.follow_x(self.heat.plot)
@@ -67,6 +72,13 @@ class LiveView(QScrollArea):
         state.layer_selected.connect(self.stages.select_layer)
         state.run_changed.connect(self._on_run_changed)
         self._live_text: str | None = None
+
+    def can(self, request: Request) -> bool:
+        """A run, unless it is an imported trace of operators alone: there is nothing to draw of it."""
+        if not isinstance(request, ShowRun):
+            return False
+        run = request.run
+        return run is None or run.facts.status != "imported" or len(run.trace.moments["kind"]) > 0
 
     def show_run(self, run: Run | None) -> None:
         """Draw the charts of a snapshot; cheap enough for each repaint."""
@@ -99,13 +111,8 @@ class LiveView(QScrollArea):
         """Tell how files that were being written turned out."""
         for chart in self.charts:
             saved = chart.menu.poll()
-            if saved is not None and self.notify is not None:
-                self.notify(*saved)
-
-    def set_paint_meter(self, meter: PaintMeter | None) -> None:
-        """Tell ``meter`` how long each painting of a chart took, in ns."""
-        for chart in self.charts:
-            chart.set_paint_meter(meter)
+            if saved is not None:
+                self.context.say(*saved)
 
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
@@ -135,8 +142,9 @@ class LiveView(QScrollArea):
         for column in range(2):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        width = self.viewport().width()
-        self.tiles.fit_width(width - 24)
-        self._arrange(2 if width >= ONE_COLUMN_BELOW else 1)
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Resize:  # of the part that can be seen
+            width = self.area.viewport().width()
+            self.tiles.fit_width(width - 24)
+            self._arrange(2 if width >= ONE_COLUMN_BELOW else 1)
+        return False

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from core.analysis.layer_roles import lowest, role, roles_of, together
 from core.analysis.select import main_kind
+from core.analysis.summary import layers_json
 from core.records.run import Run
 from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
@@ -28,14 +29,13 @@ from gui.charts.menu import as_tsv
 from gui.charts.quantities import missing_count
 from gui.plain import Label, plain_tip
 from gui.theme import Palette
-from gui.view_state import ViewState
-from gui.views.background import InBackground, at_once
+from gui.views.base import Request, ShowRun, View, ViewContext
 from gui.views.hinted import HintedCard
-from gui.views.layer_columns import BESIDE, COLUMNS, COUNTED, SHARE, TITLES
-from gui.views.layer_errors import LayerErrors, no_layer_errors
-from gui.views.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
-from gui.views.operators import LOW, OperatorsPanel
-from gui.views.share_delegate import ShareDelegate
+from gui.views.layers.layer_columns import BESIDE, COLUMNS, COUNTED, SHARE, TITLES
+from gui.views.layers.layer_errors import LayerErrors, no_layer_errors
+from gui.views.layers.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
+from gui.views.layers.operators import LOW, OperatorsPanel
+from gui.views.layers.share_delegate import ShareDelegate
 from gui.views.stretching import NEAR, StretchingColumn
 
 NARROW = 900
@@ -48,12 +48,12 @@ RATES = ("total_share", "bytes_per_s", "operations_per_s", "limit_share")
 IMPORTED = "An imported trace has no layers; the operators are below."
 
 
-class LayersView(QWidget):
+class LayersView(View):
     """Times of a median moment of the chosen kind, scaled to clean moments."""
 
-    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, context: ViewContext, parent: QWidget | None = None) -> None:
+        super().__init__(context, parent)
+        state = self.state
         self.setObjectName("layersView")
         self._run: Run | None = None
         self._rows: list[Mapping[str, Any]] = []
@@ -65,8 +65,7 @@ class LayersView(QWidget):
         self._build_tree()
         self.errors = LayerErrors(self)
         self.errors.layer_selected.connect(state.select_layer)
-        self.operators = OperatorsPanel(self)
-        self.in_background: InBackground = at_once
+        self.operators = OperatorsPanel(context.background, self)
         self.card = card = HintedCard(self.tree, "", self)
         self.hint, self._stack = card.hint, card.stack
         self.splitter = QSplitter(Qt.Orientation.Vertical, self)
@@ -84,7 +83,7 @@ class LayersView(QWidget):
         layout.addWidget(self.errors)
         layout.addWidget(self.splitter, 1)
         state.layer_selected.connect(self.select_layer)
-        state.run_changed.connect(lambda run: None if run is not None else self.show_run(None))
+        state.run_changed.connect(self._on_run_changed)
         self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
 
     @property
@@ -96,6 +95,10 @@ class LayersView(QWidget):
     def explanation(self) -> str:
         """The sentence on show instead of the table, "" while the table is."""
         return self.hint.text() if self._stack.currentIndex() == 0 else ""
+
+    def can(self, request: Request) -> bool:
+        """A run that has operators and no moments."""
+        return isinstance(request, ShowRun)
 
     def show_run(self, run: Run | None) -> None:
         """Nothing of a table needs to move at the pace of curves; only "no run" is told at once."""
@@ -119,7 +122,7 @@ class LayersView(QWidget):
             self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
             self._show_operators()
             return
-        self._rows = list(summary["layers"]) if summary is not None else layer_rows_of(run)
+        self._rows = list(summary["layers"] if summary is not None else layers_json(run))
         self._offer_kinds()
         if not self._rows:
             waiting = "No layer has been timed yet: the first traced moment after warm-up shows them."
@@ -277,13 +280,17 @@ class LayersView(QWidget):
         self.model.set_errors(lowest(found) if self.by_role.isChecked() else found, no_layer_errors(run))
         self.errors.show_errors(found)
 
+    def _on_run_changed(self, run: Run | None) -> None:
+        """A method, not a lambda: that would stay connected, and keep this view, when the view is gone."""
+        if run is None:
+            self.show_run(None)
+
     def _on_by_role(self) -> None:
         self._show_structure()
         self._show_kind()
         self.select_layer(self.state.layer)
 
     def _show_operators(self) -> None:
-        self.operators.in_background = self.in_background
         kind = self.kind if self._rows else ""
         self.operators.show_run(self._run, self.state.layer, kind)
 
@@ -390,10 +397,3 @@ class LayersView(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._fit_columns()
-
-
-def layer_rows_of(run: Run) -> list[Mapping[str, Any]]:
-    """The layer table as rows by name."""
-    from core.analysis.summary import layers_json
-
-    return list(layers_json(run))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from gui.background import Answers, InBackground
 from gui.charts.plot import PaintMeter
 from gui.plain import Label
 from gui.theme import Palette
-from gui.views.ab_test_chart import ABTestChart
-from gui.views.ab_test_layers import LayerVerdicts
-from gui.views.ab_test_setup import ABTestSetup
 from gui.views.ab_test_text import round_of
-from gui.views.ab_test_verdict import VerdictCard
-from gui.views.background import InBackground, at_once
+from gui.views.compare.ab_test_chart import ABTestChart
+from gui.views.compare.ab_test_layers import LayerVerdicts
+from gui.views.compare.ab_test_setup import ABTestSetup
+from gui.views.compare.ab_test_verdict import VerdictCard
 
 if TYPE_CHECKING:
     from core.analysis.verdict import LayerVerdict
@@ -41,13 +39,13 @@ class ABTestPanel(QScrollArea):
 
     layer_selected = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, in_background: InBackground, meter: PaintMeter, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("trialPanel")
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.in_background: Callable[[], InBackground] = lambda: at_once
+        self._answers = Answers(in_background)
         self.state: ABTestState | None = None
         self._judged: tuple[Any, int] | None = None  # trial and round that the layers are of
         self._layers_ns = 0
@@ -56,6 +54,7 @@ class ABTestPanel(QScrollArea):
         self.verdict = VerdictCard(content)
         self.chart = ABTestChart(content)
         self.chart.setMinimumHeight(CHART_HEIGHT)
+        self.chart.set_paint_meter(meter)
         self.layers = LayerVerdicts(content)
         self.layers.setMinimumHeight(TABLE_HEIGHT)
         self.layers.selectionModel().currentRowChanged.connect(self._on_row)
@@ -92,10 +91,6 @@ class ABTestPanel(QScrollArea):
         self.chart.show_trial(state)
         self._judge_layers(state)
 
-    def set_paint_meter(self, meter: PaintMeter | None) -> None:
-        """Count the painting of the chart."""
-        self.chart.set_paint_meter(meter)
-
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
         self.verdict.set_palette(palette)
@@ -105,6 +100,8 @@ class ABTestPanel(QScrollArea):
     def _judge_layers(self, state: ABTestState | None) -> None:
         """Live: here, in a pause, once a traced round; when the trial is over: beside the GUI thread."""
         if state is None:
+            self._judged = None
+            self._answers.drop()
             self._show_layers([], FINAL)
             return
         key = (state.runs[0].created, state.runs[0].id), (-1 if state.stopped is not None else round_of(state) // LAYERS_EVERY)
@@ -114,17 +111,14 @@ class ABTestPanel(QScrollArea):
             self._layers_ns = 0
             self._show_layers([], FINAL)
         self._judged = key
+        self._answers.drop()
         if state.stopped is not None:
-            self.in_background()(lambda: _layer_verdicts(state), lambda future: self._take_layers(key, future))
+            self._answers.ask(lambda: _layer_verdicts(state), lambda future: self._show_layers(future.result(), FINAL))
         elif key[1] and self._layers_ns < LAYERS_LIMIT_NS:
             start_ns = time.perf_counter_ns()
             rows = _layer_verdicts(state)
             self._layers_ns = time.perf_counter_ns() - start_ns
             self._show_layers(rows, PROVISIONAL)
-
-    def _take_layers(self, key: tuple[Any, int], future: Future[Any]) -> None:
-        if self._judged == key:
-            self._show_layers(future.result(), FINAL)
 
     def _show_layers(self, rows: list[LayerVerdict], title: str) -> None:
         self.layers_title.setText(title)

@@ -7,43 +7,40 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QTreeWidgetItem, QVBoxLayout, QWidget
 
 from core.errors import Refusal
 from core.execution.ab_test_state import reopened
 from core.records.run import Run
+from gui.background import Answers, InBackground
 from gui.plain import Label, ask, plain_tip
 from gui.theme import Palette
-from gui.view_state import ViewState
-from gui.views.background import InBackground, at_once
+from gui.views.ab_test_text import verdict_of
+from gui.views.base import ShowABTest, ShowPair, ShowRun, View, ViewContext
 from gui.views.hinted import HintedCard
-from gui.views.saved_runs import Head, Headline, Store, headline, verdict_of
-from gui.views.session_columns import COLUMNS, NAME, NOTE
-from gui.views.session_tree import RUN_ROLE, SessionTree, key_of
+from gui.views.saved_runs import Head, Headline, Store, headline
+from gui.views.sessions.session_columns import COLUMNS, NAME, NOTE
+from gui.views.sessions.session_tree import RUN_ROLE, SessionTree, key_of
 
 NO_STORE = "No session is open. It begins with the first run, and every run is saved into it as it happens."
 NO_RUNS = "This session has no runs yet. Press Run, and each run is saved here as it happens."
+NOT_ALL_SIDES = "Not all sides of this A/B test are in the session any more; open one of them, or undo the Delete."
 NOT_FOUND = "No run has all these words in its name, model, passes, status or note."
 
 
-class SessionsView(QWidget):
-    """Newest run first. Reading whole runs happens beside the GUI thread where ``in_background`` is given."""
+class SessionsView(View):
+    """Newest run first. Whole runs are read beside the GUI thread."""
 
-    opened = Signal(object)  # the Run that was opened
-    compared = Signal(object)  # tuple of two Runs
-    group_opened = Signal(object)  # the ABTestState in which the selected group ended
-    setup_asked = Signal(object)  # the Run whose setup is wanted in the sidebar
+    follows_run = False
 
-    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, context: ViewContext, parent: QWidget | None = None) -> None:
+        super().__init__(context, parent)
         self.setObjectName("sessionsView")
         self.store: Store | None = None
         self.ask: Callable[[QWidget, str, str], bool] = ask
-        self.notify: Callable[[str], None] | None = None  # told one sentence when something could not be done
-        self.in_background: InBackground = at_once
+        self._looks, self._chosen, self._doomed = (Answers(context.background) for _ in range(3))
         self.running = False  # while a run is going, no other run is read just for its headline
         self._headlines: dict[tuple[int, str, str], Headline] = {}
         self._verdicts: dict[str, str] = {}  # by group
@@ -67,6 +64,9 @@ class SessionsView(QWidget):
             self._headlines.clear()
             self._verdicts.clear()
             self._forget_deleted()
+            self._reading = None
+            for answers in (self._looks, self._chosen, self._doomed):
+                answers.drop()  # the same number is another run in another session
         self.store = store
         self.refresh()
 
@@ -75,7 +75,7 @@ class SessionsView(QWidget):
         try:
             heads = [] if self.store is None else list(self.store.runs())
         except Refusal as refusal:
-            self._tell(str(refusal))
+            self.context.say(str(refusal))
             return
         editable = self.store is not None and not self.store.read_only
         words = self.search.text()
@@ -110,40 +110,39 @@ class SessionsView(QWidget):
         """Show the (first) selected run in every view, or what came of the selected group where that was an A/B test."""
         group = self.tree.selected_group()
         if group:
-            self._read([head.id for head in group], self._open_group)
+            self._show([head.id for head in group], self._open_group)
             return
 
         def show(runs: list[Run]) -> None:
             self.state.open_run(runs[0])
-            self.opened.emit(runs[0])
+            self.context.actions.ask(ShowRun(runs[0]))
 
         chosen = self.selected_ids()
         if chosen:
-            self._read(chosen[:1], show)
+            self._show(chosen[:1], show)
 
     def _open_group(self, runs: list[Run]) -> None:
         state = reopened(runs)
         if state is None:
-            self._tell("Not all sides of this A/B test are in the session any more; open one of them, or undo the Delete.")
+            self.context.say(NOT_ALL_SIDES)
         else:
-            self.group_opened.emit(state)
+            self.context.actions.ask(ShowABTest(state))
 
     def compare_selected(self) -> None:
         """Lay the two selected runs side by side, the older one first."""
 
         def show(runs: list[Run]) -> None:
-            self.state.compare((runs[0], runs[1]))
-            self.compared.emit((runs[0], runs[1]))
+            self.context.actions.ask(ShowPair((runs[0], runs[1])))
 
         chosen = sorted(self.selected_ids())
         if len(chosen) == 2:
-            self._read(chosen, show)
+            self._show(chosen, show)
 
     def use_selected(self) -> None:
         """Fill the sidebar with the selected run's setup."""
         chosen = self.selected_ids()
         if chosen:
-            self._read(chosen[:1], lambda runs: self.setup_asked.emit(runs[0]))
+            self._show(chosen[:1], lambda runs: self.context.actions.use_setup(runs[0]))
 
     def rename_selected(self) -> None:
         """Edit the name in its place."""
@@ -158,7 +157,8 @@ class SessionsView(QWidget):
         chosen = self.selected_ids()
         if self.store is None or not chosen or not self.delete_button.isEnabled():
             return
-        self._read(chosen, self._delete, lambda why: self._delete_for_good(chosen, why))
+        # Beside other deletions: each of two was meant.
+        self._read(self._doomed.add, chosen, self._delete, lambda why: self._delete_for_good(chosen, why))
 
     def undo_delete(self) -> None:
         """Bring the runs of the last Delete back."""
@@ -269,16 +269,14 @@ class SessionsView(QWidget):
                 return
 
     def _look(self, what: Any, work: Callable[[], Any], then: Callable[[Any, Future[Any]], None]) -> None:
-        store = self.store
         self._reading = what
 
         def done(future: Future[Any]) -> None:
             self._reading = None
-            if self.store is store:
-                then(what, future)
+            then(what, future)
             self._read_next()
 
-        self.in_background(work, done)
+        self._looks.ask(work, done)
 
     def _on_headline(self, key: tuple[int, str, str], future: Future[Any]) -> None:
         found = Headline(None, None) if future.exception() is not None else future.result()
@@ -327,8 +325,12 @@ class SessionsView(QWidget):
                 self.tree.setCurrentItem(item, column)
                 self.tree.editItem(item, column)
 
+    def _show(self, run_ids: list[int], then: Callable[[list[Run]], Any]) -> None:
+        """Of two that were asked for the last is shown, whichever is read first."""
+        self._read(self._chosen.ask, run_ids, then, self.context.say)
+
     def _read(
-        self, run_ids: list[int], then: Callable[[list[Run]], Any], otherwise: Callable[[str], Any] | None = None
+        self, ask: InBackground, run_ids: list[int], then: Callable[[list[Run]], Any], otherwise: Callable[[str], Any]
     ) -> None:
         store = self.store
         if store is None:
@@ -340,22 +342,18 @@ class SessionsView(QWidget):
                 then(future.result())
             else:
                 why = str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}"
-                (otherwise or self._tell)(why)
+                otherwise(why)
 
-        self.in_background(lambda: [store.read(run_id) for run_id in run_ids], done)
+        ask(lambda: [store.read(run_id) for run_id in run_ids], done)
 
     def _try(self, call: Callable[[], Any]) -> bool:
         """Whether it could be done; what stood in the way is told."""
         try:
             call()
         except Refusal as refusal:
-            self._tell(str(refusal))
+            self.context.say(str(refusal))
             return False
         return True
-
-    def _tell(self, sentence: str) -> None:
-        if self.notify is not None:
-            self.notify(sentence)
 
 
 def _judged(store: Store, run_ids: list[int]) -> str:

@@ -13,7 +13,7 @@ from core.models.base import TASKS, generates
 from core.records.run import Run
 from gui.charts.card import START_HINT, Card
 from gui.theme import Palette, scaled
-from gui.views.speculation import SpeculationStrip
+from gui.views.live.speculation import SpeculationStrip
 from profilers.trace import Tag
 
 MOST_CHARACTERS = 200_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,11 +12,11 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from core.analysis.speed_quality import NO_QUALITY, Point, cost_of, placed, point
 from core.errors import Refusal
 from core.records.run import UNREADABLE, Run
-from gui.charts.plot import PaintMeter
+from gui.background import Answers
 from gui.charts.speed_quality import SpeedQualityChart
 from gui.plain import Label
 from gui.theme import Palette
-from gui.views.background import InBackground, at_once
+from gui.views.base import ViewContext
 from gui.views.saved_runs import Head, Store
 
 Key = tuple[int, str, str]
@@ -28,12 +28,13 @@ class SpeedQualityPage(QWidget):
 
     run_opened = Signal(object)  # Run
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, context: ViewContext, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.in_background: Callable[[], InBackground] = lambda: at_once
-        self.notify: Callable[..., None] | None = None  # a sentence, and perhaps the file it is about
+        self._say = context.say
+        self._opening, self._points_read = Answers(context.background), Answers(context.background)
         self.store: Store | None = None
         self.chart = SpeedQualityChart(self)
+        self.chart.set_paint_meter(context.meter)
         self.axes = _muted(self)
         self.state_line = _muted(self)
         self._points: dict[Key, Point | None] = {}
@@ -56,6 +57,9 @@ class SpeedQualityPage(QWidget):
         if store is not self.store:
             self._points.clear()
             self._told = None
+            self._reading = None
+            self._opening.drop()
+            self._points_read.drop()
         self.store = store
         self.refresh()
 
@@ -92,20 +96,16 @@ class SpeedQualityPage(QWidget):
             if error is None:
                 self.chart.mark(run_id)
                 self.run_opened.emit(future.result())
-            elif self.notify is not None:
-                self.notify(str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}")
+            else:
+                self._say(str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}")
 
-        self.in_background()(lambda: store.read(run_id), done)
+        self._opening.ask(lambda: store.read(run_id), done)
 
     def poll(self) -> None:
         """Tell how files that were being written turned out."""
         saved = self.chart.menu.poll()
-        if saved is not None and self.notify is not None:
-            self.notify(*saved)
-
-    def set_paint_meter(self, meter: PaintMeter | None) -> None:
-        """Count the painting of the chart."""
-        self.chart.set_paint_meter(meter)
+        if saved is not None:
+            self._say(*saved)
 
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
@@ -117,8 +117,7 @@ class SpeedQualityPage(QWidget):
         try:
             return [] if self.store is None else list(self.store.runs())
         except Refusal as refusal:
-            if self.notify is not None:
-                self.notify(str(refusal))
+            self._say(str(refusal))
             return []
 
     def _draw(self) -> None:
@@ -160,12 +159,11 @@ class SpeedQualityPage(QWidget):
 
         def done(future: Future[Any]) -> None:
             self._reading = None
-            if self.store is store:
-                self._points[key] = None if future.exception() is not None else future.result()
-                self._draw()
+            self._points[key] = None if future.exception() is not None else future.result()
+            self._draw()
             self._read_next()
 
-        self.in_background()(lambda: point(store.read(head.id)), done)
+        self._points_read.ask(lambda: point(store.read(head.id)), done)
 
     def showEvent(self, event: Any) -> None:
         super().showEvent(event)

@@ -11,11 +11,11 @@ from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedLayout, QToolButto
 
 from core import units
 from core.records.run import Run
+from gui.background import Answers, InBackground
 from gui.charts.card import Card
 from gui.charts.menu import as_tsv
 from gui.plain import Label, plain_tip
-from gui.views.background import InBackground, at_once
-from gui.views.operator_model import COLUMNS, LAYER, MOMENT, SELF, TITLES, OperatorModel
+from gui.views.layers.operator_model import COLUMNS, LAYER, MOMENT, SELF, TITLES, OperatorModel
 from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
 
 NOT_RECORDED = (
@@ -34,12 +34,12 @@ class OperatorsPanel(Card):
 
     filled = Signal(bool)  # whether there is a table to show
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, in_background: InBackground, parent: QWidget | None = None) -> None:
         super().__init__("Operators", "operatorsPanel", parent)
-        self.in_background: InBackground = at_once
+        self._answers = Answers(in_background)
         self._run: Run | None = None
         self._layer, self._kind = "", ""
-        self._key: tuple[Any, ...] = ()
+        self._key: tuple[Any, ...] = ()  # what the table shows, or is being asked for
         self.model = OperatorModel(self)
         self._build_head()
         self._build_table()
@@ -126,11 +126,9 @@ class OperatorsPanel(Card):
             return
         self._explain(WORKING)
         self._key = key
-        self.in_background(lambda: _work(run, layer, kind, by_layer), lambda future: self._on_rows(key, future))
+        self._answers.ask(lambda: _work(run, layer, kind, by_layer), lambda future: self._on_rows(key, future))
 
     def _on_rows(self, key: tuple[Any, ...], future: Future[Any]) -> None:
-        if key != self._key:
-            return  # another layer was selected meanwhile
         error = future.exception()
         if error is not None:
             self._explain(f"The operators could not be added up: {error}.")
@@ -160,6 +158,7 @@ class OperatorsPanel(Card):
 
     def _explain(self, text: str) -> None:
         self._key = ()
+        self._answers.drop()
         self.sentence.setText(text)
         if text not in (WORKING,) or self._stack.currentIndex() == 0:
             self._show_table(False)

@@ -7,7 +7,7 @@ from PySide6.QtGui import QColor, QPainter
 from PySide6.QtWidgets import QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from gui.theme import Palette
-from gui.views.layer_model import BAR_ROLE
+from gui.views.layers.layer_model import BAR_ROLE
 
 
 class ShareDelegate(QStyledItemDelegate):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt, Signal
+from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt
 from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
@@ -21,22 +20,20 @@ from PySide6.QtWidgets import (
 )
 
 from core.analysis.compare import Comparison, compare
-from core.config import RunConfig
 from core.errors import Refusal
 from core.notices import Status
 from core.records.run import Run
-from gui.charts.plot import PaintMeter
+from gui.background import Answers
 from gui.plain import Label, plain_tip
 from gui.setup.sidebar import BUSY
 from gui.theme import Palette
-from gui.view_state import ViewState
-from gui.views.ab_test import ABTestPanel
-from gui.views.background import InBackground, at_once
-from gui.views.differences import DELTA, DifferenceModel, DifferenceTile
+from gui.views.base import MeasureFloor, Request, ShowABTest, ShowPair, StartABTest, View, ViewContext
+from gui.views.compare.ab_test import ABTestPanel
+from gui.views.compare.differences import DELTA, DifferenceModel, DifferenceTile
+from gui.views.compare.speed_quality import SpeedQualityPage
+from gui.views.compare.verdict_badge import VerdictBadge
 from gui.views.saved_runs import Store, started
-from gui.views.speed_quality import SpeedQualityPage
 from gui.views.stretching import LEAST_NAME, NEAR, StretchingColumn
-from gui.views.verdict_badge import VerdictBadge
 
 if TYPE_CHECKING:
     from core.execution.ab_test_state import ABTestState
@@ -49,38 +46,36 @@ TILE_COLUMNS = (3, 4, 5)
 PAGES = ("A/B trial", "Saved runs", "Speed × quality")
 
 
-class CompareView(QWidget):
+class CompareView(View):
     """One page a question: which setup is faster, asked now; how do two recorded runs differ; and which run is worth its cost.
 
     The second has two choosers, tiles, the verdict or what stands in its way, and the layers by the size of the difference.
     """
 
-    trial_asked = Signal(object)  # ABTestConfig
+    follows_run = False
 
-    def __init__(self, state: ViewState, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.state = state
+    def __init__(self, context: ViewContext, parent: QWidget | None = None) -> None:
+        super().__init__(context, parent)
+        state = self.state
         self.setObjectName("compareView")
         self.store: Store | None = None
-        self.notify: Callable[..., None] | None = None
-        self.in_background: InBackground = at_once
         self.comparison: Comparison | None = None
         self._live: Run | None = None
         self._pair: tuple[Run, Run] | None = None
         self._tiles: list[DifferenceTile] = []
-        self._asked = 0
+        self._read, self._compared = Answers(context.background), Answers(context.background)
         self._reopened: ABTestState | None = None
         self._palette: Palette | None = None
         self._build_head()
         self._build_body()
-        self.trial = ABTestPanel(self)
-        self.trial.in_background = lambda: self.in_background
-        self.trial.setup.trial_asked.connect(self.trial_asked)
+        self.trial = ABTestPanel(context.background, context.meter, self)
+        self.trial.setup.trial_asked.connect(context.actions.start_trial)
+        self.trial.setup.read_sidebar = context.actions.read_setup
         self.trial.layer_selected.connect(state.select_layer)
-        self.speed_quality = SpeedQualityPage(self)
-        self.speed_quality.in_background = lambda: self.in_background
+        self.speed_quality = SpeedQualityPage(context, self)
         self.speed_quality.run_opened.connect(state.open_run)
         self._lay_out()
+        self.setup_changed()
         state.pair_changed.connect(self.show_pair)
         state.layer_selected.connect(self._select_layer)
         self._explain(HINT)
@@ -89,6 +84,23 @@ class CompareView(QWidget):
     def explanation(self) -> str:
         """The sentence on show instead of a comparison, "" while there is one."""
         return self.hint.text() if self._stack.currentIndex() == 0 else ""
+
+    def can(self, request: Request) -> bool:
+        """Everything about more than one run."""
+        return isinstance(request, ShowPair | ShowABTest | StartABTest | MeasureFloor)
+
+    def do(self, request: Request) -> None:
+        """Turn to the page that it is about."""
+        self.show_saved(isinstance(request, ShowPair))
+        match request:
+            case ShowPair(pair):
+                self.state.compare(pair)
+            case ShowABTest(ended):
+                self.reopen(ended)
+            case StartABTest():
+                self.trial.setup.start()
+            case MeasureFloor():
+                self.trial.setup.start_floor()
 
     def show_saved(self, saved: bool) -> None:
         """Turn to the page of saved runs, or to that of trials."""
@@ -106,19 +118,13 @@ class CompareView(QWidget):
         self.trial.setup.reopen(state.config, [run.id for run in state.runs])
         self.trial.show_trial(state)
 
-    def follow_sidebar(self, read: Callable[[], RunConfig]) -> None:
-        """Where the sides that follow the sidebar take their setup from."""
-        self.trial.setup.read_sidebar = read
+    def setup_changed(self) -> None:
+        """For the sides that follow the sidebar."""
         self.trial.setup.refresh()
 
     def show_status(self, status: Status) -> None:
         """Nothing can be begun while something is going on."""
         self.trial.setup.set_busy(status.state in BUSY)
-
-    def set_paint_meter(self, meter: PaintMeter | None) -> None:
-        """Count the painting of the charts."""
-        self.trial.set_paint_meter(meter)
-        self.speed_quality.set_paint_meter(meter)
 
     def poll(self) -> None:
         """Tell how files that were being written turned out."""
@@ -129,7 +135,6 @@ class CompareView(QWidget):
         self.store = store
         self._offer()
         self._choose_latest()
-        self.speed_quality.notify = self.notify
         self.speed_quality.set_store(store)
 
     def show_run(self, run: Run | None) -> None:
@@ -149,21 +154,18 @@ class CompareView(QWidget):
         self._pair = pair
         self._offer()
         if pair is None:
+            self._compared.drop()
             self._explain(HINT)
             return
-        self._asked += 1
-        asked = self._asked
 
         def done(future: Future[Any]) -> None:
-            if asked != self._asked:
-                return  # another pair was chosen meanwhile
             error = future.exception()
             if error is None:
                 self._show(future.result())
             else:
                 self._explain(str(error))
 
-        self.in_background(lambda: compare(*pair), done)
+        self._compared.ask(lambda: compare(*pair), done)
 
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""
@@ -327,7 +329,7 @@ class CompareView(QWidget):
             heads = [] if self.store is None else list(self.store.runs())
         except Refusal as refusal:
             heads = []
-            self._tell(str(refusal))
+            self.context.say(str(refusal))
         self.trial.setup.offer_saved(heads)
         entries += [(f"{head.id} · {head.name or 'run'}", started(head.created), head.id) for head in reversed(heads)]
         for combo, side in ((self.first, 0), (self.second, 1)):
@@ -372,7 +374,7 @@ class CompareView(QWidget):
         def read() -> tuple[Run | None, ...]:
             return tuple(live if key == LIVE or store is None else store.read(key) for key in (first, second))
 
-        self.in_background(read, done)
+        self._read.ask(read, done)
 
     def _on_row(self, index: QModelIndex, _: QModelIndex) -> None:
         if index.isValid():
@@ -393,7 +395,3 @@ class CompareView(QWidget):
             self.hint.setText(text)
         self._stack.setCurrentIndex(1 if text is None else 0)
         self.badge.setVisible(text is None)
-
-    def _tell(self, sentence: str) -> None:
-        if self.notify is not None:
-            self.notify(sentence)

@@ -20,7 +20,7 @@ from core.records.run import UNREADABLE
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.saved_runs import Head, Headline
-from gui.views.session_columns import COLUMNS, NAME, NOTE, STARTED, STATUS, TITLES, words_of
+from gui.views.sessions.session_columns import COLUMNS, NAME, NOTE, STARTED, STATUS, TITLES, words_of
 from gui.views.stretching import StretchingColumn
 
 RUN_ROLE = Qt.ItemDataRole.UserRole

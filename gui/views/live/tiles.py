@@ -12,7 +12,7 @@ from core import units
 from core.records.run import Run
 from gui.plain import Label, markup, unbroken
 from gui.theme import Palette, scaled
-from gui.views.tile_readings import IMPORTED, NO_RUN, Json, Reading, Spec, missing, specs
+from gui.views.live.tile_readings import IMPORTED, NO_RUN, Json, Reading, Spec, missing, specs
 
 TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440, most important first
 SUB_LINES, REASON_LINES = 2, 4

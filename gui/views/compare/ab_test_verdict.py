@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 COLOURS = {Word.FASTER: "good", Word.SLOWER: "warn", Word.UNDECIDED: "muted"}
 HEADS = ("", "Time, side ÷ A (95 %)", "Verdict", "Pairs")
+PAIR = (
+    "A pair is one round in which this side and A were both measured clean. For TPOT a long request gives a pair for each "
+    "stretch of its tokens, so there can be more pairs than rounds; rounds that were traced or disturbed give none."
+)
 
 
 class VerdictCard(FittedCard):
@@ -109,7 +113,7 @@ class VerdictCard(FittedCard):
                 if number < len(rows):
                     texts, word, tip = rows[number]
                     _set(cell, texts[at])
-                    cell.setToolTip(plain_tip(tip))
+                    cell.setToolTip(plain_tip(PAIR if HEADS[at] == "Pairs" else tip))
                     if at == 2 and number:
                         self._colour(cell, word)
 
