@@ -162,3 +162,15 @@ def test_cancelling_gives_the_focus_to_no_field(qtbot, window):
         sidebar.show_status(Status(state), None)
         QApplication.processEvents()
         assert window.focusWidget() in (sidebar.run, sidebar.cancel), state
+
+
+@pytest.mark.parametrize("name", ["load", "unload"])
+def test_loading_gives_the_focus_to_no_field(qtbot, window, name):
+    # the keys 1 to 4 of the views went into New tokens: 64 became 264
+    sidebar = window.sidebar
+    sidebar.unload.setEnabled(True)
+    getattr(sidebar, name).setFocus()
+    for state in ("loading", "idle"):
+        sidebar.show_status(Status(state), None)
+        QApplication.processEvents()
+        assert window.focusWidget() in (sidebar.run, sidebar.cancel), state

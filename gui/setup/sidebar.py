@@ -269,7 +269,7 @@ class Sidebar(QFrame):
     def show_status(self, status: Status, loaded: ModelFacts | None) -> None:
         """Offer what can be done now: Cancel stands where Run was while something is going."""
         busy = status.state in BUSY
-        focused = self.run.hasFocus() or self.cancel.hasFocus()
+        focused = any(button.hasFocus() for button in (self.load, self.unload, self.run, self.cancel))
         self.load.setEnabled(not busy)
         self.unload.setEnabled(not busy and loaded is not None)
         self.run.setVisible(not busy)
