@@ -213,6 +213,18 @@ def test_a_stage_is_its_median_sum_scaled_to_clean(run: Run) -> None:
     assert found.time_ms[found.stages.index("mlp")] == pytest.approx(np.median(sums) * factor / 1e6, rel=0.01)
 
 
+def test_readings_of_counters_are_no_stage(run: Run) -> None:
+    """Own times are without the readings around blocks (``profilers.layer_clock``), so they do not sum to the moment."""
+    spans = run.trace.spans
+    whole = series.stages(run)
+    block = np.array([layer.path != "" for layer in run.trace.layers])[spans["layer"]]
+    read = {**spans, "self_ns": np.where(block, (spans["self_ns"] * 0.9).astype(np.int64), spans["self_ns"])}
+    found = series.stages(replace(run, trace=replace(run.trace, spans=read)))
+    inside = [stage for stage in found.stages if stage not in ("tokenize", "sample", "other")]
+    ratios = [found.time_ms[found.stages.index(stage)] / whole.time_ms[whole.stages.index(stage)] for stage in inside]
+    assert ratios == pytest.approx([1] * len(inside), rel=0.02)
+
+
 def test_tokenisation_belongs_to_the_first_token(run: Run) -> None:
     found = series.stages(run, "prefill")
     assert found.time_ms[found.stages.index("tokenize")] == pytest.approx(0.08)

@@ -102,13 +102,16 @@ def scale(run: Run, kind: str, provisional: bool = False, newest: int | None = N
 def stage_sums(run: Run, chosen: Array) -> Array | None:
     """Own time by stage of each chosen moment, in ns: [len(STAGES), moments]. What no layer accounts for goes to "other".
 
+    Where the model itself was timed that is what lies outside of it: own times inside are without the readings of the
+    processor's counters, which are our doing and no stage of the model.
     None where no chosen moment has spans (compiled decode, say).
     """
     stage = np.array([STAGES.index(layer.stage) for layer in run.trace.layers], np.int64)
     (sums,) = per_moment(run.trace, chosen, stage, len(STAGES), "self_ns")
     if not sums.any():
         return None
-    rest = run.trace.moments["duration_ns"][chosen] - sums.sum(axis=0)
+    (model,) = per_moment(run.trace, chosen, np.minimum(np.arange(len(stage)), 1), 1, "duration_ns")
+    rest = run.trace.moments["duration_ns"][chosen] - np.maximum(sums.sum(axis=0), model[0])
     sums[STAGES.index("other")] += np.maximum(rest, 0)
     return sums
 
