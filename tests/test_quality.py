@@ -552,6 +552,9 @@ def test_a_cancelled_quality_keeps_the_run(program: Program, monkeypatch: pytest
     assert run.facts.quality is None
     assert {item.what: str(item.why) for item in run.facts.unavailable}["quality"] == "cancelled before it was known"
     assert len(run.trace.moments["kind"]) == 8
+    said = [program.notices.get_nowait() for _ in range(program.notices.qsize())]
+    ending = next(notice.text for notice in said if notice.kind == "job_finished")
+    assert ending.endswith("measuring what its passes cost in quality was cancelled.")
     monkeypatch.setattr(teacher_forcing, "decoded_logits", plain)
     assert carried_out(program, asked).facts.quality is not None  # and the model is whole again
 

@@ -18,6 +18,9 @@ KILLED = "It did not react to the cancel, so its process was ended."
 
 def of_run(run: Run) -> str:
     """How a run ended."""
+    lost = run.facts.why_missing("quality")
+    if run.facts.status == "finished" and lost is not None and lost.code == "execution.cancelled-before-known":
+        return f"Finished {run.name}; measuring what its passes cost in quality was cancelled."
     return {
         "finished": f"Finished {run.name}.",
         "cancelled": f"Cancelled {run.name}; what was measured is kept.",

@@ -22,23 +22,13 @@ DELTA = COLUMNS.index("Difference")
 
 
 def difference_text(tile: TileDifference) -> str:
-    """The difference as plain arithmetic: ``1.32× faster (1.30–1.34)``; no verdict."""
+    """The second over the first as plain arithmetic: ``0.76× the first (0.74–0.78)``. No word judges: that takes an A/B test."""
     if tile.ratio is None or tile.ratio <= 0:
         return "no difference to tell: one side was not measured"
-    better = tile.ratio if tile.unit == "tok/s" else 1 / tile.ratio
-    low, high = tile.low, tile.high
-    if low is not None and high is not None and tile.unit != "tok/s":
-        low, high = 1 / high, 1 / low
-    words = ("smaller", "larger") if tile.unit == "bytes" else ("faster", "slower")
-    if f"{max(better, 1 / better):.2f}" == "1.00":
+    if f"{max(tile.ratio, 1 / tile.ratio):.2f}" == "1.00":
         return "the same to 0.5 %"
-    if better >= 1:
-        bounds = (low, high)
-    else:
-        better, bounds = 1 / better, (1 / high, 1 / low) if low and high else (None, None)
-        words = (words[1], words[0])
-    interval = "" if bounds[0] is None or bounds[1] is None else f" ({bounds[0]:.2f}–{bounds[1]:.2f})"
-    return f"{units.ratio(better)} {words[0]}{interval}"
+    bounds = "" if tile.low is None or tile.high is None else f" ({tile.low:.2f}–{tile.high:.2f})"
+    return f"{units.ratio(tile.ratio)} the first{bounds}"
 
 
 def verdict_text(verdict: Verdict) -> str:
