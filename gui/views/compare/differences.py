@@ -22,7 +22,7 @@ DELTA = COLUMNS.index("Difference")
 
 
 def difference_text(tile: TileDifference) -> str:
-    """The second over the first as plain arithmetic: ``0.76× the first (0.74–0.78)``. No word judges: that takes an A/B test."""
+    """The second over the first, as in ``0.76× the first (0.74–0.78)``. No word judges: that takes an A/B test."""
     if tile.ratio is None or tile.ratio <= 0:
         return "no difference to tell: one side was not measured"
     if f"{max(tile.ratio, 1 / tile.ratio):.2f}" == "1.00":
