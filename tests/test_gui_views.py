@@ -751,6 +751,13 @@ def test_a_saved_a_b_test_is_opened_as_it_ended(qtbot, state, run):
     assert compare.trial.state is None
 
 
+def test_a_group_of_runs_that_know_of_no_a_b_test_is_named_all_the_same(qtbot, state, run):
+    group = Group("t", "ab_test", run.created)
+    view = shown(qtbot, SessionsView(context(state)))
+    view.set_store(FakeStore(*(replace(run, id=side + 1, group=group, role=side) for side in (0, 1))))
+    assert view.tree.topLevelItem(0).text(NAME) == "A/B trial of 2 sides"
+
+
 def test_an_a_b_test_that_lost_a_side_cannot_be_opened_as_one(qtbot, state, run):
     group = Group("t", "ab_test", run.created)
     sides = [

@@ -148,7 +148,8 @@ def verdict_of(runs: Sequence[Run]) -> str:
     from core.analysis.verdict import judge
 
     trial = runs[0].facts.trial
-    assert trial is not None
+    if trial is None:  # a file that says of runs that they belong together, and not what they found
+        return f"A/B trial of {len(runs)} sides"
     floor = trial.floors.get("tpot_ns", trial.floors.get("e2e_ns"))
     if trial.same:
         return "Noise floor (A/A)" if floor is None else f"Noise floor (A/A): ±{units.percent(floor)}"
