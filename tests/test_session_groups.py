@@ -115,10 +115,11 @@ def test_what_took_turns_in_an_older_file_is_a_group_afterwards(tmp_path: Path) 
             MIGRATIONS[number](file)
         file.execute("UPDATE meta SET schema_version = 3")
         odd = '{"trial": {"id": 3, "side": "x"}}'
-        for number, text in enumerate((*facts, codec.facts_to_json(plain.facts), odd, "no JSON"), 1):
+        half = '{"trial": {"id": "\\ud800", "side": 0}}'  # half of a character: it hid every run of the file
+        for number, text in enumerate((*facts, codec.facts_to_json(plain.facts), odd, "no JSON", half), 1):
             row = [number, f"run {number}", plain.created, "finished", "", codec.to_json(plain.config), text]
             file.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     store = SessionStore.open(path)
     group = Group("t", "ab_test", plain.created, None)
-    assert [(head.group, head.role) for head in store.runs()] == [(group, 0), (group, 1), (None, 0), (None, 0), (None, 0)]
+    assert [(head.group, head.role) for head in store.runs()] == [(group, 0), (group, 1), *[(None, 0)] * 4]
     store.close()

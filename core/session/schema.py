@@ -111,7 +111,8 @@ def _trial_in(facts: str) -> tuple[str, int] | None:
     try:
         trial = json.loads(facts)["trial"]
         group, side = trial["id"], trial["side"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        group.encode()  # half of a character, which JSON can spell and no file can hold
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     sound = isinstance(group, str) and isinstance(side, int) and 0 <= side < 1000
     return (group, side) if sound else None
