@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -44,7 +45,7 @@ class JobContext:
     """What a job works with, on the worker thread.
 
     ``loaded`` is told of each model that comes into memory, with how long that took. ``known`` are sentences about models that
-    need not be said again with every run. ``under_way`` is told once what is asked for can be seen.
+    need not be said again with every run. ``stage`` is told which of ``notices.STATES`` the job is in.
     """
 
     kind: str
@@ -72,14 +73,14 @@ class JobContext:
         self.listener.tell(Notice("warning", sentence))
 
 
-class Job:
+class Job(ABC):
     """``carry_out`` is for the worker thread; all the rest is for any thread, at any time from the job's making on."""
 
     kind: ClassVar[str]
 
+    @abstractmethod
     def carry_out(self, context: JobContext) -> None:
         """Do it to its end; what it raises is told as the reason why it ended."""
-        raise NotImplementedError
 
     @property
     def shown(self) -> Recorded | None:
@@ -97,12 +98,15 @@ class Job:
 
     def cancel(self) -> None:
         """Stop soon. Its progress was cancelled before."""
+        return
 
     def skip_warm_up(self) -> None:
         """Measure as soon as it can."""
+        return
 
     def give_up(self) -> None:
         """It does not end: complete the facts of its runs, as cancelled."""
+        return
 
 
 @dataclass
