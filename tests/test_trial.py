@@ -15,13 +15,16 @@ from core.analysis.select import tagged
 from core.analysis.summary import summarize
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
+from core.execution import outcome
 from core.execution.ab_test_state import reopened
-from core.messages.reason import of_text
+from core.messages.reason import Reason, of_text
 from core.models import catalog
 from core.notices import Notice
 from core.program import Program
 from core.records.noise_floors import ASSUMED_FLOOR, NoiseFloors
+from core.records.run import Unavailable
 from profilers.trace import Tag
+from tests.synthetic import synthetic_run
 from tests.tiny import TINY_LLAMA
 
 SHORT = WorkloadConfig(prompt_tokens=5, new_tokens=5, warmup=1, repeats=1)
@@ -80,6 +83,15 @@ def test_sides_take_turns_and_become_runs_of_the_session(program: Program) -> No
         assert (~tagged(run.trace.requests, Tag.WARMUP)).sum() == 6
         assert run.facts.rss_peak_bytes is None  # both models were there
         assert any(item.what == "peak memory" for item in run.facts.unavailable)
+
+
+def test_a_quality_that_was_cancelled_is_told_at_the_end() -> None:
+    lost = Unavailable("quality", Reason("execution.cancelled-before-known"))
+    run = synthetic_run(repeats=1, blocks=1)
+    sides = (run, replace(run, facts=replace(run.facts, unavailable=(lost,))))
+    said = [outcome.of_ab_test("finished", Reason("execution.decided"), runs) for runs in (sides[:1], sides)]
+    assert said[0] == "The trial is over: decided."
+    assert said[1] == "The trial is over: decided; measuring what passes cost in quality was cancelled."
 
 
 def test_every_fourth_round_is_traced_on_all_sides_and_no_other(program: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
 from core.analysis.drift import drift, sentence
 from core.errors import Cancelled, NotWritten, Refusal
@@ -18,14 +19,19 @@ KILLED = "It did not react to the cancel, so its process was ended."
 
 def of_run(run: Run) -> str:
     """How a run ended."""
-    lost = run.facts.why_missing("quality")
-    if run.facts.status == "finished" and lost is not None and lost.code == "execution.cancelled-before-known":
+    if run.facts.status == "finished" and _without_quality(run):
         return f"Finished {run.name}; measuring what its passes cost in quality was cancelled."
     return {
         "finished": f"Finished {run.name}.",
         "cancelled": f"Cancelled {run.name}; what was measured is kept.",
         "failed": f"{run.name} failed; what was measured until then is kept.",
     }[run.facts.status]
+
+
+def _without_quality(run: Run) -> bool:
+    """Whether its quality was not measured because somebody cancelled that."""
+    lost = run.facts.why_missing("quality")
+    return lost is not None and lost.code == "execution.cancelled-before-known"
 
 
 def worth_telling(run: Run, known: set[str]) -> list[str]:
@@ -37,8 +43,10 @@ def worth_telling(run: Run, known: set[str]) -> list[str]:
     return [*new, str(drifted)] if drifted else new
 
 
-def of_ab_test(status: str, stopped: Reason | None) -> str:
-    """How an A/B test ended; ``stopped``: why it took no further rounds."""
+def of_ab_test(status: str, stopped: Reason | None, runs: Sequence[Run] = ()) -> str:
+    """How an A/B test ended; ``stopped``: why it took no further rounds. ``runs`` are its sides."""
+    if status == "finished" and any(map(_without_quality, runs)):
+        return f"The trial is over: {stopped}; measuring what passes cost in quality was cancelled."
     return {
         "finished": f"The trial is over: {stopped}.",
         "cancelled": "The trial was cancelled; what was measured is kept.",

@@ -76,7 +76,7 @@ class RunABTest(Job):
         state = test.state()
         self._over = state = replace(state, runs=tuple(context.listener.ended(state.runs)))
         status = state.runs[0].facts.status
-        context.ended(status, outcome.of_ab_test(status, test.stopped))
+        context.ended(status, outcome.of_ab_test(status, test.stopped, state.runs))
 
 
 job_kinds.register(lambda: JobKind(RunABTest.kind, ABTestConfig, RunABTest))
