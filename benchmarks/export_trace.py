@@ -16,7 +16,7 @@ import numpy as np
 from core.export.chrome_trace import write_trace
 from core.records.run import Run
 from profilers.trace import KINDS, Recorder, Tag
-from tests.synthetic import llama_layers, synthetic_run
+from tests.support.synthetic import llama_layers, synthetic_run
 
 
 def large_run(spans: int) -> Run:

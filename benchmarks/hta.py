@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 from core.export.chrome_trace import write_trace
-from tests.synthetic import synthetic_run
-from tests.synthetic_operators import with_operators
+from tests.support.synthetic import synthetic_run
+from tests.support.synthetic_operators import with_operators
 
 INSIDE = """
 import sys

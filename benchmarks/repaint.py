@@ -20,7 +20,7 @@ from core.analysis import series
 from core.analysis.summary import summarize
 from core.records.run import Run
 from profilers.trace import Recorder, Tag
-from tests.synthetic import llama_layers, record_moment, synthetic_run
+from tests.support.synthetic import llama_layers, record_moment, synthetic_run
 
 MOMENTS = 64  # of a request: a prefill and decode, every other one traced
 

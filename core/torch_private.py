@@ -1,8 +1,8 @@
 """Private and undocumented names of torch and transformers, each said once, so that a new release is this file's work.
 
 As torch 2.13 and transformers 5.23 have them; what instruments use is in ``profilers.torch_private``. For each,
-``tests/test_torch_private.py`` says what no longer works where a release lets it go. Operators are given out rather than called
-here: a layer asks for its own once, and a call then has no frame more.
+``tests/house/test_torch_private.py`` says what no longer works where a release lets it go. Operators are given out rather
+than called here: a layer asks for its own once, and a call then has no frame more.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Private and undocumented names of torch that instruments use, each said once; ``core.torch_private`` has all others.
 
-As torch 2.13 has them. ``tests/test_torch_private.py`` says for each what no longer works where a release of torch lets it go.
+As torch 2.13 has them. ``tests/house/test_torch_private.py`` says for each what no longer works where a release of
+torch lets it go.
 """
 
 from __future__ import annotations

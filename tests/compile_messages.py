@@ -7,7 +7,9 @@ from pathlib import Path
 
 import polib
 
-FOLDER = Path(__file__).parent.parent / "resources" / "messages"
+from tests.support.folders import ROOT
+
+FOLDER = ROOT / "resources" / "messages"
 
 
 def catalogues() -> list[Path]:

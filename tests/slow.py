@@ -32,5 +32,5 @@ def _imported(tree: ast.Module) -> set[str]:
 
 def _loads(name: str, by: Path) -> bool:
     top, _, rest = name.partition(".")
-    beside = _HERE / f"{rest}.py"
+    beside = _HERE.joinpath(*rest.split(".")).with_suffix(".py")
     return top in HEAVY or (top == "tests" and beside != by and beside.is_file() and is_slow(beside))

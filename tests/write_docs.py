@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from core import config
 from core.analysis import metrics
 from core.records import conditions
+from tests.support.folders import ROOT
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 
 
 def table_of_metrics() -> list[str]:

@@ -2,7 +2,7 @@
 
 What is independent of each other in a run is its requests; the moments within one are alike. So everything here counts
 requests, and below the number from which an interval covers there is none: ranges are told instead. ``benchmarks/coverage.py``
-prints how often each interval holds the truth, and ``tests/test_intervals.py`` keeps it between 93 and 97 %.
+prints how often each interval holds the truth, and ``tests/core/analysis/test_intervals.py`` keeps it between 93 and 97 %.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ Between two looks the word of the last one stands, while ratio and interval foll
 
 What it assumes. Taking turns (A B, B A, …) cancels a steady drift. Noise whose neighbours are alike makes successive d's alike
 too, by an eighth at most: simulated with a correlation of 0.5 from request to request, A/A trials end in a false verdict on one
-metric at its 2 % in 4.8 % of cases, without it in 2 to 2.7 % (``tests/test_verdict.py``, which simulates stretches
-too, with noise that lasts from token to token). The A/A floor comes on top.
+metric at its 2 % in 4.8 % of cases, without it in 2 to 2.7 % (``tests/core/analysis/test_verdict.py``, which simulates
+stretches too, with noise that lasts from token to token). The A/A floor comes on top.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from core.records.run import Group
 from core.session.database import SETTINGS
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
-from tests.synthetic import synthetic_run
+from tests.support.synthetic import synthetic_run
 
 
 def main() -> None:
