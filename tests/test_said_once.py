@@ -13,6 +13,7 @@ import pytest
 from core.analysis import metrics
 from core.analysis.compare import compare, differing
 from core.analysis.metrics import FIRST, LOWER, Judged, Metric, Sampled
+from core.analysis.observer import SHARED
 from core.analysis.samples import RequestTimes
 from core.analysis.speed_quality import difference, setting
 from core.analysis.summary import summarize
@@ -312,6 +313,16 @@ def test_a_kind_with_its_colour_and_mark_looks_alike_in_window_and_exports() -> 
 def test_the_tables_of_the_docs_are_what_the_code_declares(page: str, name: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert write_docs.filled(text, name, write_docs.TABLES[page, name]()) == text, "run: make docs"
+
+
+def test_the_page_of_measures_says_how_much_wider_the_observer_effect_s_interval_is_and_that_is_right() -> None:
+    page = " ".join((DOCS / "measures.md").read_text(encoding="utf-8").split())
+    assert "the interval is √(4/3) as wide" in page
+    noise = np.random.default_rng(1).normal(size=(20_000, 2 * 50 + 1))  # C T C T … C
+    traced, clean = noise[:, 1::2], noise[:, ::2]
+    effects = traced - (clean[:, :-1] + clean[:, 1:]) / 2
+    inflation = effects.mean(axis=1).std() / (effects.std() / np.sqrt(effects.shape[1]))
+    assert inflation == pytest.approx(SHARED, rel=0.02)
 
 
 @pytest.mark.parametrize("word", [*KINDS, *STAGES, *STATUSES, *REQUEST_COLUMNS, *MOMENT_COLUMNS, *SPAN_COLUMNS])
