@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from core.analysis import metrics
+
 
 class Term(NamedTuple):
     """A word, other words under which it is looked for, and one or two sentences about it."""
@@ -11,6 +13,11 @@ class Term(NamedTuple):
     word: str
     also: tuple[str, ...]
     meaning: str
+
+
+def _metric(metric_id: str, also: tuple[str, ...], more: str = "", *, word: str = "") -> Term:
+    """The term for a metric, which means what its declaration says, and ``more``."""
+    return Term(word or metrics.title(metric_id), also, f"{metrics.explained(metric_id)} {more}".rstrip())
 
 
 GLOSSARY = (
@@ -54,27 +61,10 @@ GLOSSARY = (
         (),
         "A moment that makes one more token. It reads every weight for a single token, so it is usually bound by memory.",
     ),
-    Term(
-        "TTFT",
-        ("time to first token",),
-        "From the accepted request to its first token, tokenisation and prefill included.",
-    ),
-    Term(
-        "TPOT",
-        ("time per output token",),
-        "The mean time per token of one request after its first: (end to end − TTFT) / (tokens − 1). AIPerf calls it ITL.",
-    ),
-    Term(
-        "ITL",
-        ("inter-token latency", "gap"),
-        "Each single gap between two tokens, over all requests. Its 95th percentile shows stutter that the mean hides. "
-        "AIPerf uses the name for TPOT.",
-    ),
-    Term(
-        "E2E",
-        ("end to end",),
-        "From the accepted request to its last token.",
-    ),
+    _metric("ttft_ns", ("time to first token",)),
+    _metric("tpot_ns", ("time per output token",)),
+    _metric("itl_ns", ("inter-token latency", "gap"), "Its 95th percentile shows stutter that TPOT hides."),
+    _metric("e2e_ns", ("end to end",)),
     Term(
         "p50, p95",
         ("percentile", "median"),
@@ -147,23 +137,9 @@ GLOSSARY = (
         ("share",),
         "Total is the time of a layer with all that is inside it; self is its own, without what it calls.",
     ),
-    Term(
-        "cycles per token",
-        ("IPC", "counters"),
-        "Clock ticks of the processor over every thread that computes, read from its own counters. IPC is instructions "
-        "per cycle.",
-    ),
-    Term(
-        "peak memory",
-        ("resident", "RSS"),
-        "The most memory that was in use at once: the device's own peak on an accelerator, else the resident memory of the "
-        "process.",
-    ),
-    Term(
-        "energy per token",
-        ("joules", "RAPL"),
-        "Joules over the measured time per token that was made, as a counter of the machine says; nothing is guessed.",
-    ),
+    _metric("cycles_per_token", ("IPC", "counters"), "IPC is instructions per cycle.", word="cycles per token"),
+    _metric("rss_peak_bytes", ("resident", "RSS"), "On an accelerator the tile has the device's peak.", word="peak memory"),
+    _metric("joules_per_token", ("joules", "RAPL"), word="energy per token"),
     Term(
         "session",
         ("file",),

@@ -12,12 +12,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-KINDS = ("prefill", "prefill_chunk", "decode", "verify", "forward", "encode", "draft")
+FIRST, LATER, WHOLE = "first", "later", "whole"
+PART_OF: Mapping[str, str] = {
+    "prefill": FIRST,
+    "prefill_chunk": FIRST,
+    "decode": LATER,
+    "verify": LATER,
+    "forward": WHOLE,
+    "encode": FIRST,
+    "draft": LATER,
+}
+"""Moment kinds, each with the part of a request that it belongs to: up to its first token, after it, or all of it."""
+
+KINDS = tuple(PART_OF)
 """Moment kinds; the ``kind`` column of ``moments`` is an index into this."""
 
 STAGES = ("tokenize", "embed", "attention", "mlp", "norm", "head", "sample", "transfer", "other")
@@ -36,7 +48,7 @@ class Tag(IntFlag):
     COMPILE = 16
     GC = 32
     PERTURBED = 64
-    SETTLING = 128  # right after a pause: caches and cores are still coming back
+    SETTLING = 128  # one of the two after a long visit of the gate's guests: caches and cores are still coming back
     PROFILED = 256  # ran under torch.profiler to name its operators; several times slower, never in any statistic of time
 
 
@@ -207,6 +219,28 @@ class Columns:
             new = np.empty(self._capacity, old.dtype)
             new[: self.count] = old[: self.count]
             self._arrays[name] = new
+
+
+class Pointer(NamedTuple):
+    """A column whose values are rows of another table, from ``least`` on: -1, where that is none."""
+
+    table: str
+    column: str
+    to: str
+    least: int = 0
+
+
+POINTERS = (
+    Pointer("moments", "request", "requests", NOT_MEASURED),
+    Pointer("spans", "moment", "moments"),
+    Pointer("spans", "layer", "layers"),
+    Pointer("operators", "moment", "moments", NOT_MEASURED),
+    Pointer("operators", "layer", "layers", NOT_MEASURED),
+    Pointer("operators", "name", "names"),
+    Pointer("operators", "shapes", "names", NOT_MEASURED),
+    Pointer("counters", "track", "tracks"),
+)
+"""What hangs together: whoever draws or sums rows takes it for granted, so it is looked at where rows come in."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from core import config
-from core.analysis import metrics
+from core.analysis import metrics, verdict
 from core.records import conditions
 from tests.support.folders import ROOT
 
@@ -17,6 +17,14 @@ def table_of_metrics() -> list[str]:
     """The numbers of a run."""
     rows = [f"| {one.title} (`{one.id}`) | {one.unit} | {one.better} | {one.explained} |" for one in metrics.METRICS]
     return ["| metric | unit | better | what it is |", "| --- | --- | --- | --- |", *rows]
+
+
+def table_of_risks() -> list[str]:
+    """How the risk of a false verdict is split over the metrics."""
+    judged = metrics.judged()
+    whole = sum(one.judged.risk for one in judged if one.judged)
+    rows = [f"| {one.title} | {100 * verdict.RISK * one.judged.risk / whole:.2g} % |" for one in judged if one.judged]
+    return [f"| metric | of the {100 * verdict.RISK:.0f} % |", "| --- | --- |", *rows]
 
 
 def table_of_conditions() -> list[str]:
@@ -40,6 +48,7 @@ def table_of_workload() -> list[str]:
 
 TABLES: dict[tuple[str, str], Callable[[], list[str]]] = {
     ("measures.md", "metrics"): table_of_metrics,
+    ("measures.md", "risks"): table_of_risks,
     ("measures.md", "conditions"): table_of_conditions,
     ("session-file.md", "workload"): table_of_workload,
 }

@@ -65,7 +65,7 @@ def quality_json(run: Run) -> Json | None:
         "text": quality.text,
         "positions": quality.positions,
         "baseline": quality.baseline,
-        "figures": {name: {"value": one.value, "error": one.error} for name, one in quality.figures.items()},
+        "figures": {name: asdict(one) for name, one in quality.figures.items()},
         "headline": _headline_json(quality),
         "second_text": quality.second_text or None,
         "second_positions": quality.second_positions,
@@ -129,6 +129,8 @@ def trial_json(run: Run) -> Json | None:
         "order": list(trial.order),
         "floors": dict(trial.floors),
         "same": trial.same,
+        "most_rounds": trial.most_rounds,
+        "parts": trial.parts,
     }
 
 

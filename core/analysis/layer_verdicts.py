@@ -8,23 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.analysis import metrics
 from core.analysis.layers import per_moment
 from core.analysis.select import SET_ASIDE, of_kind, tagged
 from core.analysis.student import t_reach, t_risk
 from core.analysis.word import Word
 from core.records.noise_floors import ASSUMED_FLOOR
 from core.records.run import Run
-from profilers.trace import KINDS, Array, Tag
+from profilers.trace import KINDS, PART_OF, Array, Tag
 
 FALSE_SHARE = 0.05
 """Of the layers called faster or slower this share is expected to be called so falsely."""
 
 LEAST_ROUNDS = 3
-_METRIC_OF = {
-    **dict.fromkeys(("encode", "prefill", "prefill_chunk"), "ttft_ns"),
-    **dict.fromkeys(("draft", "decode", "verify"), "tpot_ns"),
-    "forward": "e2e_ns",
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,8 @@ def _side(
     rounds = np.array([len(values) for values in logs])
     mean = np.array([values.mean() for values in logs])
     error = np.array([values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0 for values in logs])
-    floor = np.array([math.log1p(floors.get(_METRIC_OF[kind], ASSUMED_FLOOR)) for _, kind in paired])
+    metric = {one.made_of: one.id for one in metrics.judged()[::-1]}  # the first that verdicts are given on, of each part
+    floor = np.array([math.log1p(floors.get(metric[PART_OF[kind]], ASSUMED_FLOOR)) for _, kind in paired])
     reach = _reach(mean, np.maximum(error, 1e-9), rounds, floor)
     found = []
     for row, ((path, kind), (a, b)) in enumerate(paired.items()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 from core.analysis.counts import COUNTS, layer_counts, per_cycle, per_moment
 from core.analysis.select import counted, of_kind, tagged
 from core.records.run import Run
-from profilers.trace import KINDS, STAGES, Array, Tag
+from profilers.trace import KINDS, STAGES, Array, Layer, Tag
 
-__all__ = ["LayerTable", "Scale", "layer_rows", "per_moment", "scale", "stage_sums"]
+__all__ = ["LayerTable", "MomentTimes", "Scale", "layer_rows", "moment_times", "per_moment", "scale"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Scale:
 class LayerTable:
     """One row per layer and kind. Times are those of a median moment, scaled to clean time; ``calls`` are per moment.
 
-    ``self_ns`` of all layers sums to ``total_ns`` of the model, and so on inside each layer: medians of parts do not by
-    themselves, so where the model itself was timed they are scaled alike until they do.
+    ``self_ns`` of all layers sums to ``total_ns`` of the model, and so on inside each layer; with what lies outside of them it
+    sums to the clean moment, as stages do (``moment_times``).
 
     ``share`` is the layer's own time over the moment's. ``scaled_to``: "clean", or "traced" where no clean moment was.
 
@@ -99,40 +99,63 @@ def scale(run: Run, kind: str, provisional: bool = False, newest: int | None = N
     return Scale(kind, factor, clean_ns, traced_ns, traced, early)
 
 
-def stage_sums(run: Run, chosen: Array) -> Array | None:
-    """Own time by stage of each chosen moment, in ns: [len(STAGES), moments]. What no layer accounts for goes to "other".
+@dataclass(frozen=True)
+class MomentTimes:
+    """Where the time of a median moment goes, in ns of clean time: ``own`` and ``total`` by layer, and what no layer has.
 
-    Where the model itself was timed that is what lies outside of it: own times inside are without the readings of the
-    processor's counters, which are our doing and no stage of the model.
-    None where no chosen moment has spans (compiled decode, say).
+    ``own`` and ``outside`` sum to the moment. ``calls`` [layers, moments] are those of each traced moment.
     """
-    stage = np.array([STAGES.index(layer.stage) for layer in run.trace.layers], np.int64)
-    (sums,) = per_moment(run.trace, chosen, stage, len(STAGES), "self_ns")
-    if not sums.any():
+
+    own: Array
+    total: Array
+    outside: float
+    calls: Array
+
+    def stages(self, layers: Sequence[Layer]) -> Array:
+        """Own time by stage, in order of ``STAGES``; what no layer has goes to "other"."""
+        number = np.array([STAGES.index(layer.stage) for layer in layers], np.int64)
+        found = np.bincount(number, self.own, minlength=len(STAGES))
+        found[STAGES.index("other")] += self.outside
+        return found
+
+
+def moment_times(run: Run, how: Scale) -> MomentTimes | None:
+    """The one scaling that layers and stages are told by; None where no traced moment has spans (compiled decode, say).
+
+    Medians of parts do not sum to the median of the whole, so all parts are scaled alike until they do. The parts are the own
+    times of layers and what lies outside of all of them: outside of the model, where that was timed. Own times inside it are
+    without the readings of the processor's counters, which are our doing and no part of a clean moment.
+    """
+    trace = run.trace
+    identity = np.arange(len(trace.layers))
+    calls, durations, selves = per_moment(trace, how.moments, identity, len(identity), "", "duration_ns", "self_ns")
+    if not calls.any():
         return None
-    (model,) = per_moment(run.trace, chosen, np.minimum(np.arange(len(stage)), 1), 1, "duration_ns")
-    rest = run.trace.moments["duration_ns"][chosen] - np.maximum(sums.sum(axis=0), model[0])
-    sums[STAGES.index("other")] += np.maximum(rest, 0)
-    return sums
+    model = durations[0]  # zeros where the model itself was not timed (a compiled graph)
+    rest = np.maximum(trace.moments["duration_ns"][how.moments] - np.maximum(selves.sum(axis=0), model), 0)
+    own, outside = _expected(selves, calls), float(np.median(rest))
+    together = float(own.sum())
+    factor = how.traced_ns * how.factor / (together + outside) if together > 0 else how.factor
+    own *= factor
+    timed = together > 0 and bool(model.any())
+    total = _with_what_they_call(run, own) if timed else _expected(durations, calls) * factor
+    return MomentTimes(own, total, outside * factor, calls)
 
 
 def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -> LayerTable:
     """The layer table of a run: every layer with spans, for every kind, in model order (``scale`` explains the switches)."""
     trace = run.trace
     table = LayerTable()
-    identity = np.arange(len(trace.layers))
     for kind in KINDS:
         how = scale(run, kind, provisional, newest)
         if how is None:
             continue
-        sums = per_moment(trace, how.moments, identity, len(identity), "", "duration_ns", "self_ns")
-        calls, total, own = sums[0], _expected(sums[1], sums[0]) * how.factor, _expected(sums[2], sums[0]) * how.factor
+        times = moment_times(run, how)
+        if times is None:
+            continue
         moment_ns = how.traced_ns * how.factor
-        if calls.size and calls[0].any() and own.any():  # the model itself was timed, so its layers sum to it
-            own = parts_of(own, float(total[0]))
-            total = _with_what_they_call(run, own)
-        each = calls.mean(axis=1)
-        counts = layer_counts(trace, how.moments, calls)
+        each = times.calls.mean(axis=1)
+        counts = layer_counts(trace, how.moments, times.calls)
         for row in np.flatnonzero(each):
             layer = trace.layers[row]
             table.row.append(int(row))
@@ -141,18 +164,12 @@ def layer_rows(run: Run, provisional: bool = False, newest: int | None = None) -
             table.stage.append(layer.stage)
             table.kind.append(kind)
             table.calls.append(float(each[row]))
-            table.total_ns.append(float(total[row]))
-            table.self_ns.append(float(own[row]))
-            table.share.append(float(own[row]) / moment_ns if moment_ns > 0 else 0.0)
+            table.total_ns.append(float(times.total[row]))
+            table.self_ns.append(float(times.own[row]))
+            table.share.append(float(times.own[row]) / moment_ns if moment_ns > 0 else 0.0)
             table.scaled_to.append(how.to)
             _append_counts(table, counts, int(row))
     return table
-
-
-def parts_of(medians: Array, whole: float) -> Array:
-    """Medians of parts, all scaled alike so that they sum to the median of the whole."""
-    together = float(medians.sum())
-    return medians * (whole / together) if together > 0 else medians
 
 
 def _with_what_they_call(run: Run, own: Array) -> Array:

@@ -18,11 +18,12 @@ from core.analysis.memory import kv_cache_bytes, rss_peak_bytes
 from core.analysis.samples import RequestTimes, Samples, samples
 from core.analysis.statistics import Spread, spread
 from core.records.run import Run
+from profilers import trace
 from profilers.trace import Array
 
 LOWER, HIGHER = "lower", "higher"
-FIRST, LATER, WHOLE, INPUT = "first", "later", "whole", "input"
-"""What a metric is made of: a request's first token, those after it, both (of an encoder its call), what an encoder reads."""
+FIRST, LATER, WHOLE, INPUT = trace.FIRST, trace.LATER, trace.WHOLE, "input"
+"""What a metric is made of: a part of a request (``trace.PART_OF``), or what an encoder reads."""
 
 LATENCY, PER_TOKEN, MEMORY, START, ENERGY = "latency", "per token", "memory", "start", "energy"
 """Tables of a report; in JSON the first two are the part ``metrics``, ``START`` is the run itself."""

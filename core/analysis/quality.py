@@ -133,20 +133,20 @@ def mean(values: torch.Tensor, windows: Sequence[int] = ()) -> Estimate:
     n = len(values)
     centre = values.mean()
     if not windows:
-        return Estimate(float(centre), float(values.std() / math.sqrt(n)) if n > 1 else None)
+        return Estimate(float(centre), float(values.std() / math.sqrt(n)) if n > 1 else None, n, n)
     assert sum(windows) == n
     count = len(windows)
     if count < 2:
-        return Estimate(float(centre))
+        return Estimate(float(centre), None, n, count)
     squares = sum(float(part.sum()) ** 2 for part in (values - centre).split(list(windows)))
-    return Estimate(float(centre), math.sqrt(count / (count - 1) * squares) / n)
+    return Estimate(float(centre), math.sqrt(count / (count - 1) * squares) / n, n, count)
 
 
 def share(hits: torch.Tensor) -> Estimate:
     """Share of ones in float64 [n], with its standard error √(p(1 − p)/(n − 1))."""
     n = len(hits)
     p = float(hits.mean())
-    return Estimate(p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None)
+    return Estimate(p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None, n, n)
 
 
 def _root_mean_square(values: torch.Tensor, windows: Sequence[int]) -> Estimate:
@@ -154,8 +154,8 @@ def _root_mean_square(values: torch.Tensor, windows: Sequence[int]) -> Estimate:
     squares = mean(values**2, windows)
     root = math.sqrt(squares.value)
     if squares.error is None:
-        return Estimate(root)
-    return Estimate(root, squares.error / (2 * root) if root > 0 else 0.0)
+        return replace(squares, value=root)
+    return replace(squares, value=root, error=squares.error / (2 * root) if root > 0 else 0.0)
 
 
 def embedding_figures(before: torch.Tensor, after: torch.Tensor) -> dict[str, Estimate]:

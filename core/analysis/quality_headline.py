@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.analysis.two_samples import apart, fisher_risk, welch_risk
 from core.records.run import Estimate, Quality
 
 BULK, DECODE = "bulk", "decode"
@@ -24,10 +25,15 @@ KINDS: Mapping[str, tuple[str, bool]] = {
 }
 """Which figure a kind of cost is made of, and whether it is one minus that figure."""
 
-BEYOND = 2.0
-"""Two texts disagree where their figures lie further apart than so many standard errors of their difference."""
+FALSE_ALARMS = 0.05
+"""The chance that two texts which cost the same are said to disagree, over all figures that are compared."""
 
 _COMPARED = ("kld_mean", "decode_kld_mean", "same_top", "decode_same_top", "cosine_mean")
+MOST_COUNTED = 10_000_000
+"""More positions than anybody measures; a file that says more of them would only cost memory."""
+
+_AMOUNTS = ("kld_mean", "decode_kld_mean")
+_SHARES = ("same_top", "decode_same_top")
 
 
 @dataclass(frozen=True)
@@ -74,15 +80,45 @@ def worse_top(quality: Quality) -> Estimate | None:
 
 
 def disagreements(quality: Quality) -> dict[str, tuple[Estimate, Estimate]]:
-    """Figures of the first and second text, by name, that differ by more than their standard errors allow.
+    """Figures of the first and second text, by name, that differ by more than chance allows (``FALSE_ALARMS`` in all).
 
-    A figure without an error on either side is left out: nobody can tell then.
+    What is independent is a window of a text (a sentence or an example, for models that are given those): positions of one
+    window depend on each other. So means are compared by Welch's t with as many values as there are windows; divergences by
+    their logarithms, since their scatter is in proportion to them. A share must differ by Fisher's exact test too: where hardly
+    any position differs, a handful of windows may happen to be all alike. A figure without an error, or from a file that does
+    not say of how many windows, is left out: nobody can tell then.
     """
-    found = {}
-    for name in _COMPARED:
-        one, other = quality.figures.get(name), quality.figures.get(SECOND + name)
-        if one is None or other is None or one.error is None or other.error is None:
-            continue
-        if abs(one.value - other.value) > BEYOND * math.hypot(one.error, other.error):
-            found[name] = (one, other)
-    return found
+    pairs = {
+        name: (quality.figures[name], quality.figures[SECOND + name])
+        for name in _COMPARED
+        if name in quality.figures and SECOND + name in quality.figures
+    }
+    risks = {name: _risk(name, *pair) for name, pair in pairs.items()}
+    told = apart({name: risk for name, risk in risks.items() if risk is not None}, FALSE_ALARMS)
+    return {name: pair for name, pair in pairs.items() if name in told}
+
+
+def _risk(name: str, one: Estimate, other: Estimate) -> float | None:
+    """The chance that figures of two equal texts lie so far apart; None: it cannot be told."""
+    windows = (one.windows or 0, other.windows or 0)
+    if one.error is None or other.error is None or min(windows) < 2:
+        return None
+    if not all(map(math.isfinite, (one.value, other.value, one.error, other.error))):
+        return None
+    values, errors = (one.value, other.value), (one.error, other.error)
+    if name in _AMOUNTS and min(values) > 0:
+        errors = errors[0] / values[0], errors[1] / values[1]
+        values = math.log(values[0]), math.log(values[1])
+    skewed = name == "cosine_mean"
+    risk = welch_risk(abs(values[0] - values[1]), (errors[0], windows[0]), (errors[1], windows[1]), skewed=skewed)
+    if name not in _SHARES:
+        return risk
+    counted, others = _counted(one), _counted(other)
+    return None if counted is None or others is None else max(risk, fisher_risk(counted, others))
+
+
+def _counted(figure: Estimate) -> tuple[int, int] | None:
+    """How many of how many positions a share says; None where it does not say of how many, or nonsense (a damaged file)."""
+    if figure.n is None or not 0 < figure.n <= MOST_COUNTED or not 0 <= figure.value <= 1:
+        return None
+    return round(figure.value * figure.n), figure.n

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.analysis.layers import LayerTable, layer_rows, parts_of, scale, stage_sums
+from core.analysis.layers import LayerTable, layer_rows, moment_times, scale
 from core.analysis.outline_sums import OutlineSums
 from core.analysis.select import counted, first_tokens, main_kind, of_kind, tagged, warming
 from core.analysis.token_intervals import before_token
@@ -200,17 +200,17 @@ def _heat_values(quantity: str, counts: dict[str, Array]) -> Array:
 def stages(run: Run, kind: str | None = None, newest: int | None = None) -> StageSeries:
     """Where a median moment's time goes; ``kind`` defaults to decode for generation and forward for encoders.
 
-    Medians of parts do not sum to the median of the whole, so the parts are scaled until they do; tokenisation and sampling lie
-    outside of the moment and are added. Without spans of that kind there are no rows. ``newest`` looks at that many traced
-    moments only, for long live runs.
+    A stage of the model is the sum of its layers' own times, as the layer table has them (``layers.moment_times``), so that the
+    two agree; tokenisation and sampling lie outside of the moment and are added. Without spans of that kind there are no rows.
+    ``newest`` looks at that many traced moments only, for long live runs.
     """
     moments = run.trace.moments
     kind = kind or main_kind(moments)
     how = scale(run, kind, provisional=True, newest=newest)
-    sums = None if how is None else stage_sums(run, how.moments)
-    if how is None or sums is None:
+    times = None if how is None else moment_times(run, how)
+    if how is None or times is None or not times.own.any():
         return StageSeries(kind, [], np.empty(0), np.empty(0))
-    time_ns = parts_of(np.median(sums, axis=1), how.clean_ns or how.traced_ns)
+    time_ns = times.stages(run.trace.layers)
     time_ns[STAGES.index("tokenize")], time_ns[STAGES.index("sample")] = _outside(run, kind)
     shown = np.flatnonzero(time_ns > 0)
     time_ns = time_ns[shown]

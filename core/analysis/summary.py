@@ -58,19 +58,35 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
     (``select.counted``); layer and stage times are those of a median moment, scaled to clean time (``scaled_to``). Cycles and
     other counts of layers are those of a median traced moment, not scaled.
     """
-    facts = run.facts
     early = warming_up(run)
-    measured = Measured(early or run)
-    spreads = metrics_json(measured, intervals)
-    if early is not None:
-        spreads = {name: {**one, "provisional": True} for name, one in spreads.items()}
-    for name in disturbed_metrics(early or run):
-        spreads[name] = {**spreads[name], "disturbed": True}
-    joules = energy_json(run)
-    stage_rows = stages_json(run, newest)
-    layers = layers_json(run, newest)
+    spreads, joules, layers = headline_json(run, early, intervals), energy_json(run), layers_json(run, newest)
     return {
         "schema": SCHEMA,
+        **_asked(run),
+        **_course(run, provisional=early is not None),
+        "metrics": spreads,
+        "observer_effect": observer_effect(run, intervals),
+        "noise": noise_json(run),
+        "drift": drift_json(run),
+        "memory": memory_json(Measured(run)),
+        "phases": dict(run.facts.phase_peak_bytes),
+        "energy": joules,
+        "speculation": speculation_json(run),
+        "quality": quality_json(run),
+        "kernels": slowdown(run),
+        "steps": steps_json(run) if run.imported else [],
+        "operators": longest_json(run) if run.facts.status != "running" else [],
+        "stages": stages_json(run, newest),
+        "layers": layers,
+        "moments": moments_json(run),
+        "outputs": outputs_json(run),
+        "unavailable": unavailable_json(run, spreads, layers, joules),
+    }
+
+
+def _asked(run: Run) -> Json:
+    """Which run it is, and what was asked of which model, where."""
+    return {
         "id": run.id,
         "name": run.name,
         "created": run.created,
@@ -81,30 +97,20 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "workload": workload_json(run),
         "requests": requests_json(run),
         "profilers": list(run.config.profilers),
-        "environment": dict(facts.environment),
+        "environment": dict(run.facts.environment),
+    }
+
+
+def _course(run: Run, *, provisional: bool) -> Json:
+    """How the run went: its status, what it took to begin, and what ended it."""
+    facts = run.facts
+    return {
         **{name: getattr(facts, name) for name in _COURSE},
         "warmup_done": _said(facts.warmup_done),
-        "provisional": early is not None,
+        "provisional": provisional,
         "stopped": _said(facts.stopped),
         "trial": trial_json(run),
         "instruments": dict(facts.instruments),
-        "metrics": spreads,
-        "observer_effect": observer_effect(run, intervals),
-        "noise": noise_json(run),
-        "drift": drift_json(run),
-        "memory": memory_json(Measured(run)),
-        "phases": dict(facts.phase_peak_bytes),
-        "energy": joules,
-        "speculation": speculation_json(run),
-        "quality": quality_json(run),
-        "kernels": slowdown(run),
-        "steps": steps_json(run) if run.imported else [],
-        "operators": longest_json(run) if facts.status != "running" else [],
-        "stages": stage_rows,
-        "layers": layers,
-        "moments": moments_json(run),
-        "outputs": outputs_json(run),
-        "unavailable": unavailable_json(run, spreads, layers, joules),
     }
 
 
@@ -120,6 +126,16 @@ def disturbed_metrics(run: Run) -> list[str]:
     of_rest = all_disturbed(moments, ~first & of_kind(moments, main_kind(moments)))
     disturbed = {metrics.FIRST: of_first, metrics.LATER: of_rest, metrics.WHOLE: of_first or of_rest, metrics.INPUT: of_rest}
     return [one.id for one in metrics.METRICS if disturbed.get(one.made_of)]
+
+
+def headline_json(run: Run, early: Run | None, intervals: bool = True) -> Json:
+    """The metrics of the run, or of its warm-up (``early``) as long as there is nothing else, with what makes some doubtful."""
+    spreads = metrics_json(Measured(early or run), intervals)
+    if early is not None:
+        spreads = {name: {**one, "provisional": True} for name, one in spreads.items()}
+    for name in disturbed_metrics(early or run):
+        spreads[name] = {**spreads[name], "disturbed": True}
+    return spreads
 
 
 def metrics_json(measured: Measured, intervals: bool = True) -> Json:

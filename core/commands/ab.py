@@ -3,10 +3,12 @@
 ``--json`` writes, with the fields of ``Verdict`` and ``LayerVerdict`` in ``core.analysis.verdict`` and of ``run --json``::
 
     {"schema": 1,
-     "trial": {"id": "", "same": false, "rounds": 14, "order": [0, 1, 1, 0], "most_rounds": 60, "most_seconds": 300.0},
+     "trial": {"id": "", "same": false, "rounds": 14, "order": [0, 1, 1, 0], "most_rounds": 60, "most_seconds": 300.0,
+               "parts": 1},
      "sides": [{... as run --json ...}],
      "verdicts": [{"side": 1, "name": "B", "metrics": {"tpot_ns": {"metric": "tpot_ns", "word": "faster", "ratio": 0.93,
-                   "low": 0.9, "high": 0.97, "n": 11, "floor": 0.0, "decided": true, "hopeless": false, "why": ""}}}],
+                   "low": 0.9, "high": 0.97, "n": 11, "floor": 0.0, "decided": true, "hopeless": false, "why": "",
+                   "looked": true}}}],
      "layers": [{"side": 1, "path": "", "stage": "", "kind": "decode", "ratio": 0.9, "low": 0.8, "high": 1.0,
                  "word": "can't tell", "a_ns": 0, "b_ns": 0, "n": 3}],
      "kernels": [{"side": 0, "name": "A", "names": [], "only_here": []}],

@@ -60,6 +60,7 @@ def trial_json(state: ABTestState) -> Json:
             "order": list(state.order),
             "most_rounds": state.config.most_rounds,
             "most_seconds": state.config.most_seconds,
+            "parts": part.parts if part is not None else None,
         },
         "sides": [summarize(run) for run in runs],
         "verdicts": [{"side": one.side, "name": NAMES[one.side], "metrics": _metrics(one.metrics)} for one in state.verdicts],

@@ -73,4 +73,4 @@ def _texts(found: Json) -> list[str]:
     if not names:
         return []
     told = ", ".join(_titled(name) for name in names)
-    return [f"The two texts disagree by more than their standard errors: {told}. Look at both."]
+    return [f"The two texts disagree by more than chance allows: {told}. Look at both."]

@@ -45,7 +45,7 @@ ALONE_S = 3.0
 
 ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0
-"""Traced rounds that a trial has at least, unless they take longer."""
+"""Traced rounds that a trial has at least, unless they take longer or would go beyond its caps."""
 
 LEFT_OUT = {"energy": Reason("execution.turns-faster-than-energy")}
 
@@ -138,7 +138,7 @@ class ABTest:
         if self._rounds_began is None or done < 1:
             return None
         took = time.perf_counter() - self._rounds_began
-        measured = sum(one.measured_s for one in self.recordings)
+        measured = self._measured_s
         left = took * (self.most_rounds - done) / done
         return max(0.0, min(left, took * (self.config.most_seconds - measured) / measured if measured > 0 else left))
 
@@ -293,17 +293,26 @@ class ABTest:
         return self._why_stop(number + 1)
 
     def _trace_more(self) -> None:
-        """After an early end traced rounds alone, until there are enough to tell layers apart: eleven rounds have only two."""
+        """After an early end traced rounds alone, until there are enough to tell layers apart: eleven rounds have only two.
+
+        They are rounds like any other, so the caps hold for them too.
+        """
         rounds, sides = len(self._order) // len(self._sides), len(self._sides)
-        if rounds >= self.most_rounds or not all("layer_clock" in side.config.profilers for side in self._sides):
+        if not all("layer_clock" in side.config.profilers for side in self._sides):
             return
+        traced = rounds - clean_rounds(rounds)
         began = time.perf_counter()
-        for number in range(rounds - clean_rounds(rounds), ENOUGH_TRACED):
-            if time.perf_counter() - began > MOST_TRACING_S:
+        for number in range(traced, min(ENOUGH_TRACED, traced + self.most_rounds - rounds)):
+            if time.perf_counter() - began > MOST_TRACING_S or self._measured_s >= self.config.most_seconds:
                 break
             order = tuple(range(sides))[:: 1 if number % 2 == 0 else -1]
             self._order += order
             self._in_turns(order, lambda side: side.recording.measured_request(traced=True))
+
+    @property
+    def _measured_s(self) -> float:
+        """Seconds of measuring so far, of all sides together."""
+        return sum(one.measured_s for one in self.recordings)
 
     def _in_turns(self, order: tuple[int, ...], request: Callable[[_Side], object]) -> None:
         """A request of every side: moment by moment where that can be, else one after the other."""
@@ -335,7 +344,7 @@ class ABTest:
             return Reason("execution.decided") if told else Reason("execution.no-difference")
         if rounds >= self.most_rounds:
             return Reason("execution.cap-of-rounds", n=rounds)
-        if sum(side.recording.measured_s for side in self._sides) >= self.config.most_seconds:
+        if self._measured_s >= self.config.most_seconds:
             return Reason("execution.cap-of-measuring", most_s=self.config.most_seconds)
         return None
 

@@ -316,8 +316,12 @@ def _layers(model: torch.nn.Module, found: Baseline) -> dict[str, torch.Tensor]:
 
 
 def call_of(model: Any, found: Baseline) -> Callable[[], object]:
-    """One call of the model for layer errors: on a part of the first window, or on the first example."""
+    """One call of the model for layer errors: on a part of the first window, or on the first example.
+
+    Logits are wanted of every position: with the last one's alone, head and model would rest on a single position.
+    """
     windows = found.windows
     if windows is not None:
-        return lambda: teacher_forcing.bulk_logits(model, windows.bulk[0][: found.layer_positions], 1)
+        ids = windows.bulk[0][: found.layer_positions]
+        return lambda: teacher_forcing.bulk_logits(model, ids, len(ids))
     return lambda: task_outputs.answer(model, found.examples[0], found.task)

@@ -38,10 +38,13 @@ __all__ = ["ALWAYS", "NEVER", "SETTLING_MOMENTS", "Frame", "Moments"]
 # Painting that took more than this share of a moment while the clock ran makes it ``perturbed``.
 PERTURBED_SHARE = 0.005
 
-# After a pause in which somebody else computed, the next moments are slower: measured in the live window on 2 cores with
-# SmolLM2-135M int8 (33 ms moments, pauses of 25 ms) +6 to +8 % for the first and +2 to +4 % for the second.
 SETTLING_MOMENTS = 2
 SETTLING_PAUSE_NS = 1_000_000
+"""After the gate's guests (the window's painting, the writer, the link to another process) were let in and waited for longer
+than this, the next moments are slower: measured in the live window on 2 cores with SmolLM2-135M int8 (33 ms moments, pauses of
+25 ms) +6 to +8 % for the first and +2 to +4 % for the second. Only that wait counts. What else stops the clock before a moment
+(spans put away, text decoded, other sides' turns) is in its ``paused_ns`` and makes none settle.
+"""
 
 
 @dataclass(frozen=True)

@@ -113,20 +113,22 @@ def _request_events(run: Run, shift: int, options: Options) -> Iterator[bytes]:
 
 
 def _moment_events(run: Run, shift: int, options: Options) -> Iterator[bytes]:
-    """Each moment twice, as the step that HTA and Perfetto know and by its own name, and a last step that HTA may discard."""
+    """Each moment once, as a step whose name goes on with its own, and a last step that HTA may discard.
+
+    HTA reads the beginning of the name (``re.match``), people the rest. With a slice for each every moment was there twice.
+    """
     moments = run.trace.moments
     done = np.flatnonzero(moments["duration_ns"] >= 0)
     starts, length = moments["start_ns"][done] + shift, moments["duration_ns"][done]
     order, level, start, end = nested(np.zeros(len(done), np.int8), starts, length, options)
     for position, row in enumerate(done[order].tolist()):
-        args: dict[str, Any] = {"request": int(moments["request"][row]), "tags": _tags(moments["tags"][row])}
+        args: dict[str, Any] = {"moment": row, "request": int(moments["request"][row]), "tags": _tags(moments["tags"][row])}
         for name in _DETAILS:
             value = moments[name][row].item()
             if value >= 0 and math.isfinite(value):
                 args[name] = value
         lane, times = MOMENTS + int(level[position]) * SPILL, (int(start[position]), int(end[position]))
-        yield _slice(f"ProfilerStep#{row}", lane, *times, {"moment": row})
-        yield _slice(f"{KINDS[moments['kind'][row]]} {moments['step'][row]}", lane, *times, args)
+        yield _slice(f"ProfilerStep#{row} {KINDS[moments['kind'][row]]} {moments['step'][row]}", lane, *times, args)
     last = (_last_ns(run) + shift) // 1000 * 1000 + 1000
     yield _slice(f"ProfilerStep#{len(moments['kind'])}", MOMENTS, last, last + 1000, {"closing": 1})
 

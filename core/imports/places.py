@@ -7,10 +7,14 @@ import re
 import numpy as np
 
 from core.imports.slices import MEMORY, Slices
-from profilers.trace import PLACES, Array
+from profilers.trace import KINDS, PLACES, Array
 
 DROPPED, REGION = -2, -1
-STEP = re.compile(r"ProfilerStep#(\d+)")
+MOMENT = re.compile(rf"({'|'.join(KINDS)}) (\d{{1,9}})")
+"""A moment in Tickscope's own traces: its kind and its number in its request."""
+
+STEP = re.compile(rf"ProfilerStep#\d+(?: {MOMENT.pattern})?")
+"""A profiler step; in Tickscope's own traces with the moment that it is."""
 CPU, RUNTIME, KERNEL, COPY, PYTHON = map(PLACES.index, PLACES)
 
 _KNOWN = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.imports.places import DROPPED, REGION, STEP
+from core.imports.places import DROPPED, MOMENT, REGION, STEP
 from core.imports.rows import Rows, empty, frozen, where
 from core.imports.slices import Slices
 from profilers.trace import KINDS, MOMENT_COLUMNS, NOT_MEASURED, REQUEST_COLUMNS, Array, Tag
@@ -75,14 +75,15 @@ def moments_of(rows: Rows, slices: Slices, *, ours: bool) -> tuple[dict[str, Arr
 
 
 def _kinds(rows: Rows, steps: Array) -> list[tuple[int, int]]:
-    """Kind and number of each step; Tickscope's own traces say the kind in the slice right in the step."""
+    """Kind and number of each step: Tickscope's own traces say it in its name, those of before in the slice right in it."""
     found = []
     for position, step in enumerate(steps.tolist()):
         following = step + 1
         inside = following < len(rows.parent) and rows.parent[following] == step
-        kind, _, number = rows.names[rows["name"][following]].rpartition(" ") if inside else ("", "", "")
-        known = kind in KINDS and number.isdigit()
-        found.append((KINDS.index(kind if known else "forward"), int(number) if known else position))
+        own = STEP.fullmatch(rows.names[rows["name"][step]])
+        before = MOMENT.fullmatch(rows.names[rows["name"][following]]) if inside else None
+        kind, number = next((one.groups() for one in (own, before) if one is not None and one[1]), ("forward", position))
+        found.append((KINDS.index(kind), int(number)))
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profilers.trace import KINDS, NOT_MEASURED, PLACES, Array, Instant, Layer, Output, Recorder, Trace, Track
+from profilers.trace import KINDS, NOT_MEASURED, PLACES, POINTERS, Array, Instant, Layer, Output, Recorder, Trace, Track
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,6 @@ def put_into(recorder: Recorder, delta: Delta) -> None:
     recorder.add(delta.instants, delta.outputs)
 
 
-_POINTERS: Mapping[str, Mapping[str, tuple[str, int]]] = {  # columns that are rows of another table, and the least: -1 is none
-    "moments": {"request": ("requests", NOT_MEASURED)},
-    "spans": {"layer": ("layers", 0), "moment": ("moments", 0)},  # a moment that is not closed waits with its rows
-    "operators": {
-        "moment": ("moments", NOT_MEASURED),
-        "layer": ("layers", NOT_MEASURED),
-        "name": ("names", 0),
-        "shapes": ("names", NOT_MEASURED),
-    },
-    "counters": {"track": ("tracks", 0)},
-}
 _SETS: Mapping[str, Mapping[str, int]] = {"moments": {"kind": len(KINDS)}, "operators": {"place": len(PLACES)}}
 
 
@@ -132,9 +121,8 @@ def _check(recorder: Recorder, delta: Delta) -> None:
         "requests": max(recorder.requests.count, first.requests + _rows(delta, "requests")),
         "moments": max(recorder.moments.count, first.moments + _rows(delta, "moments")),
     }
-    for table, pointers in _POINTERS.items():
-        for column, (to, least) in pointers.items():
-            _within(table, column, delta, limits[to], least)
+    for one in POINTERS:
+        _within(one.table, one.column, delta, limits[one.to], one.least)
     for table, sets in _SETS.items():
         for column, count in sets.items():
             _within(table, column, delta, count, 0)

@@ -79,10 +79,16 @@ class ABTestPart:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number of quality with its standard error (None: none can be given, as for a maximum)."""
+    """One number of quality with its standard error (None: none can be given, as for a maximum), and what it rests on.
+
+    ``n`` values (positions, examples) are in it, in ``windows`` that are independent: windows of a text, sentences
+    or examples, over which the error is taken. None: an extreme, or a file of before, which did not say.
+    """
 
     value: float
     error: float | None = None
+    n: int | None = None
+    windows: int | None = None
 
 
 @dataclass(frozen=True)

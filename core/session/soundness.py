@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from core.messages.reason import Reason
-from profilers.trace import NOT_MEASURED, STAGES, Array, Layer, Trace
+from profilers.trace import NOT_MEASURED, POINTERS, STAGES, Array, Layer, Trace
 
 MOST = 1 << 60
 """36 years in ns: the sum of a few such amounts still fits its column."""
@@ -16,35 +16,30 @@ MOST_DRAFTED = 1 << 16
 """Tokens guessed for one forward pass; each place of a guess is told by itself."""
 
 
+_POINTS_NOWHERE = {
+    ("moments", "request"): Reason("session.moments-name-requests"),
+    ("spans", "moment"): Reason("session.layer-calls-name-moments"),
+    ("spans", "layer"): Reason("session.layer-calls-name-layers"),
+    ("operators", "moment"): Reason("session.operators-name-moments"),
+    ("operators", "layer"): Reason("session.operators-name-layers"),
+    ("operators", "name"): Reason("session.operators-name-names"),
+    ("operators", "shapes"): Reason("session.operators-name-shapes"),
+    ("counters", "track"): Reason("session.counter-samples-name-tracks"),
+}
+"""What is said of each pointer that leads to no row."""
+
+
 def fault(trace: Trace) -> Reason | None:
     """What is wrong with the columns, as a clause ("its layers hang in a circle"), or None."""
     return next(_faults(trace), None)
 
 
 def _faults(trace: Trace) -> Iterator[Reason]:
-    requests, moments = len(trace.requests["tags"]), len(trace.moments["tags"])
-    layers, names = len(trace.layers), len(trace.names)
-    of_outputs = np.array([one.request for one in trace.outputs], "i8")
-    for wrong, column, count, least in (
-        (Reason("session.moments-name-requests"), trace.moments["request"], requests, NOT_MEASURED),
-        (Reason("session.moments-have-kinds"), trace.moments["kind"], 127, 0),
-        (Reason("session.layer-calls-name-moments"), trace.spans["moment"], moments, 0),
-        (Reason("session.layer-calls-name-layers"), trace.spans["layer"], layers, 0),
-        (Reason("session.operators-name-moments"), trace.operators["moment"], moments, NOT_MEASURED),
-        (Reason("session.operators-name-layers"), trace.operators["layer"], layers, NOT_MEASURED),
-        (Reason("session.operators-name-names"), trace.operators["name"], names, 0),
-        (Reason("session.operators-name-shapes"), trace.operators["shapes"], names, NOT_MEASURED),
-        (Reason("session.operators-have-places"), trace.operators["place"], 127, 0),
-        (Reason("session.counter-samples-name-tracks"), trace.counters["track"], len(trace.tracks), 0),
-        (
-            Reason("session.outputs-name-requests"),
-            of_outputs,
-            requests,
-            NOT_MEASURED,
-        ),
-    ):
-        if len(column) and (column.min() < least or column.max() >= count):
-            yield wrong
+    yield from _pointers(trace)
+    if _beyond(trace.moments["kind"], 0, 127):
+        yield Reason("session.moments-have-kinds")
+    if _beyond(trace.operators["place"], 0, 127):
+        yield Reason("session.operators-have-places")
     yield from _times(trace)
     if len(trace.moments["drafted"]) and trace.moments["drafted"].max() > MOST_DRAFTED:
         yield Reason("session.too-many-guesses")
@@ -56,6 +51,22 @@ def _faults(trace: Trace) -> Iterator[Reason]:
     for one in trace.outputs:
         if any(token is None for token in one.token_ids) or any(value is None for value in one.values):
             yield Reason("session.outputs-have-holes")
+
+
+def _pointers(trace: Trace) -> Iterator[Reason]:
+    """Columns that name rows which are not there."""
+    counts = {name: len(getattr(trace, name)) for name in ("layers", "names", "tracks")}
+    counts |= {name: len(getattr(trace, name)["tags"]) for name in ("requests", "moments")}
+    for one in POINTERS:
+        if _beyond(getattr(trace, one.table)[one.column], one.least, counts[one.to]):
+            yield _POINTS_NOWHERE[one.table, one.column]
+    if _beyond(np.array([one.request for one in trace.outputs], "i8"), NOT_MEASURED, counts["requests"]):
+        yield Reason("session.outputs-name-requests")
+
+
+def _beyond(column: Array, least: int, count: int) -> bool:
+    """Whether a value lies outside of ``least`` to ``count`` − 1."""
+    return bool(len(column)) and bool(column.min() < least or column.max() >= count)
 
 
 def _times(trace: Trace) -> Iterator[Reason]:

@@ -21,9 +21,9 @@ from gui.charts.moment_range import LEFT_AXIS, RIGHT_STRIP, moment_range
 from gui.charts.plot import Plot
 from gui.plain import plain_tip
 from gui.theme import Palette
-from profilers.trace import KINDS
+from profilers.trace import FIRST, KINDS, PART_OF
 
-PREFILL_KINDS = (KINDS.index("prefill"), KINDS.index("prefill_chunk"), KINDS.index("encode"))  # once a request, and long
+PREFILL_KINDS = tuple(KINDS.index(kind) for kind, part in PART_OF.items() if part == FIRST)  # once a request, and long
 HEADROOM = 1.06  # the strip above the limit in which outliers are marked
 
 

@@ -108,7 +108,7 @@ def _second(quality: Quality) -> list[str]:
     if found is None or other is None:
         return []
     told = with_error(other) if found.kind in ("kld", "cosine") else share(other.value)
-    apart = "; the two disagree by more than their standard errors" if found.name in disagreements(quality) else ""
+    apart = "; the two disagree by more than chance allows" if found.name in disagreements(quality) else ""
     return [f"On {quality.second_text} {told}{apart}"]
 
 

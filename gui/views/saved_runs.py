@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -43,24 +43,20 @@ class Store(Protocol):
 
 
 class Headline(NamedTuple):
-    """The numbers a run is known by, which only reading the whole of it tells; None: not measured."""
+    """The numbers a run is known by, which only reading the whole of it tells: its listed metrics by id; None: not measured."""
 
-    ttft_ns: float | None
-    tpot_ns: float | None
-    decode_tokens_per_s: float | None = None
+    metrics: Mapping[str, float | None]
     perturbed_share: float | None = None
 
 
 def headline(run: Run) -> Headline:
-    """Medians of clean moments (times in ns, tokens per second of the whole batch), and the share of disturbed moments."""
-    from core.analysis.samples import samples
-    from core.analysis.statistics import spread
+    """The numbers that stand for the run's listed metrics (medians of clean moments), and the share of disturbed moments."""
+    from core.analysis import metrics
     from core.analysis.summary import noise_json
 
-    found = samples(run)
-    wanted = (found.ttft_ns, found.tpot_ns, found.decode_tokens_per_s)
-    ttft, tpot, speed = (spread(one, intervals=False).median for one in wanted)
-    return Headline(ttft, tpot, speed, noise_json(run)["perturbed_share"])
+    measured = metrics.Measured(run)
+    found = {one.id: one.value(measured) for one in metrics.METRICS if one.listed}
+    return Headline(found, noise_json(run)["perturbed_share"])
 
 
 def started(created: str) -> str:

@@ -29,6 +29,7 @@ from core.pass_api.base import PassReport
 from core.pass_api.options import by_name
 from core.session.store import SessionStore
 from tests.cli.test_cli_run import ROOT, TINY, WITHOUT_QT
+from tests.support import promised_json
 from tests.support.shape import check_run_json
 from tests.support.trials import synthetic_trial
 
@@ -306,6 +307,9 @@ def test_a_real_trial_of_a_tiny_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "QT []"
     result = json.loads(done.stdout)
+    promised_json.check("JSON of `ab`", [result])
+    promised_json.check("JSON of a run", result["sides"])
+    assert result["trial"]["rounds"] <= 16
     for side in result["sides"]:
         check_run_json(side)
         assert side["status"] == "finished"

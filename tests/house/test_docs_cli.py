@@ -5,35 +5,36 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from core import commands
-from core.analysis.compare import LayerDifference, TileDifference, compare
 from core.analysis.energy import Energy
 from core.analysis.speculation import Speculation
 from core.analysis.summary import summarize
-from core.analysis.verdict import Verdict
+from core.analysis.verdict import judge
+from core.cli import main
+from core.commands.ab_report import trial_json
 from core.commands.arguments import COMMANDS, parser
-from core.commands.listings import listing
+from core.config import ABTestConfig
+from core.execution.ab_test_state import ABTestState
 from core.json_text import strict
-from tests.support.folders import ROOT
+from core.messages.reason import of_text
+from core.records.run import Run
+from core.session.store import SessionStore
+from tests.support import promised_json
+from tests.support.promised_json import PAGE, SECTIONS, cells
 from tests.support.synthetic import synthetic_run
 from tests.support.synthetic_measured import with_counters, with_peaks
 from tests.support.synthetic_operators import imported_run, with_operators
 from tests.support.synthetic_quality import session_runs
+from tests.support.trials import synthetic_trial
 
-PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-SECTIONS = {title.strip(): text for title, _, text in (part.partition("\n") for part in PAGE.split("\n## ")[1:])}
 SHARED = "Switches of `run` and `ab`"
-
-
-def cells(section: str, column: int) -> list[str]:
-    rows = [line for line in section.splitlines() if line.startswith("| `")]
-    return [re.split(r"(?<!\\)\|", row)[column + 1].strip() for row in rows]
 
 
 def switches_told(section: str) -> set[str]:
@@ -67,102 +68,112 @@ def test_exit_statuses() -> None:
 
 # -- JSON -----------------------------------------------------------------------------------------------------------------
 
-TYPES: Mapping[str, tuple[type, ...]] = {
-    "integer": (int,),
-    "number": (int, float),
-    "text": (str,),
-    "boolean": (bool,),
-    "list": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
-JSON_OF_A_RUN = SECTIONS["JSON of a run"]
+
+def as_written(value: Any) -> Any:
+    return json.loads(strict(value))
 
 
-def keys_told() -> dict[str, str]:
-    """Type by key path."""
-    rows = zip(cells(JSON_OF_A_RUN, 0), cells(JSON_OF_A_RUN, 1), strict=True)
-    return {path: kind for told, kind in rows for path in re.findall(r"`([^`]+)`", told)}
+def trial(*, same: bool = False) -> ABTestState:
+    """An A/B test that is over: with layers that were told apart, and floors."""
+    runs = synthetic_trial((1.0, 1.0 if same else 0.8), layer_ratios=(1, 1, 0.5, 1), floors={"tpot_ns": 0.01})
+    part = runs[0].facts.trial
+    assert part is not None
+    config = ABTestConfig(tuple(run.config for run in runs))
+    return ABTestState(config, runs, part.order, judge(runs, part.floors), part.floors, of_text("decided"))
 
 
 def samples() -> list[Any]:
     plain = synthetic_run()
     runs = [plain, *session_runs(), imported_run(), with_counters(plain), with_operators(plain), with_peaks(plain)]
-    return [json.loads(strict(summarize(run))) for run in runs]
+    return [as_written(summarize(run)) for run in (*runs, *trial().runs)]
 
 
-def found_at(value: Any, path: list[str]) -> Iterator[Any]:
-    """All values at a path, in which ``*`` is any name and ``x[]`` every item of x. Where an object above is null: none."""
-    if not path or value is None:
-        if not path:
-            yield value
-        return
-    name = path[0].removesuffix("[]")
-    for inner in list(value.values()) if name == "*" else [value[name]]:
-        for one in inner if path[0].endswith("[]") else [inner]:
-            yield from found_at(one, path[1:])
+def test_a_run_has_the_keys_that_are_told() -> None:
+    promised_json.check("JSON of a run", samples())
 
 
-def leaves(value: Any, told: set[str], path: str = "") -> Iterator[str]:
-    """Paths of a run's JSON down to where the page tells them; what it does not tell comes out as it is."""
-    if path in told or not isinstance(value, (dict, list)) or (path and not value):
-        yield path
-    elif isinstance(value, list):
-        for item in value:
-            yield from leaves(item, told, f"{path}[]")
-    else:
-        for name, inner in value.items():
-            below = f"{path}.{name}" if path else name
-            anything = f"{path}.*"
-            named = anything if anything in told or any(key.startswith(f"{anything}.") for key in told) else below
-            yield from leaves(inner, told, named)
+def test_an_ab_test_has_the_keys_that_are_told() -> None:
+    beginning = replace(trial(), runs=trial().runs[:1], verdicts=(), stopped=None)
+    written = [as_written(trial_json(one)) for one in (trial(), trial(same=True), beginning)]
+    promised_json.check("JSON of `ab`", written)
+    assert written[0]["trial"]["parts"] == 1
+    assert all(written[0][name] for name in ("sides", "verdicts", "layers", "kernels", "floors")), (
+        "nothing is held by being empty"
+    )
 
 
-def test_every_key_of_a_run_is_told() -> None:
-    told = keys_told()
-    above = {path.rpartition(".")[0].removesuffix("[]") for path in told} | {path.partition("[]")[0] for path in told}
-    extra = {"metrics.*.disturbed", "metrics.*.provisional"}
-    for run in samples():
-        assert set(leaves(run, set(told))) - set(told) - above - extra == set()
+def test_a_comparison_has_the_keys_that_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = saved(tmp_path, *session_runs()[:2], *trial().runs)
+    written = [said(capsys, "compare", f"{file}#{a}", f"#{b}", "--json") for a, b in ((1, 2), (3, 4))]
+    promised_json.check("JSON of `compare`", written)
+    assert written[0]["refused"]
+    assert written[1]["verdicts"]
+    assert written[0]["tiles"]
+    assert written[0]["layers"]
 
 
-@pytest.mark.parametrize("path", sorted(keys_told()))
-def test_a_key_of_a_run_is_there_with_its_type(path: str) -> None:
-    kind = keys_told()[path]
-    values = [value for run in samples() for value in found_at(run, path.split("."))]
-    if kind != "any":
-        wanted = tuple(one for name in kind.split(" or ") for one in TYPES[name])
-        assert [
-            value for value in values if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)
-        ] == []
+def test_a_session_has_the_keys_that_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = saved(tmp_path, *session_runs()[:2])
+    whole = said(capsys, "show", str(file), "--json")
+    with duckdb.connect(str(file)) as base:
+        base.execute("UPDATE runs SET facts = '{' WHERE id = 1")
+    less = said(capsys, "show", str(file), "--json")
+    promised_json.check("JSON of `show`", [whole, less])
+    promised_json.check("JSON of a run", whole["runs"])
+    assert [one["run"] for one in less["unreadable"]] == [1]
 
 
-def told_in(text: str) -> set[str]:
-    return set(re.findall(r"`(\w+)`", text))
+def saved(folder: Path, *runs: Run) -> Path:
+    path = folder / "session.tickscope"
+    store = SessionStore.open(path)
+    for run in runs:
+        store.add(run)
+    store.close()
+    return path
 
 
-def row_of(path: str) -> str:
-    return next(row for row in JSON_OF_A_RUN.splitlines() if row.startswith(f"| `{path}`"))
+def said(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
+    """What a command writes."""
+    assert main(list(argv)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", ["models", "passes", "targets", "profilers", "formats"])
+def test_a_listing_has_the_keys_that_are_told(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = said(capsys, command, "--json")
+    assert list(found) == [command]
+    assert found[command] or command == "models"
+    section = SECTIONS["JSON of the listings"]
+    common, more = section.split("| more in |")
+    told = set(re.findall(r"`(\w+)`", " ".join(cells(common, 0))))
+    row = next((line for line in more.splitlines() if line.startswith(f"| `{command}`")), "")
+    own = set(re.findall(r"`(\w+)`", row.partition("; with a model")[0])) - {command}
+    for item in found[command]:
+        assert set(item) == told | own
+
+
+def test_with_a_model_the_passes_say_what_they_gain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def foreseen(_args: object, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row |= {"predicted": {"gain": 1.0, "by_kind": {}, "rough": False}, "prediction": ""}
+
+    monkeypatch.setattr("core.commands.listings._predict", foreseen)
+    rows = said(capsys, "passes", "--model", "arch:gpt2?n_layer=1", "--json")["passes"]
+    (row,) = (line for line in SECTIONS["JSON of the listings"].splitlines() if line.startswith("| `passes`"))
+    told = set(re.findall(r"`(\w+)`", row.partition("with a model")[2]))
+    assert {"predicted", "prediction", *rows[0]["predicted"]} == told
+    assert {"predicted", "prediction"} <= set(rows[0])
+
+
+def test_every_command_that_writes_json_has_a_section() -> None:
+    writes = {command for command in COMMANDS if "--json" in switches(command)}
+    listings = {"models", "passes", "targets", "profilers", "formats"}
+    told = {title.removeprefix("JSON of ").strip("`") for title in SECTIONS if title.startswith("JSON of ")}
+    assert writes - listings - {"run", "import"} == told - {"a run", "the listings"}
 
 
 @pytest.mark.parametrize(("path", "kind"), [("energy", Energy), ("speculation", Speculation)])
 def test_what_is_null_in_most_runs_is_told_too(path: str, kind: type) -> None:
-    assert told_in(row_of(path)) == {path} | {field.name for field in fields(kind)}
-
-
-def test_the_keys_of_comparisons_and_verdicts_are_told() -> None:
-    others = SECTIONS["JSON of the others"]
-    told = told_in(others)
-    for kind in (TileDifference, LayerDifference, Verdict):
-        assert {field.name for field in fields(kind)} <= told
-    a, b = session_runs()[:2]
-    assert set(compare(a, b).as_json()) <= told
-
-
-@pytest.mark.parametrize("command", ["models", "passes", "targets", "profilers", "formats"])
-def test_the_keys_of_listings_are_told(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    listing(parser().parse_args([command, "--json"]))
-    found = json.loads(capsys.readouterr().out)
-    assert list(found) == [command]
-    assert {key for row in found[command] for key in row} <= told_in(SECTIONS["JSON of the others"])
-    assert found[command] or command == "models"
+    assert promised_json.parts_told("JSON of a run")[path] == {field.name for field in fields(kind)}

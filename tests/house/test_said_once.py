@@ -12,15 +12,18 @@ import pytest
 from core.analysis import metrics
 from core.analysis.compare import compare, differing
 from core.analysis.metrics import FIRST, LOWER, Judged, Metric, Sampled
+from core.analysis.observer import SHARED
 from core.analysis.samples import RequestTimes
 from core.analysis.speed_quality import difference, setting
 from core.analysis.summary import summarize
 from core.analysis.verdict import judge
 from core.commands import report, sessions
+from core.glossary import GLOSSARY
 from core.records import conditions, noise_floors
 from core.records.conditions import Condition
 from core.records.run import STATUSES
-from profilers.trace import KINDS, MOMENT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS, STAGES, Recorder, Tag
+from core.session import soundness
+from profilers.trace import KINDS, MOMENT_COLUMNS, PART_OF, POINTERS, REQUEST_COLUMNS, SPAN_COLUMNS, STAGES, Recorder, Tag
 from tests import write_docs
 from tests.support.folders import ROOT
 from tests.support.synthetic import synthetic_run
@@ -86,6 +89,42 @@ def test_a_metric_declared_once_has_a_tile(toy: Metric, qtbot: object) -> None:
     tile = tiles.tiles[-1]
     assert (tile.objectName(), tile.label.text(), tile.unit.text()) == ("statToyTime", "Toy time", "ms")
     assert "Twice the time" in tile.toolTip()
+
+
+def test_what_is_listed_of_metrics_has_a_column_and_what_is_timed_of_kinds_a_metric() -> None:
+    from gui.views.saved_runs import headline
+    from gui.views.sessions.session_columns import COLUMNS
+
+    run = synthetic_run()
+    found, summary = headline(run), summarize(run)["metrics"]
+    assert list(found.metrics) == [one.id for one in metrics.METRICS if one.listed]
+    for one in (one for one in metrics.METRICS if one.listed):
+        (column,) = (column for column in COLUMNS if column.title == (one.title if one.unit == "ns" else one.unit))
+        assert column.key(None, found) == pytest.approx(summary[one.id]["median"])  # type: ignore[arg-type]
+        assert one.definition in column.tip(None, found)  # type: ignore[misc, arg-type]
+    made_of = {one.made_of for one in metrics.judged()}
+    assert set(PART_OF) == set(KINDS)
+    assert set(PART_OF.values()) <= made_of
+
+
+def test_a_metric_in_the_glossary_means_what_its_declaration_says() -> None:
+    meanings = {term.word: term.meaning for term in GLOSSARY}
+    for metric_id, word in (
+        ("ttft_ns", "TTFT"),
+        ("tpot_ns", "TPOT"),
+        ("itl_ns", "ITL"),
+        ("joules_per_token", "energy per token"),
+    ):
+        assert metrics.explained(metric_id)
+        assert meanings[word].startswith(metrics.explained(metric_id))
+
+
+def test_every_pointer_is_one_of_a_column_and_has_a_sentence_where_it_leads_nowhere() -> None:
+    trace = synthetic_run().trace
+    assert set(soundness._POINTS_NOWHERE) == {(one.table, one.column) for one in POINTERS}
+    for one in POINTERS:
+        assert one.column in getattr(trace, one.table)
+        assert hasattr(trace, one.to)
 
 
 def test_metrics_are_declared_whole_and_each_place_is_given_once() -> None:
@@ -225,7 +264,7 @@ def changed(name, before, after):
     setattr(importlib.import_module(parent), last, module)
     exec(compile(source.replace(before, after), str(path), "exec"), module.__dict__)
 
-changed("profilers.trace", '"encode", "draft")', '"encode", "draft", "toy")')
+changed("profilers.trace", '"draft": LATER,', '"draft": LATER, "toy": LATER,')
 changed("core.presentation.palette", '    "draft": "sand",', '    "draft": "sand", "toy": "purple",')
 changed("core.presentation.marks", '    "draft": Mark(', '    "toy": Mark("s", "s", "■", 1.2, "plays"), "draft": Mark(')
 
@@ -273,6 +312,16 @@ def test_a_kind_with_its_colour_and_mark_looks_alike_in_window_and_exports() -> 
 def test_the_tables_of_the_docs_are_what_the_code_declares(page: str, name: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert write_docs.filled(text, name, write_docs.TABLES[page, name]()) == text, "run: make docs"
+
+
+def test_the_page_of_measures_says_how_much_wider_the_observer_effect_s_interval_is_and_that_is_right() -> None:
+    page = " ".join((DOCS / "measures.md").read_text(encoding="utf-8").split())
+    assert "the interval is √(4/3) as wide" in page
+    noise = np.random.default_rng(1).normal(size=(20_000, 2 * 50 + 1))  # C T C T … C
+    traced, clean = noise[:, 1::2], noise[:, ::2]
+    effects = traced - (clean[:, :-1] + clean[:, 1:]) / 2
+    inflation = effects.mean(axis=1).std() / (effects.std() / np.sqrt(effects.shape[1]))
+    assert inflation == pytest.approx(SHARED, rel=0.02)
 
 
 @pytest.mark.parametrize("word", [*KINDS, *STAGES, *STATUSES, *REQUEST_COLUMNS, *MOMENT_COLUMNS, *SPAN_COLUMNS])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import units
+from core.analysis import metrics
+from core.analysis.metrics import Metric
 from gui.views import quality_text
 from gui.views.saved_runs import Head, Headline, started
 
@@ -52,11 +54,11 @@ def words_of(head: Head) -> str:
     return "\n".join(parts).casefold()
 
 
-def _read(field: str, text: Callable[[Any], str], missing: str, told: str) -> dict[str, Any]:
+def _read(of: Callable[[Headline], float | None], text: Callable[[Any], str], missing: str, told: str) -> dict[str, Any]:
     """A number of ``Headline``: its text, its key and where it comes from."""
 
-    def value(known: Known) -> Any:
-        return None if known is None else getattr(known, field)
+    def value(known: Known) -> float | None:
+        return None if known is None else of(known)
 
     return {
         "text": lambda _head, known: LATER if known is None else text(value(known)),
@@ -64,6 +66,27 @@ def _read(field: str, text: Callable[[Any], str], missing: str, told: str) -> di
         "tip": lambda _head, known: "not read yet" if known is None else told if value(known) is not None else missing,
         "number": True,
     }
+
+
+_ABSENT = {
+    metrics.FIRST: "no clean first token",
+    metrics.LATER: "no clean token after a first",
+    metrics.WHOLE: "no clean request",
+}
+"""Why a metric has no number, by what it is made of."""
+
+
+def _of_metric(metric: Metric) -> Column:
+    """The column of a metric; a rate is called by its unit, which is shorter than what it is a rate of."""
+    time = metric.unit == "ns"
+    read = _read(
+        lambda known: known.metrics.get(metric.id),
+        units.of_unit(metric.unit) if time else _number,
+        _ABSENT.get(metric.made_of, "not measured"),
+        f"median of clean moments: {metric.definition}",
+    )
+    seldom = metric.made_of == metrics.WHOLE  # it follows from the others
+    return Column(metric.title if time else metric.unit, 68 if time else 56, **read, roomy=seldom)
 
 
 def _number(value: float | None) -> str:
@@ -104,9 +127,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("Model", 126, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
     Column("Passes", 120, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
-    Column("TTFT", 68, **_read("ttft_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
-    Column("TPOT", 68, **_read("tpot_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
-    Column("tok/s", 56, **_read("decode_tokens_per_s", _number, "no token after a first", "decoding, of the whole batch")),
+    *(_of_metric(one) for one in metrics.METRICS if one.listed),
     Column(
         "Memory",
         74,
@@ -120,7 +141,12 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "Noise",
         68,
-        **_read("perturbed_share", units.percent, "no measured moment", "share of moments that something disturbed"),
+        **_read(
+            lambda known: known.perturbed_share,
+            units.percent,
+            "no measured moment",
+            "share of moments that something disturbed",
+        ),
         roomy=True,
     ),
     Column("Status", 80, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),

@@ -279,7 +279,7 @@ class SessionsView(View):
         self._looks.ask(work, done)
 
     def _on_headline(self, key: tuple[int, str, str], future: Future[Any]) -> None:
-        found = Headline(None, None) if future.exception() is not None else future.result()
+        found = Headline({}) if future.exception() is not None else future.result()
         self._headlines[key] = found
         self.tree.show_headline(key, found)
 

@@ -79,4 +79,31 @@ def test_stages_sum_to_the_clean_moment_and_layers_to_the_model(kind: str) -> No
     rows = [row for row in range(len(table)) if table.kind[row] == kind]
     model = next(row for row in rows if table.path[row] == "")
     assert sum(table.self_ns[row] for row in rows) == pytest.approx(table.total_ns[model])
-    assert sum(inside) * 1e6 == pytest.approx(table.self_ns[model] / table.share[model])  # the median clean moment
+    clean_ns = table.self_ns[model] / table.share[model]
+    assert sum(inside) * 1e6 == pytest.approx(clean_ns)  # the median clean moment
+
+
+@pytest.mark.parametrize("timed", ["model", "blocks"])
+@pytest.mark.parametrize("read", [0.0, 0.2])
+def test_a_stage_is_the_sum_of_its_layers_as_the_layer_table_has_them(timed: str, read: float) -> None:
+    """``read``: that share of the time in blocks went into reading counters, which own times are without."""
+    run = outside_of_the_model(synthetic_run(repeats=6, seed=4, blocks=3), read, model=timed == "model")
+    found, table = stages(run, "decode"), layer_rows(run)
+    for stage, time_ms in zip(found.stages, found.time_ms, strict=True):
+        own = [table.self_ns[row] for row in range(len(table)) if (table.kind[row], table.stage[row]) == ("decode", stage)]
+        if stage not in ("tokenize", "sample", "other"):
+            assert time_ms * 1e6 == pytest.approx(sum(own)), stage
+    shares = sum(share for share, kind in zip(table.share, table.kind, strict=True) if kind == "decode")
+    assert 0.5 < shares < 0.95  # the rest lies outside of the model, in "other"
+
+
+def outside_of_the_model(run: Run, read: float, *, model: bool) -> Run:
+    """The run with half a moment more around the model, own times less what reading took, and the model timed or not."""
+    spans = {name: column.copy() for name, column in run.trace.spans.items()}
+    inside = spans["layer"] != 0
+    spans["self_ns"][inside] = (spans["self_ns"][inside] * (1 - read)).astype(np.int64)
+    if not model:
+        spans = {name: column[inside] for name, column in spans.items()}
+    moments = {name: column.copy() for name, column in run.trace.moments.items()}
+    moments["duration_ns"] = (moments["duration_ns"] * 1.5).astype(np.int64)
+    return replace(run, trace=replace(run.trace, spans=spans, moments=moments))

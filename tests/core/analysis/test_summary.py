@@ -326,6 +326,7 @@ def test_requests_trial_phases_and_reasons_are_in_the_json(run: Run) -> None:
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["trial"] == {
         "id": "t1", "side": 1, "sides": 2, "order": [0, 1, 1, 0], "floors": {"tpot_ns": 0.01}, "same": False,
+        "most_rounds": 60, "parts": 1,
     }  # fmt: skip
     assert summary["requests"] == {"measured": 5, "warmup": 1, "profiled": 0}
     assert (summary["phases"], summary["warmup_done"], summary["stopped"]) == ({"decode": 5}, "as asked", "as asked")
@@ -538,7 +539,7 @@ def test_quality_notes_and_predictions_are_in_the_json_and_in_the_report(run: Ru
     summary = summarize(with_quality(run), intervals=False)
     check_run_json(summary)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["quality"]["figures"]["kld_mean"] == {"value": 0.0123, "error": 0.0004}
+    assert summary["quality"]["figures"]["kld_mean"] == {"value": 0.0123, "error": 0.0004, "n": None, "windows": None}
     assert summary["quality"]["figures"]["kld_max"]["error"] is None
     assert (summary["quality"]["positions"], summary["quality"]["lossless"]) == (480, None)
     assert summary["passes"][0]["notes"] == ["Dense kernels multiply zeros too."]

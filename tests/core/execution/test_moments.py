@@ -16,7 +16,7 @@ from core.config import WorkloadConfig
 from core.errors import Cancelled
 from core.execution import calls
 from core.execution.instrumentation import Instrumentation
-from core.execution.moments import Moments
+from core.execution.moments import SETTLING_PAUSE_NS, Moments
 from core.execution.requests import Requests
 from core.execution.tasks.base import form_of
 from core.progress import Progress
@@ -269,6 +269,20 @@ def test_the_two_moments_after_a_pause_are_settling() -> None:
     norm.forward = asking
     tags = bench.run().moments["tags"]
     assert np.flatnonzero(tags & Tag.SETTLING).tolist() == [3, 4]
+
+
+def test_what_stops_the_clock_without_the_gate_makes_no_moment_settle() -> None:
+    """The other sides' turns of a trial, say: they are in the pause, and the page of measures says that they do not count."""
+    bench = Bench(tiny_llama(1), workload(repeats=1, warmup=0), traced=False)
+    others = threading.Event()
+
+    def others_turn() -> None:
+        others.wait(0.003)
+
+    bench.yield_turn = others_turn
+    moments = bench.run().moments
+    assert (moments["paused_ns"] > SETTLING_PAUSE_NS).all()
+    assert not (moments["tags"] & Tag.SETTLING).any()
 
 
 def test_where_pauses_keep_away_from_request_ends_no_first_token_is_settling() -> None:

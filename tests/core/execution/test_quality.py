@@ -20,7 +20,7 @@ from core.commands.ab_report import text as trial_text
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Cancelled, Refusal
 from core.execution import layer_error, teacher_forcing
-from core.execution.baseline import Baseline, Tolerate, baseline
+from core.execution.baseline import Baseline, Tolerate, baseline, call_of
 from core.execution.eval_data import Labelled, check_material, class_of, read_material, spread_out, token_ids
 from core.execution.quality import cost
 from core.export.csv_tables import quality_table
@@ -71,7 +71,7 @@ def test_figures_of_made_up_probabilities() -> None:
     assert figures["kld_mean"].error == pytest.approx(kld / 2, rel=1e-5)  # s of (k, 0) is k/√2, over √2
     assert figures["kld_max"] == Estimate(pytest.approx(kld, rel=1e-5), None)
     assert figures["kld_p99"].value == pytest.approx(0.99 * kld, rel=1e-5)
-    assert figures["same_top"] == Estimate(0.5, 0.5)
+    assert figures["same_top"] == Estimate(0.5, 0.5, 2, 2)
     assert figures["ln_ppl_ratio"].value == pytest.approx(math.log(1.5) / 2, rel=1e-5)
     assert figures["rms_dp"].value == pytest.approx(math.sqrt(0.02), rel=1e-5)
     assert figures["rms_dp"].error == pytest.approx(0.02 / (2 * math.sqrt(0.02)), rel=1e-5)
@@ -120,7 +120,7 @@ def test_embeddings_keep_their_direction_and_their_neighbours() -> None:
     ours = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
     same = measures.embedding_figures(ours, 3 * ours)
     assert same["cosine_mean"].value == pytest.approx(1)
-    assert same["neighbours"] == Estimate(1.0, 0.0)
+    assert same["neighbours"] == Estimate(1.0, 0.0, 4, 4)
     turned = measures.embedding_figures(ours, ours[[0, 2, 1, 3]])
     assert turned["cosine_min"].value == pytest.approx(0.1 / math.sqrt(0.82), rel=1e-5)
     assert turned["neighbours"].value == 0
@@ -279,6 +279,24 @@ def test_the_cost_of_int8_and_the_kernels_that_decode(before: tuple[Any, Baselin
         for name in names
     }
     assert any("int8pack" in name for name in ran)
+
+
+def test_every_layer_rests_on_as_many_positions_as_the_page_says(before: tuple[Any, Baseline]) -> None:
+    """The head and the whole model too, which the model would give for the last position alone."""
+    model, found = before
+    assert found.layer_positions == layer_error.POSITIONS == 48
+    kept = found.read()["layers"]
+    assert {"", "lm_head", "model.layers.0"} <= kept.keys()
+    assert {path: tensor.shape[-2] for path, tensor in kept.items() if "rotary" not in path} == {
+        path: 48 for path in kept if "rotary" not in path
+    }
+    head = kept["lm_head"]
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.01)
+    quality = cost(subject(model, max_length=LENGTH), loaded(model), found, Progress())
+    again = layer_error.outputs(model, call_of(model, found))["lm_head"]
+    by_hand = 10 * math.log10(float((head**2).sum() / ((again - head) ** 2).sum()))
+    assert quality.layer_sqnr_db["lm_head"] == quality.layer_sqnr_db[""] == pytest.approx(by_hand, abs=1e-3)
 
 
 def test_layer_error_begins_at_the_layer_that_was_disturbed(before: tuple[Any, Baseline]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from core.analysis.select import tagged
 from core.analysis.summary import summarize
+from core.commands.ab_report import trial_json
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.errors import Refusal
 from core.execution import outcome
@@ -135,6 +136,23 @@ def test_an_a_a_trial_finds_a_floor_and_the_next_trial_knows_it(program: Program
     assert later.floors == counting
     assert later.runs[0].facts.trial is not None
     assert dict(later.runs[0].facts.trial.floors) == counting
+
+
+@pytest.mark.parametrize(("caps", "rounds"), [({"most_rounds": 7}, 7), ({"most_seconds": 1e-6}, 5), ({"most_rounds": 5}, 5)])
+def test_rounds_that_are_traced_after_an_early_end_keep_to_the_caps(
+    program: Program, monkeypatch: pytest.MonkeyPatch, caps: dict[str, Any], rounds: int
+) -> None:
+    """A cap of 14 rounds was told to have taken 15: what is traced after the end was outside of it."""
+    monkeypatch.setattr(
+        "core.execution.ab_test.ABTest._why_stop", lambda self, rounds: of_text("decided") if rounds == 5 else None
+    )
+    carried_out(program, side(), side("bfloat16"), **caps)
+    state = program.trial
+    assert state is not None
+    assert trial_json(state)["trial"]["rounds"] == len(state.order) / 2 == rounds
+    asked = ABTestConfig((side(), side("bfloat16")), **caps)
+    assert trial_json(state)["trial"]["most_rounds"] == asked.most_rounds
+    assert [run.facts.trial.most_rounds for run in state.runs if run.facts.trial] == [asked.most_rounds] * 2
 
 
 def test_sides_settle_in_turns_and_an_early_end_is_traced_some_more(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,14 +77,19 @@ def test_a_run_becomes_steps_moments_layers_and_counters(tmp_path):
     assert document["traceName"] == "a.json"
     found = {event["name"]: event for event in slices(document)}
     moments, spans = RUN.trace.moments, RUN.trace.spans
-    assert {f"ProfilerStep#{row}" for row in range(5)} <= found.keys()
-    step = found["decode 2"]
+    names = [event["name"] for event in slices(document) if event["name"].startswith("ProfilerStep#")]
+    kinds = ("prefill 0", "decode 1", "decode 2", "decode 3")
+    assert names == [*(f"ProfilerStep#{row} {kind}" for row, kind in enumerate(kinds)), "ProfilerStep#4"]
+    step = found["ProfilerStep#2 decode 2"]
     assert round(step["dur"] * 1000) == moments["duration_ns"][2]
     assert round(step["ts"] * 1000) == moments["start_ns"][2]
     assert step["args"]["kv_bytes"] == moments["kv_bytes"][2]
     assert step["args"]["tags"] == "traced"
     assert "cycles" not in step["args"], "not measured is not there"
-    assert len(slices(document)) == 2 * 4 + 1 + 1 + len(spans["layer"])
+    assert len(slices(document)) == 4 + 1 + 1 + len(spans["layer"])
+    moment_slices = [event for event in slices(document) if "tags" in event["args"] and "request" in event["args"]]
+    assert len(moment_slices) == 4, "each moment once"
+    assert sum(round(event["dur"] * 1000) for event in moment_slices) == moments["duration_ns"].sum()
     layer = next(event for event in slices(document) if event["name"] == "lm_head")
     row = next(n for n, number in enumerate(spans["layer"]) if RUN.trace.layers[number].path == "lm_head")
     assert round(layer["dur"] * 1000) == spans["duration_ns"][row]

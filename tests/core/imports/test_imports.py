@@ -174,6 +174,27 @@ def test_a_run_goes_out_and_comes_back(tmp_path):
     assert sorted(back.trace.counters["value"]) == sorted(run.trace.counters["value"])
 
 
+def test_a_trace_of_before_that_has_each_moment_twice_is_read_alike(tmp_path):
+    run = with_operators(synthetic_run(repeats=1, warmup=0, new_tokens=4, blocks=2), on_device=True)
+    write_trace(run, tmp_path / "now.json")
+    document = json.loads((tmp_path / "now.json").read_text(encoding="utf-8"))
+    events = []
+    for event in document["traceEvents"]:
+        step, _, own = event["name"].partition(" ")
+        if event["ph"] == "X" and step.startswith("ProfilerStep#") and own:
+            args = dict(event["args"])
+            events += [{**event, "name": step, "args": {"moment": args.pop("moment")}}, {**event, "name": own, "args": args}]
+        else:
+            events.append(event)
+    assert len(events) == len(document["traceEvents"]) + len(run.trace.moments["kind"])
+    (tmp_path / "before.json").write_text(json.dumps({**document, "traceEvents": events}), encoding="utf-8")
+    now, before = (read_trace(tmp_path / f"{name}.json") for name in ("now", "before"))
+    for name in ("kind", "step", "start_ns", "duration_ns"):
+        np.testing.assert_array_equal(now.trace.moments[name], before.trace.moments[name])
+    np.testing.assert_array_equal(now.trace.moments["kind"], run.trace.moments["kind"])
+    np.testing.assert_array_equal(now.trace.moments["step"], run.trace.moments["step"])
+
+
 def totals(run):
     operators = run.trace.operators
     found = {}

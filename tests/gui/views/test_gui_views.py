@@ -630,7 +630,10 @@ def test_only_names_and_notes_can_be_edited(sessions):
     from PySide6.QtWidgets import QStyleOptionViewItem
 
     delegate, model = sessions.tree.itemDelegate(), sessions.tree.model()
-    editors = [delegate.createEditor(sessions.tree, QStyleOptionViewItem(), model.index(0, column)) for column in range(12)]
+    editors = [
+        delegate.createEditor(sessions.tree, QStyleOptionViewItem(), model.index(0, column))
+        for column in range(len(SESSION_TITLES))
+    ]
     assert [column for column, editor in enumerate(editors) if editor is not None] == [NAME, NOTE]
 
 
