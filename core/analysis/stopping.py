@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -102,6 +103,20 @@ def turns(number: int, sides: int) -> tuple[tuple[int, ...], bool]:
     nth = number // TRACED_EVERY if traced else number - number // TRACED_EVERY
     order = tuple(range(sides))
     return (order if nth % 2 == 0 else order[::-1]), traced
+
+
+def most_requests(done: int, elapsed_s: float, one_s: float | None) -> int:
+    """How many requests ``enough`` lets come at most, at ``one_s`` seconds each (None: unknown, the usual number).
+
+    A median that is known sooner ends a run sooner, which nobody foresees.
+    """
+    if one_s is None or one_s <= 0:
+        return max(done, REPEATS_ENOUGH)
+
+    def until(limit_s: float) -> int:
+        return done + max(0, math.ceil((limit_s - elapsed_s) / one_s))
+
+    return min(REPEATS_CAP, until(MOST_S), max(REPEATS_ENOUGH, until(ENOUGH_S)))
 
 
 def clean_rounds(rounds: int) -> int:
