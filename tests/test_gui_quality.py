@@ -97,7 +97,7 @@ def test_each_run_is_a_point_with_its_speed_and_cost(runs):
     assert len(found) == len(runs)
     plain, both = found["baseline"], found["int8 compiled"]
     assert (plain.baseline, plain.cost, plain.passes) == (True, 0.0, ())
-    assert both.passes == ("bfloat16", "int8 weight-only", "Compiled decode")
+    assert both.passes == ("bfloat16", "int8 weights", "Compiled decode")
     assert (both.cost, both.cost_kind, both.speed_unit) == (0.0138, "kld", "tok/s")
     assert both.cost_error == pytest.approx(0.0138 / 12)
     assert (both.low, both.high) == (None, None)  # too few requests for an interval
@@ -241,7 +241,7 @@ def test_hovering_names_run_passes_speed_and_cost(chart):
     one = next(one for one in chart.points if one.name == "int8 compiled")
     chart._hover(cost_place(one.cost, chart.axis.low), one.speed)
     text = chart.hover_text
-    assert "int8 compiled · bfloat16 + int8 weight-only + Compiled decode" in text
+    assert "int8 compiled · bfloat16 + int8 weights + Compiled decode" in text
     assert "unoptimized" in text
     assert "cost 0.0138 ± 0.00115" in text
     chart._hover(-99, 0)

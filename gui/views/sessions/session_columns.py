@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import units
+from core.pass_api.base import title_of
 from gui.views import quality_text
 from gui.views.saved_runs import Head, Headline, started
 
@@ -37,8 +38,8 @@ def model_of(head: Head) -> str:
 
 
 def passes_of(head: Head) -> str:
-    """Ids of the passes that were switched on."""
-    return ", ".join(choice.id for choice in head.config.passes) or "none"
+    """The passes that were switched on."""
+    return ", ".join(title_of(choice.id) for choice in head.config.passes) or "none"
 
 
 def name_of(head: Head) -> str:
@@ -48,7 +49,8 @@ def name_of(head: Head) -> str:
 
 def words_of(head: Head) -> str:
     """All that a search looks into, in small letters."""
-    parts = (name_of(head), model_of(head), passes_of(head), head.status, head.note, started(head.created))
+    ids = " ".join(choice.id for choice in head.config.passes)  # what is typed may be what scripts call it
+    parts = (name_of(head), model_of(head), passes_of(head), ids, head.status, head.note, started(head.created))
     return "\n".join(parts).casefold()
 
 
