@@ -183,7 +183,7 @@ class MainWindow(QMainWindow):
         self.router.on_notice(Notice("told", sentence if path is None else f"{sentence} ({path})"))
 
     def _on_run_changed(self, run: Run | None) -> None:
-        self.saved.show_run(run if not self.state.live else None)
+        self.saved.show_run(run if not self.state.live else None, self.program.live())
         self.frame.make_room()
         if self.state.current_run is None:
             for view in self.views.on_show:

@@ -420,7 +420,12 @@ def test_an_imported_run_is_shown_in_place_of_a_saved_one(window):
     window.bridge.tick()
     assert window.state.current_run.id == 3
     assert child(window, "viewTabs").currentIndex() == 0
-    assert not child(window, "savedStrip").isVisible()
+    strip = child(window, "savedStrip")
+    assert strip.isVisible()
+    assert strip.text.text().startswith("Saved run 3 ·")
+    assert not child(window, "backToLive").isVisible()  # the trace is what a way back would lead to
+    window.state.open_run(synthetic_run(blocks=2, run_id=7))
+    assert child(window, "backToLive").isVisible()
 
 
 def test_session_changes_happen_one_after_the_other(qtbot, window, tmp_path):
