@@ -121,4 +121,5 @@ class RunController:
 
     def _refuse(self, problem: ValueError) -> None:
         self._sidebar.show_problem(str(problem))
+        self._sidebar.focus_problem()
         self._bridge.notice.emit(Notice("refused", str(problem)))

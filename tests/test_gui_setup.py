@@ -21,6 +21,7 @@ from core.planning import plan
 from core.targets.base import TargetFacts
 from gui.plain import unbroken
 from gui.setup.instrument_list import InstrumentSection, known_instruments
+from gui.setup.model_picker import whole_remarks
 from gui.setup.options_form import OptionsForm
 from gui.setup.pass_rows import GROUP
 from gui.setup.sidebar import Choices, Sidebar
@@ -228,7 +229,7 @@ def test_the_model_is_described_and_whether_it_fits(sidebar):
     assert sidebar.model.info.property("role") == "warn"
     sidebar.model.dtype.setCurrentIndex(1)
     sidebar.model.describe()
-    assert unbroken("fits (23 GiB free)") in sidebar.model.info.text()
+    assert whole_remarks(unbroken("fits (23 GiB free)")) in sidebar.model.info.text()
     assert sidebar.model.info.property("role") == "muted"
 
 
