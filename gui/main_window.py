@@ -123,11 +123,11 @@ class MainWindow(QMainWindow):
         self.work.start()
 
     def start_trial(self) -> None:
-        """Begin the trial whose sides are chosen, and show it."""
+        """Begin the A/B test whose sides are chosen, and show it."""
         self.ask_views(StartABTest())
 
     def start_floor(self) -> None:
-        """Measure this machine's noise floor with an A/A trial, and show it."""
+        """Measure this machine's noise floor with an A/A test, and show it."""
         self.ask_views(MeasureFloor())
 
     def use_setup(self, run: Run | None = None) -> None:

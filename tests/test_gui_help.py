@@ -182,14 +182,20 @@ def test_escape_after_a_menu_cancels_the_run(qtbot, window):
     """The menu bar kept the keyboard, and took the next Escape for itself."""
     window.program.status = Status("preparing", "Reading weights")
     window.bridge.tick()
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow, timeout=3000)
+    done = []
+    window.header.actions_by_name["cancelRun"].triggered.connect(lambda: done.append(True))
     menu = window.header.menus["File"]
     window.header.menu_bar.setActiveAction(menu.menuAction())
     qtbot.waitUntil(menu.isVisible, timeout=3000)
     QTest.keyClick(menu, Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: not menu.isVisible() and window.header.menu_bar.activeAction() is None, timeout=3000)
     assert not window.header.menu_bar.hasFocus()
-    QTest.keyClick(QApplication.focusWidget() or window, Qt.Key.Key_Escape)
-    assert window.program.calls[-1] == ("cancel", None)
+    window.activateWindow()  # no window manager does it here
+    qtbot.waitUntil(window.isActiveWindow, timeout=3000)
+    QTest.keyClick(window, Qt.Key.Key_Escape)
+    assert done == [True]
 
 
 def test_what_went_wrong_with_keeping_is_not_called_kept(window, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QWidget
 
-from core.analysis.speed_quality import Point, placed, point, points
+from core.analysis.speed_quality import Point, behind_said, placed, point, points
 from core.analysis.summary import summarize
 from core.config import QualityConfig, WorkloadConfig
 from core.errors import Refusal
@@ -264,6 +264,16 @@ def test_runs_to_come_keep_the_axis_still(qtbot, runs):
     before = chart.plot.getViewBox().viewRange()[0]
     chart.show_points(all_points)
     assert chart.plot.getViewBox().viewRange()[0] == before
+
+
+def test_runs_that_took_turns_are_not_called_recorded_apart(runs):
+    every = points(runs)
+    assert behind_said(every) == "behind, not interleaved"
+    shared = [replace(one, test="t1", apart=None) for one in every[:2]]
+    assert behind_said(shared) == "behind, in one A/B test"
+    alone = replace(every[0], test="", apart=None)
+    assert behind_said([*shared, alone]) == "behind, not all interleaved"
+    assert behind_said([shared[0], alone]) == "behind, not interleaved"  # its other side is not drawn
 
 
 def test_the_menu_saves_picture_and_data(qtbot, chart, tmp_path):

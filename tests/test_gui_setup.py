@@ -246,6 +246,25 @@ def test_an_encoder_has_no_new_tokens(sidebar):
     assert not sidebar.workload.new_tokens.isEnabled()
 
 
+def test_the_field_that_a_refusal_names_is_shown_and_gets_the_focus(qtbot, sidebar):
+    """It asked for a number of input tokens, which lay folded away below More."""
+    sidebar.sections["workload"].set_open(False)
+    field = sidebar.workload.prompt_tokens
+    sidebar.model.choose_spec("arch:gpt2")
+    sidebar.model.describe()
+    assert field.isVisibleTo(sidebar)
+    assert sidebar.workload._boxes["prompt_tokens"].property("invalid")
+    sidebar.workload.more.setChecked(False)
+    sidebar.workload.batch.setValue(2)
+    assert not field.isVisibleTo(sidebar)  # who folds it away again is left alone
+    sidebar.focus_problem()
+    assert field.isVisibleTo(sidebar)
+    assert sidebar.focusWidget() is field
+    field.setValue(12)
+    assert not sidebar.workload._boxes["prompt_tokens"].property("invalid")
+    assert not sidebar.problem.isVisibleTo(sidebar)
+
+
 def test_a_model_without_a_tokenizer_wants_a_token_count(sidebar):
     sidebar.model.choose_spec("arch:gpt2")
     sidebar.model.describe()

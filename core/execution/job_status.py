@@ -1,4 +1,4 @@
-"""Where a run or a trial stands, in the words and numbers of the status bar."""
+"""Where a run or an A/B test stands, in the words and numbers of the status bar."""
 
 from __future__ import annotations
 

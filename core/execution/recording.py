@@ -52,8 +52,8 @@ PROFILED_TOKENS = 4
 
 @dataclass(frozen=True)
 class TakingTurns:
-    """For sides of a trial: ``yield_turn`` is called before each moment, with the clock stopped; ``left_out`` are instruments
-    that cannot tell the sides apart, with the reason.
+    """For sides of an A/B test: ``yield_turn`` is called before each moment, with the clock stopped; ``left_out`` are
+    instruments that cannot tell the sides apart, with the reason.
     """
 
     yield_turn: Callable[[], None] | None = None
@@ -81,9 +81,9 @@ class Recording:
         target: where it runs, and what probing it told.
         gate: who may come in between two moments.
         progress: carries the user's wish to cancel.
-        taking_turns: what is different for a side of a trial.
+        taking_turns: what is different for a side of an A/B test.
 
-    ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of a trial apart.
+    ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of an A/B test apart.
     ``group`` and ``role`` are as in ``Run``.
     """
 
@@ -210,7 +210,7 @@ class Recording:
         self._sampler.start()
 
     def rest(self, resting: bool) -> None:
-        """Another side of the trial has its turn (or this one again): what is sampled meanwhile is not about this run."""
+        """Another side of the A/B test has its turn (or this one again): what is sampled meanwhile is not about this run."""
         self._sampler.resting = resting
 
     def finish(self, status: str, error: str | None = None) -> None:

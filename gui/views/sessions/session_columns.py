@@ -98,20 +98,20 @@ COLUMNS: tuple[Column, ...] = (
     Column("Run", 180, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
     Column(
         "Started",
-        100,
+        92,
         lambda head, _: started(head.created),
         lambda head, _: (head.created, head.id),
         lambda head, _: head.created,
         roomy=True,
     ),
-    Column("Model", 126, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
-    Column("Passes", 120, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
+    Column("Model", 110, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
+    Column("Passes", 110, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
     Column("TTFT", 68, **_read("ttft_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
     Column("TPOT", 68, **_read("tpot_ns", units.duration, "no clean moment of that kind", "median of clean moments")),
     Column("tok/s", 56, **_read("decode_tokens_per_s", _number, "no token after a first", "decoding, of the whole batch")),
     Column(
         "Memory",
-        74,
+        70,
         lambda head, _: units.size(head.facts.rss_peak_bytes),
         lambda head, _: head.facts.rss_peak_bytes,
         lambda head, _: "peak of the process" if head.facts.rss_peak_bytes else "not measured",
@@ -121,12 +121,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("Quality", 84, _quality_cell, _quality_key, _quality_tip, number=True),
     Column(
         "Noise",
-        68,
+        60,
         **_read("perturbed_share", units.percent, "no measured moment", "share of moments that something disturbed"),
         roomy=True,
     ),
-    Column("Status", 80, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
-    Column("Note", 110, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
+    Column("Status", 76, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
+    Column("Note", 90, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
 )
 TITLES = tuple(column.title for column in COLUMNS)
 NAME, STARTED, MODEL, PASSES = (TITLES.index(title) for title in ("Run", "Started", "Model", "Passes"))
