@@ -246,6 +246,12 @@ def test_an_encoder_has_no_new_tokens(sidebar):
     assert not sidebar.workload.new_tokens.isEnabled()
 
 
+def test_the_last_clause_of_the_model_s_line_stays_together():
+    shown = whole_remarks(unbroken("30 layers · Needs about 1.34 GiB, 16.4 GiB is free."))
+    assert shown.split(" ")[-1].split("\N{NO-BREAK SPACE}") == ["16.4", "GiB", "is", "free."]
+    assert whole_remarks("fits (23 GiB free)").split(" ")[-1] == "(23\N{NO-BREAK SPACE}GiB\N{NO-BREAK SPACE}free)"
+
+
 def test_the_field_that_a_refusal_names_is_shown_and_gets_the_focus(qtbot, sidebar):
     """It asked for a number of input tokens, which lay folded away below More."""
     sidebar.sections["workload"].set_open(False)

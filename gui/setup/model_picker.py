@@ -298,8 +298,9 @@ class ModelPicker(QWidget):
 
 
 def whole_remarks(text: str) -> str:
-    """``text`` whose short remarks in brackets go to the next line as wholes: ``free)`` stood there alone."""
-    return re.sub(r"\([^()\n]{1,24}\)", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    """``text`` whose short last clause, or remark in brackets, goes to the next line whole: ``free.`` stood there alone."""
+    last = r"\([^()\n]{1,24}\)|(?<=, )[^,()\n]{1,24}$"
+    return re.sub(last, lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def facts_line(facts: ModelFacts) -> str:
