@@ -3,9 +3,9 @@
     python -m benchmarks.first_number [--model SPEC] [--threads 2] [--new-tokens 64] [--tries 3] [--window]
 
 Three times, each at the most on an ordinary machine: the first provisional number 3 s, the first headline (that counts, after
-warm-up) 15 s, the verdict of an A/B trial of int8 against bfloat16 90 s. Without ``--window`` the program alone is asked, every
+warm-up) 15 s, the verdict of an A/B test of int8 against bfloat16 90 s. Without ``--window`` the program alone is asked, every
 20 ms; with it the number counts once a tile shows it (offscreen where there is no display). Loading is outside for runs, since
-the model is there; the trial loads and changes both sides, and that is inside. Leave the machine alone.
+the model is there; the A/B test loads and changes both sides, and that is inside. Leave the machine alone.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def run_times(program: Program, config: RunConfig, tile: Any, step: Callable[[],
 
 
 def verdict_time(program: Program, trial: ABTestConfig, step: Callable[[], None]) -> tuple[float, str]:
-    """Seconds until the trial says faster or slower, or that no difference can be told; and the word."""
+    """Seconds until the A/B test says faster or slower, or that no difference can be told; and the word."""
     begun = time.perf_counter()
     program.start_trial(trial)
-    while program.busy and program.status.state != "running":  # until then the trial before is the last one
+    while program.busy and program.status.state != "running":  # until then the A/B test before is the last one
         step()
 
     def main() -> Any:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.observer [--traced] [--pass int8_dynamic] [--rounds 40] [--new-tokens 16]
 
-Two sides of one trial take turns moment by moment (A B B A ...) in one process: A has no instruments, B all but the operator
+Two sides of one A/B test take turns moment by moment (A B B A ...) in one process: A has no instruments, B all but the operator
 profiler. Without `--traced` all of B's moments are clean, as those that headline numbers come from; with it all are traced,
 every module timed, and blocks counted in every other one. Prints B over A: per round the median decode moment, over the rounds
 the median ratio with a 95 % interval.
@@ -36,9 +36,9 @@ def main() -> None:
     workload = WorkloadConfig(asked.prompt, chat=False, new_tokens=asked.new_tokens, warmup=asked.warmup)
     passes = tuple(PassConfig(name) for name in asked.passes)
     bare = RunConfig(ModelConfig(asked.model), passes, TargetConfig("cpu", asked.threads), workload, ())
-    # Another seed, which nothing here draws from, keeps it from being an A/A trial, which has a length of its own.
+    # Another seed, which nothing here draws from, keeps it from being an A/A test, which has a length of its own.
     watched = replace(bare, profilers=everything, model=replace(bare.model, seed=1))
-    # every round of one sort, where a trial has one traced round in four
+    # every round of one sort, where an A/B test has one traced round in four
     ab_test.turns = lambda number, sides: (tuple(range(sides))[:: 1 if number % 2 == 0 else -1], asked.traced)
     runs = taken_turns(ABTestConfig((bare, watched), most_rounds=asked.rounds, most_seconds=3600.0, early=False))
     medians = [decode_medians(run) for run in runs]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def taken_turns(config: ABTestConfig) -> tuple[Run, ...]:
-    """The runs of a trial carried out to its end."""
+    """The runs of an A/B test carried out to its end."""
     program = Program(keep_session=False)
     try:
         program.start_trial(config)

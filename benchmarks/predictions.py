@@ -2,8 +2,8 @@
 
     python -m benchmarks.predictions [--pass int8_weight_only --pass bfloat16] [--rounds 8] [--prompt-tokens 64]
 
-For each pass a trial of its own: the model as loaded and the model with this pass alone take turns, request by request. Prints
-by kind of moment the predicted gain, the measured one with a 95 % interval over the rounds, and predicted over
+For each pass an A/B test of its own: the model as loaded and the model with this pass alone take turns, request by request.
+Prints by kind of moment the predicted gain, the measured one with a 95 % interval over the rounds, and predicted over
 measured; where that is outside 1/1.5 to 1.5, also what the report says about it. Without `--pass` all that suit SmolLM2 run.
 """
 

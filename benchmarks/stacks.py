@@ -2,7 +2,7 @@
 
     python -m benchmarks.stacks --pass bfloat16 --pass merge_projections --pass group_quant --pass compile_decode [--rounds 20]
 
-The sides of one trial take turns moment by moment in one process: A is the model as loaded, eager and float32, B has the
+The sides of one A/B test take turns moment by moment in one process: A is the model as loaded, eager and float32, B has the
 passes. Prints A over B (the gain in decode speed) by clean moments and by TPOT, with 95 % intervals over rounds, the
 stack's quality figures, and the gain that its reports predict.
 """

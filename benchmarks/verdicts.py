@@ -1,12 +1,12 @@
-"""Are verdicts true? Trials of equals must not find a winner, and a planted slowdown of 3 % must be found.
+"""Are verdicts true? A/B tests of equals must not find a winner, and a planted slowdown of 3 % must be found.
 
     python -m benchmarks.verdicts [--tries 40] [--planted 20] [--percent 3] [--new-tokens 16] [--threads 2] [--model SPEC]
 
-A/A: so many trials of one configuration against itself, with the assumed floor alone. False is any "faster" or "slower", of any
-metric, at any time while it ran; at most 5 % of the trials may be false. Planted: side B spins after each forward pass for so
+A/A: so many tests of one configuration against itself, with the assumed floor alone. False is any "faster" or "slower", of any
+metric, at any time while it ran; at most 5 % of the tests may be false. Planted: side B spins after each forward pass for so
 many percent of the time it took. Found is "slower" for TPOT within 60 s of measuring (both sides together), in at least 95 % of
 the tries; the seconds to find it are told. Shares come with their exact 95 % bounds (Clopper and Pearson): with 40 tries none
-false is at most 8.8 %, two of 40 at most 16.9 %. Which try was false is told: a first one may be the first trial's weather.
+false is at most 8.8 %, two of 40 at most 16.9 %. Which try was false is told: a first one may be the first A/B test's weather.
 Nothing is kept: neither sessions nor floors. With 40 tries it takes about an hour; leave the machine alone.
 """
 
@@ -79,20 +79,20 @@ class PlantedDelay(Pass):
 
 
 def carry_out(program: Program, config: ABTestConfig) -> tuple[ABTestState, set[tuple[str, str]]]:
-    """The trial, and every (metric, word) that was ever said in it."""
+    """The A/B test, and every (metric, word) that was ever said in it."""
     said: set[tuple[str, str]] = set()
     program.start_trial(config)
     over = False
     while not over:
         over = program.join(LOOK_S)
         state = program.trial
-        for side in state.verdicts if state is not None and state.config is config else ():  # not what the trial before said
+        for side in state.verdicts if state is not None and state.config is config else ():  # not what the A/B test before said
             said |= {(metric, verdict.word) for metric, verdict in side.metrics.items()}
     state = program.trial
     if state is None or state.runs[0].facts.status != "finished":
         while not program.notices.empty():
             print(program.notices.get_nowait().text)
-        raise SystemExit("a trial did not finish")
+        raise SystemExit("an A/B test did not finish")
     return state, said
 
 
@@ -127,7 +127,7 @@ def share(count: int, tries: int) -> str:
 
 
 def equals(program: Program, side: RunConfig, tries: int) -> None:
-    """Trials of equals."""
+    """A/B tests of equals."""
     false, false_main, which = 0, 0, []
     for number in range(1, tries + 1):
         state, said = carry_out(program, ABTestConfig((side, side)))
@@ -148,7 +148,7 @@ def equals(program: Program, side: RunConfig, tries: int) -> None:
 
 
 def planted(program: Program, side: RunConfig, percent: float, tries: int) -> None:
-    """Trials of a side against the same side made slower."""
+    """A/B tests of a side against the same side made slower."""
     slowed = RunConfig(side.model, (PassConfig("planted_delay", {"percent": percent}),), side.target, side.workload)
     found, took = 0, []
     for number in range(1, tries + 1):

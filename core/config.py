@@ -301,27 +301,27 @@ class RunConfig:
 class ABTestConfig:
     """Several runs that take turns, request by request (A B B A …), so that they can be judged against each other.
 
-    The first side is what the others are compared with. An A/A trial has the same configuration twice and finds the floor below
+    The first side is what the others are compared with. An A/A test has the same configuration twice and finds the floor below
     which this machine cannot tell two configurations apart. It ends when every other side is decided or hopeless, or at a cap.
     """
 
     sides: tuple[RunConfig, ...]
     most_rounds: int = 60  # a round is one request of every side
     most_seconds: float = 300.0  # of measuring; loading, compiling and warm-up are not counted
-    early: bool = True  # end as soon as it is decided; an A/A trial never does
+    early: bool = True  # end as soon as it is decided; an A/A test never does
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.sides) <= 8:
-            raise ValueError(f"A trial has two to eight sides, not {len(self.sides)}.")
+            raise ValueError(f"An A/B test has two to eight sides, not {len(self.sides)}.")
         first = self.sides[0]
         if any(side.workload != first.workload for side in self.sides):
-            raise ValueError("The sides of a trial need the same workload; otherwise their times mean different things.")
+            raise ValueError("The sides of an A/B test need the same workload; otherwise their times mean different things.")
         if self.most_rounds < 2 or self.most_seconds <= 0:
-            raise ValueError("A trial needs at least two rounds and some time.")
+            raise ValueError("An A/B test needs at least two rounds and some time.")
 
     @property
     def same(self) -> bool:
-        """Whether all sides are one configuration (an A/A trial)."""
+        """Whether all sides are one configuration (an A/A test)."""
         first = self.sides[0]
         return all((side.model, side.passes, side.target) == (first.model, first.passes, first.target) for side in self.sides)
 

@@ -83,15 +83,15 @@ GLOSSARY = (
         "not contain it.",
     ),
     Term(
-        "A/B trial",
+        "A/B test",
         ("interleaved", "verdict"),
-        "Two setups take turns within one process, so that whatever the machine does falls on both alike. Only a trial "
+        "Two setups take turns within one process, so that whatever the machine does falls on both alike. Only an A/B test "
         "says faster or slower; two runs recorded apart do not.",
     ),
     Term(
         "A/A floor",
         ("noise floor",),
-        "A trial of a setup against itself: what differs then is this machine's noise. A smaller difference means nothing "
+        "An A/B test of a setup against itself: what differs then is this machine's noise. A smaller difference means nothing "
         "here.",
     ),
     Term(

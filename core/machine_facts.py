@@ -1,4 +1,4 @@
-"""What was found out about this machine, kept for the next start: ceilings, how long layers take, what trials showed.
+"""What was found out about this machine, kept for the next start: ceilings, how long layers take, what A/B tests showed.
 
 Finding it out takes a second or two, and does not change from start to start. What was measured while others kept the machine
 busy is used but not kept, so one busy start does not spoil the later ones. Another torch, processor or number of threads:

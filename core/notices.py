@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from core.units import clock
+
 STATES = ("idle", "loading", "ready", "preparing", "running", "cancelling")
 
 NOTICE_KINDS = (
@@ -87,7 +89,7 @@ class Status:
     """What the worker is doing now, as the status bar shows it. ``fraction`` and ``seconds_left`` are None while unknown.
 
     ``warming``: requests that do not count are being made, which can be skipped. ``compiling``: a graph is compiled, so that
-    nobody knows the time left.
+    nobody knows the time left. ``at_most``: it may be over sooner. ``then``: what follows, of which no time is known.
     """
 
     state: str = "idle"
@@ -96,3 +98,13 @@ class Status:
     seconds_left: float | None = None
     warming: bool = False
     compiling: bool = False
+    at_most: bool = False
+    then: str = ""
+
+    @property
+    def left(self) -> str:
+        """``at most 0:21 left, then measuring quality``; "" where nobody knows it."""
+        if self.seconds_left is None:
+            return ""
+        told = f"{'at most ' if self.at_most else ''}{clock(self.seconds_left)} left"
+        return f"{told}, then {self.then}" if self.then else told

@@ -173,9 +173,10 @@ class Bridge(QObject):
             self._in_trial = False
             self._asked_ns = None
             self._show_final()
-        elif notice.imported:  # it is what ``live`` gives until the next run
-            self.state.follow()
-            self._show_final()
+        elif notice.imported:
+            run = self.program.live()
+            if run is not None:
+                self.state.open_run(run)  # as if it had been chosen in Sessions: with its strip
 
     def _ask(self, status: Status) -> None:
         """Ask for a pause; where none came for long, say at least how far the run is."""

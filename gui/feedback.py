@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from core.notices import Notice
 
 
+NOTEWORTHY = 0.1
+"""Preparing that takes more than this share of the whole is told."""
+
+
 def show_folder(folder: Path) -> None:
     """Open the folder in the desktop's file manager. Tests replace it where it is used."""
     QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
@@ -36,7 +40,9 @@ class Feedback(QFrame):
         self.setObjectName("feedbackStrip")
         self.show_folder: Callable[[Path], None] = show_folder
         self.path: Path | None = None
-        self._began_ns: int | None = None
+        self._busy = False
+        self._asked_ns = time.perf_counter_ns()  # when what goes on was begun: loading, passes and the reference are in it
+        self._began_ns: int | None = None  # when its first request was
         self._sound = True  # nothing went wrong with keeping it since it began
         self.text = Elided(where=Qt.TextElideMode.ElideMiddle)  # the end of a path says more than its beginning
         self.text.setObjectName("feedbackText")
@@ -59,16 +65,32 @@ class Feedback(QFrame):
         """Time what goes on, and tell its end with the session file that it is kept in."""
         if notice.starts_measuring:
             self._began_ns, self._sound = time.perf_counter_ns(), True
+            if not self._busy:
+                self._asked_ns = self._began_ns
             self.hide()
         elif notice.kind in ("warning", "failed", "job_failed"):
             self._sound = False
         elif notice.ends_measuring:
-            took = "" if self._began_ns is None else f" It took {units.duration(time.perf_counter_ns() - self._began_ns)}."
+            took = self._took()
             kept = kept_in if self._sound and kept_in is not None and kept_in.is_file() else None
             where = f" Kept in {short_path(kept)}." if kept is not None else ""
             self.tell(f"{notice.text}{took}{where}", kept)
         if notice.ends_measuring:
-            self._began_ns = None
+            self._began_ns, self._asked_ns = None, time.perf_counter_ns()  # what waited begins now
+
+    def follow_status(self, *, busy: bool) -> None:
+        """Whether something goes on: before the first notice of it a model is loaded and asked without its passes."""
+        if busy and not self._busy:
+            self._asked_ns = time.perf_counter_ns()
+        self._busy = busy
+
+    def _took(self) -> str:
+        """How long all of it took, and how much of that was before anything was measured."""
+        if self._began_ns is None:
+            return ""
+        whole, before = time.perf_counter_ns() - self._asked_ns, self._began_ns - self._asked_ns
+        apart = f", {units.duration(before)} of it before the first request" if before > NOTEWORTHY * whole else ""
+        return f" It took {units.duration(whole)} in all{apart}."
 
     def tell(self, sentence: str, path: Path | None = None) -> None:
         """Show a sentence, and a way to the file that it is about."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QAction, QActionGroup, QIcon, QKeySequence, QShortcut
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QMenu, QMenuBar, QTabBar, QToolButton, QWidget
+from PySide6.QtCore import QEvent, Qt, QTimer
+from PySide6.QtGui import QAction, QActionGroup, QIcon, QKeyEvent, QKeySequence, QShortcut
+from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QMenu, QMenuBar, QTabBar, QToolButton, QWidget
 
 import resources
 from gui.plain import Label, plain_tip
@@ -151,7 +151,16 @@ class Header(QFrame):
         menu.setToolTipsVisible(True)
         keys = QShortcut(QKeySequence(f"Alt+{title[0]}"), owner)
         keys.activated.connect(lambda: self.menu_bar.setActiveAction(menu.menuAction()))
+        menu.aboutToHide.connect(lambda: QTimer.singleShot(0, self, self._leave_bar))
         return menu
+
+    def _leave_bar(self) -> None:
+        """Escape closes a menu and leaves the keyboard in the bar, where Qt takes the next Escape: it cancelled no run."""
+        if QApplication.activePopupWidget() is None and self.menu_bar.activeAction() is not None:
+            # The bar has no call for it; sent to it alone, the key is no shortcut.
+            QApplication.sendEvent(
+                self.menu_bar, QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_Escape, Qt.KeyboardModifier.NoModifier)
+            )
 
 
 def view_commands(views: Sequence[ViewSpec], show: Callable[[str], None]) -> list[Command]:

@@ -29,7 +29,7 @@ STEPS = (
     ),
     (
         "Let two setups take turns",
-        "in Compare (3) › A/B trial, where it matters which one is faster: two runs recorded apart meet different weather.",
+        "in Compare (3) › A/B test, where it matters which one is faster: two runs recorded apart meet different weather.",
     ),
     ("Come back later:", "every run is in the session file as soon as it is measured; Sessions (4) lists them."),
 )

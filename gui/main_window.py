@@ -123,11 +123,11 @@ class MainWindow(QMainWindow):
         self.work.start()
 
     def start_trial(self) -> None:
-        """Begin the trial whose sides are chosen, and show it."""
+        """Begin the A/B test whose sides are chosen, and show it."""
         self.ask_views(StartABTest())
 
     def start_floor(self) -> None:
-        """Measure this machine's noise floor with an A/A trial, and show it."""
+        """Measure this machine's noise floor with an A/A test, and show it."""
         self.ask_views(MeasureFloor())
 
     def use_setup(self, run: Run | None = None) -> None:
@@ -183,7 +183,7 @@ class MainWindow(QMainWindow):
         self.router.on_notice(Notice("told", sentence if path is None else f"{sentence} ({path})"))
 
     def _on_run_changed(self, run: Run | None) -> None:
-        self.saved.show_run(run if not self.state.live else None)
+        self.saved.show_run(run if not self.state.live else None, self.program.live())
         self.frame.make_room()
         if self.state.current_run is None:
             for view in self.views.on_show:

@@ -57,6 +57,7 @@ class NoticeRouter:
             name = " · ".join(part for part in (loaded.name, loaded.dtype, took) if part)
         window.status_bar.show_status(status, name)
         busy = status.state in BUSY
+        window.feedback.follow_status(busy=busy)
         actions = window.header.actions_by_name
         for command in WHEN_IDLE:
             actions[command].setEnabled(not busy)

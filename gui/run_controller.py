@@ -51,11 +51,11 @@ class RunController:
         self._start(force=False)
 
     def start_trial(self, config: ABTestConfig) -> None:
-        """Let the sides of a trial take turns."""
+        """Let the sides of an A/B test take turns."""
         self._start_trial(config, force=False)
 
     def skip_warm_up(self) -> None:
-        """Let the run or trial under way measure at once."""
+        """Let the run or A/B test under way measure at once."""
         self._program.skip_warm_up()
 
     def cancel(self) -> None:
@@ -121,4 +121,5 @@ class RunController:
 
     def _refuse(self, problem: ValueError) -> None:
         self._sidebar.show_problem(str(problem))
+        self._sidebar.focus_problem()
         self._bridge.notice.emit(Notice("refused", str(problem)))

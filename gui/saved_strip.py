@@ -19,9 +19,9 @@ class SavedStrip(QFrame):
         super().__init__(parent)
         self.setObjectName("savedStrip")
         self.text = Elided(where=Qt.TextElideMode.ElideMiddle)  # the end says whether it finished
-        back = QPushButton("Back to live")
-        back.setObjectName("backToLive")
-        back.clicked.connect(lambda: self.back_asked.emit())
+        self.back = QPushButton("Back to live")
+        self.back.setObjectName("backToLive")
+        self.back.clicked.connect(lambda: self.back_asked.emit())
         use = QPushButton("Use this setup")
         use.setObjectName("useSetup")
         use.setToolTip("Fill the sidebar with what this run was asked to do: model, passes, workload and instruments")
@@ -30,11 +30,15 @@ class SavedStrip(QFrame):
         row.setContentsMargins(12, 4, 6, 4)
         row.addWidget(self.text, 1)
         row.addWidget(use)
-        row.addWidget(back)
+        row.addWidget(self.back)
         self.hide()
 
-    def show_run(self, run: Run | None) -> None:
-        """Name the saved run; None hides the strip."""
+    def show_run(self, run: Run | None, live: Run | None = None) -> None:
+        """Name the saved run; None hides the strip. ``live`` is where the way back leads; from a trace just read, nowhere."""
         self.setVisible(run is not None)
         if run is not None:
-            self.text.setText(f"Saved run {run.id} · {run.name or 'without a name'} · {run.facts.status}")
+            name = run.name or "without a name"
+            self.text.setText(
+                f"Imported trace {run.id} · {name}" if run.imported else f"Saved run {run.id} · {name} · {run.facts.status}"
+            )
+            self.back.setVisible(live is None or (live.id, live.created) != (run.id, run.created))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psutil
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
@@ -14,6 +16,7 @@ from gui.plain import Label, plain_tip
 LOG_OPEN, LOG_CLOSED = "Log ▾", "Log ▴"
 MOST_PIXELS = 560
 PROGRESS = 250  # its width where there is room
+ROOMY = 1200  # the bar has room for what follows, too
 MOST_LEFT_S = 100 * 3600
 TITLES = {
     "idle": "Idle",
@@ -84,11 +87,12 @@ class StatusBar(QFrame):
         self.progress.setVisible(busy)
         self.left.setVisible(busy)
         self.skip.setVisible(status.state == "running" and status.warming)
+        self.left.setText(_left(status, roomy=self.width() >= ROOMY))
         doing = status.text if status.text.rstrip(". …") != TITLES.get(status.state) else ""
         self._set_text(doing if busy else model_name or "no model is loaded", hold=busy)
         # Unknown is an empty bar: Qt's moving "busy" one would repaint all the time, beside the clock too.
         self.progress.setValue(round(1000 * min(1.0, max(0.0, status.fraction or 0.0))))
-        self.left.setText(_left(status))
+        self.left.setToolTip(plain_tip(status.left))
 
     def show_cores(self, threads: int | None) -> None:
         """How many logical processors there are."""
@@ -126,16 +130,17 @@ class StatusBar(QFrame):
         beside = [self.state, self.memory, self.cores, self.log]
         if not self.skip.isHidden():
             beside.append(self.skip)
-        busy = 0 if self.progress.isHidden() else self.progress.width() + self.left.minimumWidth() + 2 * 14
+        left = max(self.left.minimumWidth(), self.left.sizeHint().width())
+        busy = 0 if self.progress.isHidden() else self.progress.width() + left + 2 * 14
         fixed = busy + 5 * 14 + 24
         taken = fixed + sum(widget.sizeHint().width() for widget in beside)
         return max(120, min(MOST_PIXELS, self.width() - taken))
 
 
-def _left(status: Status) -> str:
+def _left(status: Status, *, roomy: bool) -> str:
     """Time left, where anybody can know it: not while a graph is compiled, and not once it has become absurd."""
     if status.seconds_left is not None and 0 <= status.seconds_left < MOST_LEFT_S:
-        return f"{units.clock(status.seconds_left)} left"
+        return status.left if roomy else replace(status, then="").left
     return "compiling" if status.compiling else ""
 
 

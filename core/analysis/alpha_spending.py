@@ -49,7 +49,7 @@ def levels(sizes: tuple[int, ...], risks: tuple[float, ...]) -> tuple[float, ...
 
     Looks at one growing sample are alike, so these levels are higher than the parts of the risk that each look adds: the
     statistic's course is that of a Brownian motion, whose density between the bounds is carried from look to look on a grid.
-    (In simulated A/A trials the signed-rank statistic keeps to it: see ``tests/core/analysis/test_verdict.py``.)
+    (In simulated A/A tests the signed-rank statistic keeps to it: see ``tests/core/analysis/test_verdict.py``.)
 
     Args:
         sizes: sample sizes, rising.

@@ -63,7 +63,7 @@ class LayerDifference:
 class Comparison:
     """Two runs, ``a`` the one to compare with. ``warnings`` are clauses without a full stop.
 
-    ``verdicts`` has one entry per metric where both were sides of one trial; else it is empty and ``refused`` is a sentence
+    ``verdicts`` has one entry per metric where both were sides of one A/B test; else it is empty and ``refused`` is a sentence
     that says why, and what differs besides (its fact ``differing``).
     """
 
@@ -92,7 +92,7 @@ class Comparison:
 
 
 def compare(a: Run, b: Run) -> Comparison:
-    """The differences of ``b`` from ``a``, with a verdict where they took turns in one trial."""
+    """The differences of ``b`` from ``a``, with a verdict where they took turns in one A/B test."""
     verdicts: list[Verdict] = []
     refused = refusal(a, b)
     trial = b.facts.trial
@@ -103,7 +103,7 @@ def compare(a: Run, b: Run) -> Comparison:
 
 
 def same_trial(a: Run, b: Run) -> bool:
-    """Whether the two took turns in one trial, as different sides of it."""
+    """Whether the two took turns in one A/B test, as different sides of it."""
     ours, theirs = a.facts.trial, b.facts.trial
     return ours is not None and theirs is not None and ours.id == theirs.id and ours.side != theirs.side
 

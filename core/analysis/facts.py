@@ -1,4 +1,4 @@
-"""The parts of a run's JSON that are facts and not measurements: model, passes, target, requests, trial and outputs."""
+"""The parts of a run's JSON that are facts and not measurements: model, passes, target, requests, A/B test and outputs."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def requests_json(run: Run) -> Json:
 
 
 def trial_json(run: Run) -> Json | None:
-    """Which trial the run was a side of, or None."""
+    """Which A/B test the run was a side of, or None."""
     trial = run.facts.trial
     if trial is None:
         return None

@@ -1,4 +1,4 @@
-"""Which layers of a trial's sides got faster or slower, from its traced rounds, though so many are asked at once."""
+"""Which layers of an A/B test's sides got faster or slower, from its traced rounds, though so many are asked at once."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class _Times:
 
 
 def layer_verdicts(runs: Sequence[Run], floors: Mapping[str, float] | None = None) -> list[LayerVerdict]:
-    """Every layer that both a side and the first one have, in model order, of the traced rounds of one trial.
+    """Every layer that both a side and the first one have, in model order, of the traced rounds of one A/B test.
 
     A round gives one log ratio per layer, of medians over its moments, so that a mean and Student's t apply although rounds are
     few. All layers of a side are asked at once: the rule of Y. Benjamini and Y. Hochberg (J. R. Statist. Soc. B 57 (1995)
     289-300) keeps the false ones among those told apart at 5 %, and the intervals are at the level that it arrives at, so that
-    a layer is told apart exactly when its interval says so. That holds for asking once: ask when the trial has ended, and take
-    what is shown before as provisional.
+    a layer is told apart exactly when its interval says so. That holds for asking once: ask when the A/B test has ended, and
+    take what is shown before as provisional.
 
     Args:
         runs: one per side.

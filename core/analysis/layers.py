@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from core.analysis.counts import COUNTS, layer_counts, per_cycle, per_moment
+from core.analysis.intervals import LEAST_VALUES
 from core.analysis.select import counted, of_kind, tagged
 from core.records.run import Run
 from profilers.trace import KINDS, STAGES, Array, Layer, Tag
 
-__all__ = ["LayerTable", "MomentTimes", "Scale", "layer_rows", "moment_times", "per_moment", "scale"]
+__all__ = ["Basis", "LayerTable", "MomentTimes", "Scale", "basis", "layer_rows", "moment_times", "per_moment", "scale"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,41 @@ def scale(run: Run, kind: str, provisional: bool = False, newest: int | None = N
     clean_ns = float(np.median(duration[clean])) if clean.any() else None
     factor = clean_ns / traced_ns if clean_ns is not None and traced_ns > 0 else 1.0
     return Scale(kind, factor, clean_ns, traced_ns, traced, early)
+
+
+FEW = LEAST_VALUES
+"""Fewer moments have no interval of their median: layers that lie close may stand in either order."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the layer times of one kind rest on: so many traced moments, of which so many were perturbed."""
+
+    moments: int
+    perturbed: int
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the order of layers may be chance."""
+        return self.moments < FEW or self.perturbed == self.moments
+
+    def __str__(self) -> str:
+        """``of 12 traced moments``; ``of 1 traced moment, which was perturbed``."""
+        plural = "" if self.moments == 1 else "s"
+        told = f"of {self.moments} traced moment{plural}"
+        if not self.perturbed:
+            return told
+        which = "which was" if self.moments == 1 else "all" if self.perturbed == self.moments else f"{self.perturbed} of them"
+        return f"{told}, {which} perturbed"
+
+
+def basis(run: Run, kind: str) -> Basis | None:
+    """What the layer table of ``kind`` rests on; None where there is none."""
+    how = scale(run, kind)
+    if how is None:
+        return None
+    disturbed = tagged(run.trace.moments, Tag.PERTURBED) & how.moments
+    return Basis(int(how.moments.sum()), int(disturbed.sum()))
 
 
 @dataclass(frozen=True)

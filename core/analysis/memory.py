@@ -19,7 +19,7 @@ def kv_cache_bytes(run: Run) -> int | None:
 def _sampled_peak_bytes(run: Run) -> int | None:
     """Of a run that goes on, or was killed before its peak was told, the largest sample until its last moment.
 
-    None for the side of a trial, beside which the others lie in memory; what came after the last moment (our own look at
+    None for the side of an A/B test, beside which the others lie in memory; what came after the last moment (our own look at
     quality) is not the run's.
     """
     trace = run.trace

@@ -60,7 +60,7 @@ class RequestTimes:
 
 
 def request_times(run: Run, parts: int = 1) -> RequestTimes:
-    """The latency of each measured request, in ns, for the pairing of trials: fast enough for every round.
+    """The latency of each measured request, in ns, for the pairing of A/B tests: fast enough for every round.
 
     Args:
         run: live or finished.

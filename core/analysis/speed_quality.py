@@ -15,6 +15,7 @@ from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
 from core.messages.reason import Reason
 from core.models.base import TASKS
+from core.pass_api.base import title_of
 from core.records import conditions
 from core.records.run import Quality, Run
 
@@ -72,6 +73,7 @@ class Point:
     cost_path: str = ""
     cost_bulk: float | None = None
     cost_decode: float | None = None
+    test: str = ""  # id of the A/B test in which it took turns; "": it was recorded apart
 
     @property
     def baseline(self) -> bool:
@@ -97,7 +99,7 @@ def point(run: Run) -> Point | None:
     measured = spread(speeds)  # one value per request
     if measured.median is None:
         return None
-    passes = tuple(report.title for report in facts.passes) or tuple(choice.id for choice in config.passes)
+    passes = tuple(report.title for report in facts.passes) or tuple(title_of(choice.id) for choice in config.passes)
     cost = cost_of(facts.quality) if passes else Cost(0.0)
     quality = facts.quality
     return Point(
@@ -119,6 +121,7 @@ def point(run: Run) -> Point | None:
         task=facts.model.task if facts.model else "",
         measured_on=f"{quality.text}, against {quality.baseline}" if quality is not None and passes else "",
         setting=setting(run),
+        test="" if facts.trial is None else facts.trial.id,
     )
 
 
@@ -142,6 +145,15 @@ def placed(found: Sequence[Point], reference: int | None = None) -> list[Point]:
     marked = [_marked(one, chosen, kind, text) for one in found]
     best = _front([one for one in marked if one.cost is not None and not one.apart])
     return [replace(one, on_front=one.run_id in best) for one in marked]
+
+
+def behind_said(drawn: Sequence[Point]) -> str:
+    """What a run that is behind another is called: whether the runs drawn took turns, which is what makes it sure."""
+    tests = [one.test for one in drawn if not one.apart]
+    together = Counter(test for test in tests if test)
+    if len(together) == 1 and together.total() == len(tests) > 1:
+        return "behind, in one A/B test"
+    return "behind, not all interleaved" if any(count > 1 for count in together.values()) else "behind, not interleaved"
 
 
 def setting(run: Run) -> Setting:

@@ -1,7 +1,8 @@
-"""When enough is enough: how warm-up ends, when a run has been repeated often enough, and whose turn it is in a trial."""
+"""When enough is enough: how warm-up ends, when a run has been repeated often enough, and whose turn it is in an A/B test."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,13 +32,13 @@ KNOWN_TO = 0.01
 """A median whose 95 % interval reaches no further than this share to either side is known well enough."""
 
 TRACED_EVERY = 4
-"""Of so many rounds of a trial one is traced on all sides."""
+"""Of so many rounds of an A/B test one is traced on all sides."""
 
 STRETCH_TOKENS = 16
 MOST_STRETCHES = 8
 MOST_PAIRS = 480
-"""A long request of a trial whose sides take turns token by token is judged by stretches of at least so many tokens, at most so
-many of them, and no more pairs over the whole trial than can be judged anew after each round (5 ms)."""
+"""A long request of an A/B test whose sides take turns token by token is judged by stretches of at least so many tokens, at
+most so many of them, and no more pairs over the whole A/B test than can be judged anew after each round (5 ms)."""
 
 
 def settled(requests: Sequence[Array], elapsed_s: float) -> Reason | None:
@@ -104,13 +105,27 @@ def turns(number: int, sides: int) -> tuple[tuple[int, ...], bool]:
     return (order if nth % 2 == 0 else order[::-1]), traced
 
 
+def most_requests(done: int, elapsed_s: float, one_s: float | None) -> int:
+    """How many requests ``enough`` lets come at most, at ``one_s`` seconds each (None: unknown, the usual number).
+
+    A median that is known sooner ends a run sooner, which nobody foresees.
+    """
+    if one_s is None or one_s <= 0:
+        return max(done, REPEATS_ENOUGH)
+
+    def until(limit_s: float) -> int:
+        return done + max(0, math.ceil((limit_s - elapsed_s) / one_s))
+
+    return min(REPEATS_CAP, until(MOST_S), max(REPEATS_ENOUGH, until(ENOUGH_S)))
+
+
 def clean_rounds(rounds: int) -> int:
     """How many of the first so many rounds are clean."""
     return rounds - rounds // TRACED_EVERY
 
 
 def stretches(new_tokens: int, most_rounds: int) -> int:
-    """In how many stretches of tokens the requests of a trial are compared; 1: each request as a whole."""
+    """In how many stretches of tokens the requests of an A/B test are compared; 1: each request as a whole."""
     fitting = min((new_tokens - 1) // STRETCH_TOKENS, MOST_STRETCHES, MOST_PAIRS // max(1, clean_rounds(most_rounds)))
     return max(1, fitting)
 

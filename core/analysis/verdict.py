@@ -1,4 +1,4 @@
-"""Faster, slower or can't tell: what a trial says about each side against its first one, honest however often it is asked.
+"""Faster, slower or can't tell: what an A/B test says about each side against its first one, honest however often it is asked.
 
 How it decides. In each round every side answers one request; a clean round leaves d = log(side / baseline) for each metric,
 or, where the sides took turns token by token, one for each stretch of its tokens (TPOT alone).
@@ -7,7 +7,7 @@ Under A/A the two are alike, so d is symmetric about 0 whatever the noise looks 
 Between two looks the word of the last one stands, while ratio and interval follow every round.
 
 What it assumes. Taking turns (A B, B A, …) cancels a steady drift. Noise whose neighbours are alike makes successive d's alike
-too, by an eighth at most: simulated with a correlation of 0.5 from request to request, A/A trials end in a false verdict on one
+too, by an eighth at most: simulated with a correlation of 0.5 from request to request, A/A tests end in a false verdict on one
 metric at its 2 % in 4.8 % of cases, without it in 2 to 2.7 % (``tests/core/analysis/test_verdict.py``, which simulates
 stretches too, with noise that lasts from token to token). The A/A floor comes on top.
 """
@@ -46,7 +46,7 @@ NEGLIGIBLE = 0.01
 """A difference that is known to be smaller than this, or than the floor, needs no more rounds."""
 
 FUTILE = 0.05
-"""A trial goes on as long as the chance to decide it within its cap is at least this."""
+"""An A/B test goes on as long as the chance to decide it within its cap is at least this."""
 
 MOST_ROUNDS = 60
 NO_FLOOR = Reason("analysis.no-floor", assumed_percent=100 * ASSUMED_FLOOR)
@@ -57,8 +57,8 @@ _NORMAL = NormalDist()
 class Verdict:
     """One metric of one side. ``ratio`` is side over baseline of times, so below 1 is faster.
 
-    ``low`` and ``high`` bound it, over the trial as a whole (not at one moment only); None: too few rounds so far. ``n`` pairs
-    are in it: clean rounds, or stretches of their tokens. ``floor``: the relative difference that A/A trials show here, 0 where
+    ``low`` and ``high`` bound it, over the whole A/B test (not at one moment only); None: too few rounds so far. ``n`` pairs
+    are in it: clean rounds, or stretches of their tokens. ``floor``: the relative difference that A/A tests show here, 0 where
     none is known. ``hopeless``: no difference worth the name, or none that could be told within the cap. ``why`` is a sentence
     or two.
     """
@@ -99,9 +99,9 @@ def judge(
     """The verdicts on all sides but the first, which they are compared with. A few milliseconds at 60 rounds.
 
     Args:
-        runs: one per side of one trial; the k-th measured requests of all make round k.
-        floors: relative difference by metric that this machine shows in A/A trials; ``ASSUMED_FLOOR`` where none is known.
-        most_rounds: the cap that the trial began with, which the looks are planned for: it must not change on the way.
+        runs: one per side of one A/B test; the k-th measured requests of all make round k.
+        floors: relative difference by metric that this machine shows in A/A tests; ``ASSUMED_FLOOR`` where none is known.
+        most_rounds: the cap that the A/B test began with, which the looks are planned for: it must not change on the way.
         parts: in how many stretches of tokens each request's TPOT is compared; neither must that.
         ended: no round will follow, so what was measured since the last look is looked at too.
     """
@@ -128,9 +128,9 @@ def judge(
 
 
 def floors_of(runs: Sequence[Run]) -> dict[str, float]:
-    """What an A/A trial says this machine cannot tell apart, by metric, as a relative difference (0.008 is 0.8 %).
+    """What an A/A test says this machine cannot tell apart, by metric, as a relative difference (0.008 is 0.8 %).
 
-    It is the outermost bound of the 95 % interval of the ratio, of all sides: a difference that the trial cannot rule out
+    It is the outermost bound of the 95 % interval of the ratio, of all sides: a difference that the A/B test cannot rule out
     though there is none. Metrics of fewer than six rounds are left out.
     """
     times = [request_times(run) for run in runs]
@@ -200,7 +200,7 @@ class _Plan:
         return looks(self.most, self.alpha)
 
     def passed(self, n: int) -> tuple[int, float] | None:
-        """The last look so far and its level; None before the first. An ended trial is looked at once more."""
+        """The last look so far and its level; None before the first. An ended test is looked at once more."""
         sizes = [size for size in self.every_look if size <= n]
         if self.ended and n < self.most and n > (sizes[-1] if sizes else 0):
             risks = [*(alpha_spent(size, self.most, self.alpha) for size in sizes), self.alpha]
@@ -246,7 +246,7 @@ def _word(looked: HodgesLehmann, floor: float) -> Word:
 
 
 def _outlook(word: Word, looked: HodgesLehmann, look: int, level: float, plan: _Plan) -> tuple[bool, Reason]:
-    """Whether more rounds are in vain, and a sentence about where the trial stands."""
+    """Whether more rounds are in vain, and a sentence about where the A/B test stands."""
     after = Reason("analysis.after", pairs=plan.told(look))
     if word == Word.FASTER:
         return False, Reason("analysis.interval-below", floor_percent=100 * plan.floor, after=after)

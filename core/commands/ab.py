@@ -88,7 +88,7 @@ def _sides(one: argparse.ArgumentParser) -> None:
 
 
 def ab(args: argparse.Namespace) -> int:
-    """Carry the trial out and report it; what was measured before a cancel or a failure is reported and kept as well."""
+    """Carry the A/B test out and report it; what was measured before a cancel or a failure is reported and kept as well."""
     from core.commands.following import interrupts
     from core.commands.output import check_folder, note
 
@@ -109,7 +109,7 @@ def ab(args: argparse.Namespace) -> int:
 def carry_out(
     config: ABTestConfig, session: Path | None, stop: threading.Event, *, debug: bool = False, executor: str = "local"
 ) -> tuple[int, ABTestState | None, str]:
-    """Exit status, the trial as far as it came (None: it never began), and a sentence about where it is kept ("": nowhere)."""
+    """Exit status, the A/B test as far as it came (None: it never began), and where it is kept, a sentence ("": nowhere)."""
     from core.commands.ab_report import standing
     from core.commands.following import PATIENCE_S, Progress, follow
     from core.commands.run import confirmed

@@ -1,4 +1,4 @@
-"""A trial for people: where it stands as one line, and its result as JSON and as a few tables."""
+"""An A/B test for people: where it stands as one line, and its result as JSON and as a few tables."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def _verdicts(result: Json) -> str:
         for metric, one in side["metrics"].items():
             name = f"{side['name']}/A {metrics.title(metric)}"
             floor = units.percent(one["floor"]) if one["floor"] else units.DASH
-            # an A/A trial asks for a floor; which of two equals is faster is no question
+            # an A/A test asks for a floor; which of two equals is faster is no question
             word = units.DASH if result["trial"]["same"] or not one["looked"] else str(Word(one["word"]).said)
             rows.append((name, _ratio(one["ratio"]), _bounds(one), word, str(one["n"]), floor))
             why.append(f"  {name}: {one['why']}")
     if not rows:
         return ""
-    head = table(("", "time, ×", "95 %, whole trial", "verdict", "pairs", "floor"), rows)
+    head = table(("", "time, ×", "95 %, whole test", "verdict", "pairs", "floor"), rows)
     return head if result["trial"]["same"] else f"{head}\n" + "\n".join(why)
 
 

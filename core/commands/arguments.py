@@ -131,7 +131,7 @@ def _run(one: argparse.ArgumentParser) -> None:
 
 
 def _ab(one: argparse.ArgumentParser) -> None:
-    from core.commands import ab  # the trial's switches are told where it is carried out
+    from core.commands import ab  # the A/B test's switches are told where it is carried out
 
     ab.arguments(one)
 

@@ -22,7 +22,7 @@ from core.errors import Refusal
 from core.prompt_set import read_prompts
 
 SIDES = "abcdefgh"
-"""The letters of a trial's sides, as switches name them: the first is what the others are compared with."""
+"""The letters of an A/B test's sides, as switches name them: the first is what the others are compared with."""
 
 NO_PASS = "none"
 
@@ -48,14 +48,14 @@ def run_config(args: argparse.Namespace) -> RunConfig:
 
 
 def trial_config(args: argparse.Namespace) -> ABTestConfig:
-    """The trial that ``tickscope ab`` was asked for; ``Refusal`` for anything that cannot be."""
+    """The A/B test that ``tickscope ab`` was asked for; ``Refusal`` for anything that cannot be."""
     asked = {side: getattr(args, side) for side in SIDES}
     given = [side for side in SIDES[1:] if asked[side] is not None]
     if args.aa and given:
         raise Refusal(f"--aa runs side A against itself, so --{given[0]} has no place beside it; leave one of them out.")
     if not args.aa and not given:
         raise Refusal(
-            "A trial needs something to compare with: give --b with its passes (or none), or --aa for the noise floor."
+            "An A/B test needs something to compare with: give --b with its passes (or none), or --aa for the noise floor."
         )
     if given and given != list(SIDES[1 : 1 + len(given)]):
         raise Refusal(f"--{given[-1]} is given without the sides before it; name sides in the order of their letters.")

@@ -16,7 +16,6 @@ from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.ending import LIMIT_S, break_off
 from core.notices import ENDS, Notice, Status
 from core.plain_text import visible
-from core.units import clock
 
 if TYPE_CHECKING:
     import queue
@@ -163,8 +162,7 @@ class Progress:
             layout = "{desc} {percentage:3.0f}% |{bar}| {postfix}"
             self._bar = tqdm(total=1.0, file=self._stream, leave=False, bar_format=layout, dynamic_ncols=True)
         self._bar.set_description_str(visible(status.text), refresh=False)
-        left = "" if status.seconds_left is None else f"{clock(status.seconds_left)} left"
-        self._bar.set_postfix_str(left, refresh=False)
+        self._bar.set_postfix_str(status.left, refresh=False)
         self._bar.n = min(status.fraction or 0.0, 1.0)
         self._bar.refresh()
 
@@ -183,8 +181,8 @@ def line(status: Status) -> str:
     parts = [status.text]
     if status.fraction is not None:
         parts.append(f"{100 * status.fraction:.0f} %")
-    if status.seconds_left is not None:
-        parts.append(f"{clock(status.seconds_left)} left")
+    if status.left:
+        parts.append(status.left)
     return " · ".join(parts)
 
 

@@ -220,11 +220,11 @@ def _stages(summary: Json) -> list[Section]:
 
 def _passes(summary: Json) -> Section:
     rows = [
-        (one["id"], one["summary"], _expected(one), _short(", ".join(one["kernels"]), 120) or units.DASH)
+        (one["title"], one["summary"], _expected(one), _short(", ".join(one["kernels"]), 120) or units.DASH)
         for one in summary["passes"]
     ]
-    notes = {one["id"]: " ".join((*one["notes"], one["prediction"])).strip() for one in summary["passes"]}
-    told = [f"{pass_id}: {note}" for pass_id, note in notes.items() if note]
+    notes = {one["title"]: " ".join((*one["notes"], one["prediction"])).strip() for one in summary["passes"]}
+    told = [f"{title}: {note}" for title, note in notes.items() if note]
     return Section("Passes", ("", "changed", "expected", "kernels that ran"), rows, "\n  ".join(told))
 
 

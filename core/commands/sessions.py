@@ -145,7 +145,7 @@ def comparison_text(a: Run, b: Run, found: Comparison) -> str:
         for one in found.verdicts
     ]
     if verdicts:
-        parts.append("Verdicts of their trial\n" + table(("", "B is", "B / A", "pairs", ""), verdicts, "  "))
+        parts.append("Verdicts of their A/B test\n" + table(("", "B is", "B / A", "pairs", ""), verdicts, "  "))
     else:
         parts.append(f"No verdict: {found.refused}")
     if found.warnings:

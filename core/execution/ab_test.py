@@ -29,14 +29,14 @@ from core.records.run import ABTestPart, Group, Unavailable, status_said
 from profilers.trace import Tag
 
 FLOOR_ROUNDS = 40
-"""Rounds of an A/A trial, which does not stop early: a floor found by stopping when it looks small would be too low."""
+"""Rounds of an A/A test, which does not stop early: a floor found by stopping when it looks small would be too low."""
 
 SETTLING_ROUNDS = 2
 MOST_SETTLING = 20
 SETTLING_S = 5.0
 """Rounds before the first that counts: two, and up to twenty as long as five seconds are not over.
 
-Simulated: equal sides of which one begins 10 % slower, fading over five rounds, end in a false verdict in 70 % of trials, in 17
+Simulated: equal sides of which one begins 10 % slower, fading over five rounds, end in a false verdict in 70 % of tests, in 17
 after two settling rounds, and in none after ten.
 """
 
@@ -45,7 +45,7 @@ ALONE_S = 3.0
 
 ENOUGH_TRACED = 12
 MOST_TRACING_S = 10.0
-"""Traced rounds that a trial has at least, unless they take longer or would go beyond its caps."""
+"""Traced rounds that an A/B test has at least, unless they take longer or would go beyond its caps."""
 
 LEFT_OUT = {"energy": Reason("execution.turns-faster-than-energy")}
 
@@ -65,7 +65,7 @@ class _Side:
 
 
 class ABTest:
-    """One trial under way. ``state()``, ``cancel()`` and ``active`` are for any thread; everything else for the worker.
+    """One A/B test under way. ``state()``, ``cancel()`` and ``active`` are for any thread; everything else for the worker.
 
     Models that fit are kept in memory side by side; where they do not, the side whose turn it is is loaded, outside the clock,
     and warmed up by one request.
@@ -110,7 +110,7 @@ class ABTest:
     # -- any thread -------------------------------------------------------------------------------------------------------
 
     def state(self) -> ABTestState:
-        """The trial as it stands."""
+        """The A/B test as it stands."""
         runs = tuple(side.recording.run() for side in list(self._sides))
         return ABTestState(self.config, runs, tuple(self._order), self._verdicts, self._floors, self.stopped)
 
@@ -122,7 +122,7 @@ class ABTest:
 
     @property
     def shown(self) -> Recording | None:
-        """The side that is on show while the trial goes on: the last, always the same, so that charts do not jump."""
+        """The side that is on show while the A/B test goes on: the last, always the same, so that charts do not jump."""
         sides = list(self._sides)
         return sides[-1].recording if sides else None
 
@@ -283,7 +283,7 @@ class ABTest:
         """One request of every side, in an order that turns round, so that a steady drift falls on all alike.
 
         Returns:
-            Why the trial ends with it; None: it goes on.
+            Why the A/B test ends with it; None: it goes on.
         """
         number = len(self._order) // len(self._sides)
         order, traced = turns(number, len(self._sides))
@@ -349,7 +349,7 @@ class ABTest:
         return None
 
     def _tell_part(self) -> None:
-        """Put the trial into every side's facts."""
+        """Put the A/B test into every side's facts."""
         for side in self._sides:
             part = ABTestPart(
                 self._group.id,

@@ -1,18 +1,12 @@
-"""Where a run or a trial stands, in the words and numbers of the status bar."""
+"""Where a run or an A/B test stands, in the words and numbers of the status bar."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from core.analysis.stopping import expected_requests
+from core.execution import time_left
 from core.execution.ab_test import NAMES, ABTest
-from core.execution.recording import Recording
+from core.execution.recording import MEASURING_QUALITY, Recording
 from core.models.base import generates
 from core.notices import Status
-from profilers.trace import Tag
-
-RECENT = 64
-"""Moments that "time left" is estimated from."""
 
 
 def run_status(state: str, recording: Recording) -> Status:
@@ -31,7 +25,9 @@ def run_status(state: str, recording: Recording) -> Status:
     text += _step(recording)
     if recording.compiling:
         return Status(state, f"{text} · compiling", fraction, warming=warming, compiling=True)
-    return Status(state, text, fraction, _run_seconds(recording, warming), warming)
+    open_end = workload.repeats is None or (warming and workload.warmup is None)
+    then = MEASURING_QUALITY if recording.measures_quality else ""
+    return Status(state, text, fraction, _run_seconds(recording, warming), warming, at_most=open_end, then=then)
 
 
 def ab_test_status(state: str, trial: ABTest) -> Status:
@@ -43,23 +39,27 @@ def ab_test_status(state: str, trial: ABTest) -> Status:
     if not trial.round:
         text = f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else "")
         left = None if active.compiling else _warm_up_seconds(trial)
-        return Status(state, text, None, left, warming=True, compiling=active.compiling)
+        return Status(state, text, None, left, warming=True, compiling=active.compiling, at_most=True, then="the rounds")
     fraction = min(1.0, trial.round / trial.most_rounds)
     text = f"round {trial.round} of at most {trial.most_rounds}" + ("" if trial.by_moments else f" · {side}") + _step(active)
-    return Status(state, text, fraction, trial.seconds_left)
+    then = MEASURING_QUALITY if any(one.measures_quality for one in trial.recordings) else ""
+    return Status(state, text, fraction, trial.seconds_left, at_most=True, then=then)
 
 
 def _run_seconds(recording: Recording, warming: bool) -> float | None:
-    """Time left: of warm-up at most, and of the planned moments after it."""
-    done, planned = recording.recorder.moments.count, recording.facts.planned_moments
+    """Time left of warm-up, at most, and of the requests after it; measuring quality comes on top of it."""
+    one_s = recording.request_s
+    if one_s is None:
+        return None
+    under_way = min(time_left.under_way_s(recording.recorder), one_s)
+    measuring = recording.requests_left * one_s
     if not warming:
-        return _seconds(recording, max(0, planned - done))
+        return max(0.0, measuring - under_way)
     asked, limit = recording.config.workload.warmup, recording.warming.seconds_left
-    if limit is None:  # so many requests were asked for
-        return _seconds(recording, max(0, planned - done))
-    repeats = expected_requests(0, recording.config.workload.repeats)
-    measuring = _seconds(recording, planned * repeats // max(1, expected_requests(asked, recording.config.workload.repeats)))
-    return None if measuring is None else limit + measuring
+    if limit is None and asked is not None:
+        done = max(0, recording.recorder.requests.count - 1)
+        limit = max(0.0, (asked - done) * one_s - under_way)
+    return None if limit is None else limit + measuring
 
 
 def _warm_up_seconds(trial: ABTest) -> float | None:
@@ -77,11 +77,3 @@ def _step(recording: Recording) -> str:
         return ""
     done = int((request[-steps:] == recording.recorder.requests.count - 1).sum()) if len(request) else 0
     return f" · moment {min(done + 1, steps)} of {steps}"
-
-
-def _seconds(recording: Recording, moments: int) -> float | None:
-    """Time for so many more moments at the pace of the latest that compiled nothing."""
-    view = recording.recorder.moments.view()
-    calm = (view["tags"][-RECENT:] & int(Tag.COMPILE)) == 0
-    took = (view["duration_ns"][-RECENT:] + view["paused_ns"][-RECENT:])[calm]
-    return float(np.mean(took)) * moments / 1e9 if len(took) else None

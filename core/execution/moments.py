@@ -68,7 +68,7 @@ class Moments:
         compile_spent: ns spent compiling in this process so far.
         on_pause: called in each pause of the gate, before the guests (the text so far is decoded there).
         frames: modules besides the model whose forwards are moments too (an encoder, a draft model).
-        yield_turn: called before each moment, with the clock stopped; other sides of a trial may have theirs there.
+        yield_turn: called before each moment, with the clock stopped; other sides of an A/B test may have theirs there.
         pause_steps: numbers of a request's tokens before which a pause may come (None: any, and between requests). Where it
             leaves out the first and the last two, the few first forwards of a run are never settling.
     """

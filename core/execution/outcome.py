@@ -46,11 +46,11 @@ def worth_telling(run: Run, known: set[str]) -> list[str]:
 def of_ab_test(status: str, stopped: Reason | None, runs: Sequence[Run] = ()) -> str:
     """How an A/B test ended; ``stopped``: why it took no further rounds. ``runs`` are its sides."""
     if status == "finished" and any(map(_without_quality, runs)):
-        return f"The trial is over: {stopped}; measuring what passes cost in quality was cancelled."
+        return f"The A/B test is over: {stopped}; measuring what passes cost in quality was cancelled."
     return {
-        "finished": f"The trial is over: {stopped}.",
-        "cancelled": "The trial was cancelled; what was measured is kept.",
-        "failed": "The trial failed; what was measured until then is kept.",
+        "finished": f"The A/B test is over: {stopped}.",
+        "cancelled": "The A/B test was cancelled; what was measured is kept.",
+        "failed": "The A/B test failed; what was measured until then is kept.",
     }[status]
 
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from core.analysis.stopping import enough, expected_requests
+from core.analysis.stopping import enough
 from core.clock.gate import Gate
 from core.config import RunConfig
 from core.errors import Cancelled
+from core.execution import time_left
 from core.execution.failure import NO_REACTION, what_failed
 from core.execution.instrumentation import Instrumentation, sampled, watch
 from core.execution.model_slot import PreparedModel
@@ -51,8 +52,8 @@ PROFILED_TOKENS = 4
 
 @dataclass(frozen=True)
 class TakingTurns:
-    """For sides of a trial: ``yield_turn`` is called before each moment, with the clock stopped; ``left_out`` are instruments
-    that cannot tell the sides apart, with the reason.
+    """For sides of an A/B test: ``yield_turn`` is called before each moment, with the clock stopped; ``left_out`` are
+    instruments that cannot tell the sides apart, with the reason.
     """
 
     yield_turn: Callable[[], None] | None = None
@@ -80,10 +81,9 @@ class Recording:
         target: where it runs, and what probing it told.
         gate: who may come in between two moments.
         progress: carries the user's wish to cancel.
+        taking_turns: what is different for a side of an A/B test.
 
-        taking_turns: what is different for a side of a trial.
-
-    ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of a trial apart.
+    ``number`` is the run's id in its session, given once the session file has it; ``label`` tells sides of an A/B test apart.
     ``group`` and ``role`` are as in ``Run``.
     """
 
@@ -152,6 +152,21 @@ class Recording:
         return self._measured_ns / 1e9
 
     @property
+    def request_s(self) -> float | None:
+        """Seconds that one request takes, with all that is between two; None while nobody knows."""
+        return time_left.request_s(self.recorder, self._steps)
+
+    @property
+    def requests_left(self) -> int:
+        """How many requests that count are still to come, the one under way among them; at most so many where that is open."""
+        return time_left.requests_left(self.config.workload.repeats, self.measured_requests, self.measured_s, self.request_s)
+
+    @property
+    def measures_quality(self) -> bool:
+        """Whether measuring quality follows."""
+        return bool(self.config.passes) and self.config.quality is not None
+
+    @property
     def on_stage(self) -> bool:
         """Whether requests can be made at present."""
         return self._stage is not None
@@ -195,7 +210,7 @@ class Recording:
         self._sampler.start()
 
     def rest(self, resting: bool) -> None:
-        """Another side of the trial has its turn (or this one again): what is sampled meanwhile is not about this run."""
+        """Another side of the A/B test has its turn (or this one again): what is sampled meanwhile is not about this run."""
         self._sampler.resting = resting
 
     def finish(self, status: str, error: str | None = None) -> None:
@@ -273,7 +288,7 @@ class Recording:
         finally:
             self._progress.also = None
         self.facts = replace(self.facts, warmup_done=why)
-        self._plan()
+        self._plan(self.requests_left)
 
     def measure(self) -> None:
         """Requests that count: as many as were asked for, or until their latency is known well enough."""
@@ -283,7 +298,7 @@ class Recording:
             self.measured_request()
             if asked is None:
                 why = enough(self._measured, self.measured_s)
-                self._plan()
+                self._plan(self.requests_left if why is None else 0)
             elif len(self._measured) >= asked:
                 why = AS_ASKED
         self.facts = replace(self.facts, stopped=why)
@@ -336,12 +351,9 @@ class Recording:
         if why is not None:
             self._trouble("quality", why)
 
-    def _plan(self) -> None:
-        """How many moments there will be in all, as far as that is known."""
-        workload, moments = self.config.workload, self.recorder.moments.count
-        done = len(self._measured)
-        left = max(expected_requests(0, workload.repeats) - done, 1 if done == 0 else 0)
-        self.facts = replace(self.facts, planned_moments=moments + left * self._steps)
+    def _plan(self, left: int) -> None:
+        """How many moments there will be in all, where so many requests are left."""
+        self.facts = replace(self.facts, planned_moments=self.recorder.moments.count + left * self._steps)
 
     def _note(self, *sentences: str) -> None:
         """Something special about how the model ran."""
@@ -363,7 +375,7 @@ class Recording:
                 self._trouble(what, why)
         if "layer_clock" not in self.config.profilers:
             self._trouble("layers", Reason("execution.layer-clock-off"))
-        if self.config.quality is not None and self.config.passes:
+        if self.measures_quality:
             self._say_about_quality()
         self.facts = replace(
             self.facts,

@@ -11,6 +11,7 @@ from core.analysis import series
 from core.analysis.speed_quality import Point, points
 from core.errors import Refusal
 from core.export import drawing
+from core.export.ab_test_chart import Rounds, draw_rounds
 from core.export.chart_style import ChartFrame
 from core.export.files import names, replacing, write_table
 from core.export.latency import draw_latency
@@ -63,6 +64,11 @@ def write_figure(name: str, run: Run, path: Path, theme: str = "light") -> None:
 def write_speed_quality(drawn: Sequence[Point], path: Path, theme: str = "light") -> None:
     """Save the chart of many runs in the format of ``path``'s suffix; errors as ``write_figure``."""
     _save(lambda: draw_speed_quality(drawn, theme).figure, path)
+
+
+def write_rounds(shown: Rounds, run: Run, path: Path, theme: str = "light") -> None:
+    """Save an A/B test round by round, in the format of ``path``'s suffix; errors as ``write_figure``. ``run``: any side."""
+    _save(lambda: draw_rounds(shown, run, theme).figure, path)
 
 
 def _save(draw: Callable[[], Any], path: Path) -> None:

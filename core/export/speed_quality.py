@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from core.analysis.speed_quality import COSTS, NO_QUALITY, Point
+from core.analysis.speed_quality import COSTS, NO_QUALITY, Point, behind_said
 from core.export.chart_style import ChartFrame, font, framed
 from core.presentation.palette import ChartColours
 from core.presentation.ticks import labelled
@@ -202,7 +202,7 @@ def _entries(look: ChartColours, drawn: Sequence[Point]) -> list[tuple[str, dict
     entries: list[tuple[str, dict[str, Any]]] = [
         ("unoptimized", {"marker": "D", "color": look.text}),
         ("not behind another", {"marker": "o", "color": blue}),
-        ("behind, not interleaved", {"marker": "o", "markerfacecolor": "none", "markeredgecolor": blue}),
+        (behind_said(drawn), {"marker": "o", "markerfacecolor": "none", "markeredgecolor": blue}),
     ]
     if any(one.apart for one in drawn):
         entries.append(

@@ -157,3 +157,9 @@ passes: Registry[Pass] = Registry("pass", "core.passes")
 def any_pass(choices: Iterable[PassConfig], is_so: Callable[[Pass], bool]) -> bool:
     """Whether one of the passes chosen is so. A pass that this version does not know (of another one's file) is not."""
     return any(one is not None and is_so(one) for one in (passes.find(choice.id) for choice in choices))
+
+
+def title_of(pass_id: str) -> str:
+    """What people call a pass; the id of one that this version does not know (of another one's file)."""
+    known = passes.find(pass_id)
+    return pass_id if known is None else known.title

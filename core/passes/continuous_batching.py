@@ -1,6 +1,6 @@
 """Continuous batching: transformers' paged cache and schedule, in which sequences of a batch come and go one by one.
 
-``generate_batch`` runs it in a thread of its own; here the same steps are taken in the worker thread, so that moments, trials
+``generate_batch`` runs it in a thread of its own; here the same steps are taken in the worker thread, so that moments, tests
 and the cancel work as always, and the model's ``generate`` keeps its meaning for everyone who calls it.
 """
 

@@ -1,4 +1,4 @@
-"""float8 weight-only: weights as e4m3 bytes with one scale per row. Saves memory; no processor multiplies them here."""
+"""float8 weights: weights as e4m3 bytes with one scale per row. Saves memory; no processor multiplies them here."""
 
 from __future__ import annotations
 

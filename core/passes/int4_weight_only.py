@@ -1,4 +1,4 @@
-"""int4 weight-only: weights in four bits by groups of inputs, multiplied by torch's own int4 kernel for the CPU."""
+"""int4 weights: weights in four bits by groups of inputs, multiplied by torch's own int4 kernel for the CPU."""
 
 from __future__ import annotations
 

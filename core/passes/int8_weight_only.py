@@ -1,4 +1,4 @@
-"""int8 weight-only: weights kept in int8 with one scale per row, multiplied by torch's own int8 kernel, eager or compiled."""
+"""int8 weights: weights kept in int8 with one scale per row, multiplied by torch's own int8 kernel, eager or compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise floors of this machine: what its A/A trials found, by all that a floor depends on, kept beside the sessions."""
+"""The noise floors of this machine: what its A/A tests found, by all that a floor depends on, kept beside the sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from core.records.run import Run, RunFacts
 
 SCHEMA = 1
 ENOUGH_TESTS = 5
-"""A floor below the assumed one counts after so many A/A trials: one may be quiet by chance."""
+"""A floor below the assumed one counts after so many A/A tests: one may be quiet by chance."""
 
 MOST_TESTS = 10
 MOST = 1e6
@@ -36,7 +36,7 @@ DAMAGED = ".damaged"
 
 
 class NoiseFloors:
-    """A small JSON file. A damaged one is set aside and begun anew: floors can be measured again, trials must not fail.
+    """A small JSON file. A damaged one is set aside and begun anew: floors can be measured again, A/B tests must not fail.
 
     Args:
         path: the file; None for ``floors.json`` in the user's data folder. It need not exist.
@@ -47,7 +47,7 @@ class NoiseFloors:
         self.path = folder / "floors.json" if path is None else path
 
     def record(self, run: Run, floors: Mapping[str, float]) -> str | None:
-        """Keep the floors that an A/A trial of this run found (relative differences by metric), beside those of older ones.
+        """Keep the floors that an A/A test of this run found (relative differences by metric), beside those of older ones.
 
         Returns:
             Why they could not be kept, as one sentence; None where they were, or where there is nothing to keep.
@@ -80,7 +80,7 @@ class NoiseFloors:
     def find(self, run: Run | RunConfig, facts: RunFacts | None = None) -> dict[str, float] | None:
         """The floors found under the same conditions, whatever passes are on; None where there are none.
 
-        By metric the largest of the last ten A/A trials. One below the assumed floor is left out until five trials said so.
+        By metric the largest of the last ten A/A tests. One below the assumed floor is left out until five A/A tests said so.
 
         Args:
             run: a run, or what one is asked to do.
@@ -130,7 +130,7 @@ def fingerprint(about: Mapping[str, Any]) -> str:
 
 
 def _tests(entry: Mapping[str, Any] | None) -> list[dict[str, float]]:
-    """The floors of each A/A trial in an entry, oldest first (files of earlier versions hold one)."""
+    """The floors of each A/A test in an entry, oldest first (files of earlier versions hold one)."""
     if entry is None:
         return []
     tests = entry.get("tests")

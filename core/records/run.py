@@ -60,11 +60,11 @@ class Group:
 
 @dataclass(frozen=True)
 class ABTestPart:
-    """A run that was one side of a trial: sides took turns, request by request, so they may be compared with a verdict.
+    """A run that was one side of an A/B test: sides took turns, request by request, so they may be compared with a verdict.
 
-    ``id`` is shared by the sides of one trial; ``side`` is 0 for the one that the others are compared with; ``order`` is the
+    ``id`` is shared by the sides of one A/B test; ``side`` is 0 for the one that the others are compared with; ``order`` is the
     sequence of sides in which measured requests ran. ``floors`` has by metric the relative difference below which nothing is
-    told apart (from this machine's A/A trial; empty: none was made). ``same``: an A/A trial, all sides are one configuration.
+    told apart (from this machine's A/A test; empty: none was made). ``same``: an A/A test, all sides are one configuration.
     """
 
     id: str

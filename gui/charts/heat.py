@@ -28,6 +28,7 @@ from gui.theme import Palette
 from profilers.trace import KINDS
 
 MOST_COLUMNS = 4000
+NEAR = 8  # moments: so far a traced one stands for those beside it, which take turns with it in a run by itself
 UNIT_FROM = 0.88
 """Part of the axis that is free for numbers."""
 
@@ -79,6 +80,7 @@ class LayerHeat(Chart):
         self._partial = ""  # why only some moments have layers
         self._warmup = False
         self._column_of = np.empty(0, np.int64)  # which column stands for each moment: its own, or the nearest traced one
+        self._blank = np.empty(0, bool)  # which moments have no traced one near enough to stand for them
         self._every = 1  # so many moments share a column of the picture where there are very many
         self._run_key: tuple[int, str, str] | None = None
         self._frame = QGraphicsRectItem()
@@ -145,6 +147,8 @@ class LayerHeat(Chart):
             self.set_note(f"{self._selected} selected", "1 selected")
         elif self._partial:
             self.set_note(self._partial, "prefill only")
+        elif self._blank.any():
+            self.set_note("layer × traced moment; blank: requests that were not traced", "blank: not traced")
         else:
             self.set_note("layer × traced moment", "layer × moment")
 
@@ -218,8 +222,13 @@ class LayerHeat(Chart):
         last = int(data.moments[-1]) + 1
         self._every = max(1, math.ceil(last / MOST_COLUMNS))
         between = (data.moments[1:] + data.moments[:-1] + 1) / 2
-        self._column_of = np.searchsorted(between, np.arange(0, last, self._every), side="right")
-        self.image.setImage(data.values[:, self._column_of], autoLevels=False, levels=(0.0, self.limit))
+        at = np.arange(0, last, self._every)
+        self._column_of = np.searchsorted(between, at, side="right")
+        # A side of an A/B test has whole requests traced, one in four: between them a prefill, say, would be as wide as those.
+        self._blank = np.abs(data.moments[self._column_of] - at) > NEAR + self._every
+        shown = data.values[:, self._column_of]
+        shown[:, self._blank] = np.nan
+        self.image.setImage(shown, autoLevels=False, levels=(0.0, self.limit))
         self.image.setRect(QRectF(0, 0, len(self._column_of) * self._every, data.values.shape[0]))
 
     def _offer_quantities(self, run: Run, data: series.HeatSeries) -> None:
@@ -243,7 +252,7 @@ class LayerHeat(Chart):
             return None
         row, place = math.floor(y), math.floor(x / self._every)
         inside = 0 <= row < data.values.shape[0] and 0 <= place < len(self._column_of)
-        return (row, int(self._column_of[place])) if inside else None
+        return (row, int(self._column_of[place])) if inside and not self._blank[place] else None
 
     def _hover(self, x: float, y: float) -> None:
         cell = self._cell(x, y)

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QGraphicsSimpleTextItem, QSizePolicy, QVBoxLayout,
 
 from core import units
 from core.analysis.quality_headline import DECODE, PATHS
-from core.analysis.speed_quality import Point
+from core.analysis.speed_quality import Point, behind_said
 from core.export.speed_quality import (
     axis_title,
     cost_axis,
@@ -212,7 +212,7 @@ class SpeedQualityChart(Chart):
             return
         blue = palette.series[0]
         marks = [("◆", palette.text, "unoptimized"), ("●", blue, "not behind another")]
-        marks.append(("○", blue, "behind, not interleaved"))
+        marks.append(("○", blue, behind_said(self.drawn)))
         if any(one.apart for one in self.drawn):
             marks.append(("○", palette.disabled, "not comparable"))
         legend = "&nbsp;&nbsp; ".join(f'<span style="color:{colour}">{mark}</span>&nbsp;{name}' for mark, colour, name in marks)

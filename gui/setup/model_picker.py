@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -289,11 +290,17 @@ class ModelPicker(QWidget):
         return f"Name a model: {known.hint}" if known else "Name a model"
 
     def _say(self, text: str, role: str = "muted") -> None:
-        self.info.setText(unbroken(text))
+        self.info.setText(whole_remarks(unbroken(text)))
         if self.info.property("role") != role:
             self.info.setProperty("role", role)
             self.info.style().unpolish(self.info)
             self.info.style().polish(self.info)
+
+
+def whole_remarks(text: str) -> str:
+    """``text`` whose short last clause, or remark in brackets, goes to the next line whole: ``free.`` stood there alone."""
+    last = r"\([^()\n]{1,24}\)|(?<=, )[^,()\n]{1,24}$"
+    return re.sub(last, lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def facts_line(facts: ModelFacts) -> str:

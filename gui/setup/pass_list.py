@@ -12,14 +12,15 @@ from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassReport
 from gui.plain import plain_tip
-from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
+from gui.setup.baselines import Gains
+from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate, heading_height
 from gui.setup.pass_text import details, foretold, install_command, predicted_line, short_reason, tooltip
-from gui.setup.switch_list import ID, LINE, SwitchList
+from gui.setup.switch_list import ID, LINE, SwitchList, row_height
 
 if TYPE_CHECKING:
     from core.planning.gains import Prediction
 
-LEAST_HEIGHT = 205  # what is below the list stays within reach
+LEAST_PASSES = 5  # below its heading; what is below the list stays within reach
 FEW = 8  # so many passes need no folding
 OPEN_AT_FIRST = ("Precision",)
 COPY, COPIED = "Copy command", "Copied"
@@ -32,13 +33,14 @@ class PassList(SwitchList):
     """
 
     filtered = Signal(int)  # how many rows a filter leaves
+    predicted = Signal(bool)  # whether there is a gain to sort by
 
     def __init__(self, known: Iterable[Pass], parent: QWidget | None = None) -> None:
         super().__init__("passList", "Passes", parent)
         self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title.lower()))}
         self._refused: dict[str, Reason] = {}
         self._reports: dict[str, PassReport] = {}
-        self._measured: Mapping[str, float] = {}
+        self._measured = Gains()
         self._alone = False
         self._predictions: Mapping[str, Prediction] = {}
         self._by_gain = False
@@ -95,13 +97,10 @@ class PassList(SwitchList):
         self._reasons = {pass_id: str(reason) for pass_id, reason in self._refused.items()}
         self.describe()
 
-    def show_reports(self, reports: Iterable[PassReport], measured: Mapping[str, float] | None = None) -> None:
-        """Say in each row what the pass changed in the run just made.
-
-        ``measured``: how many times as fast each kind of moment was as without passes, where that is known.
-        """
+    def show_reports(self, reports: Iterable[PassReport], measured: Gains | None = None) -> None:
+        """Say in each row what the pass changed in the run just made, and what all of them gained, where that is known."""
         self._reports = {report.id: report for report in reports}
-        self._measured, self._alone = measured or {}, len(self._reports) == 1
+        self._measured, self._alone = measured or Gains(), len(self._reports) == 1
         self.describe()
 
     def show_predictions(self, found: Mapping[str, Prediction]) -> None:
@@ -112,6 +111,12 @@ class PassList(SwitchList):
         if self._by_gain:
             self._arrange()
         self.describe()
+        self.predicted.emit(self.has_gains)
+
+    @property
+    def has_gains(self) -> bool:
+        """Whether a gain is predicted of any pass."""
+        return any(found.gain is not None for found in self._predictions.values())
 
     def sort_by_gain(self, on: bool) -> None:
         """The passes that should gain most first, without groups; or by groups."""
@@ -309,9 +314,16 @@ class PassList(SwitchList):
         """As tall as its rows where there is room for them; it scrolls where there is none."""
         rows = sum(self.sizeHintForRow(row) for row in range(self.count()) if not self.isRowHidden(row))
         wanted = rows + 2 * self.frameWidth()
-        if (self.minimumHeight(), self.maximumHeight()) != (min(wanted, LEAST_HEIGHT), wanted):
-            self.setMinimumHeight(min(wanted, LEAST_HEIGHT))
+        least = min(wanted, self.least_height)
+        if (self.minimumHeight(), self.maximumHeight()) != (least, wanted):
+            self.setMinimumHeight(least)
             self.setMaximumHeight(wanted)
+
+    @property
+    def least_height(self) -> int:
+        """Of a heading and some passes at the text size in use: fewer are no list to choose from."""
+        line = self.fontMetrics().height()
+        return heading_height(line) + LEAST_PASSES * row_height(line) + 2 * self.frameWidth()
 
     def sizeHint(self) -> QSize:
         # The least: a page that scrolls gives its parts what they ask for, and only then shares out what is left.

@@ -89,7 +89,7 @@ class PassDelegate(SwitchDelegate):
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         if index.data(GROUP):
-            return QSize(180, QFontMetrics(option.font).height() + 11)
+            return QSize(180, heading_height(QFontMetrics(option.font).height()))
         wanted = index.data(Qt.ItemDataRole.SizeHintRole)
         return wanted if wanted is not None else super().sizeHint(option, index)
 
@@ -108,6 +108,11 @@ class PassDelegate(SwitchDelegate):
         else:
             self._copy_command(index.data(ID))
         return True
+
+
+def heading_height(line: int) -> int:
+    """How high a heading is, where a line of text is so high."""
+    return line + 11
 
 
 def _small(font: QFont) -> QFont:

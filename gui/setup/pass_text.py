@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from core import units
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, PassReport
+from gui.setup.baselines import Gains
 
 if TYPE_CHECKING:
     from core.planning.gains import Prediction
@@ -31,21 +32,23 @@ def short_reason(reason: Reason) -> str:
 
 NOT_INTERLEAVED = (
     "Not interleaved: the run without passes was recorded at another time, so a drift of the machine is in this figure. "
-    "A trial decides."
+    "An A/B test decides."
 )
+INTERLEAVED = "The run without passes took turns with this one in the A/B test; Compare has the verdict with its interval."
 
 
-def gain_text(report: PassReport, measured: Mapping[str, float], alone: bool) -> str:
+def gain_text(report: PassReport, measured: Gains, alone: bool) -> str:
     """``decode: predicted 1.90×, not interleaved 1.72×``, by kind of moment; "" where nothing was predicted or measured.
 
     ``measured`` are the gains of the whole run over the unoptimized model; they are this pass's only where it was ``alone``.
     """
-    kinds = dict.fromkeys((*report.predicted, *(measured if alone else ())))
+    by_kind, how = measured.by_kind, "in the A/B test" if measured.interleaved else "not interleaved"
+    kinds = dict.fromkeys((*report.predicted, *(by_kind if alone else ())))
     told = []
     for kind in kinds:
         parts = [f"predicted {units.ratio(report.predicted[kind])}"] if kind in report.predicted else []
-        if kind in measured and (alone or parts):
-            parts.append(f"not interleaved {units.ratio(measured[kind])}{'' if alone else ' with all passes'}")
+        if kind in by_kind and (alone or parts):
+            parts.append(f"{how} {units.ratio(by_kind[kind])}{'' if alone else ' with all passes'}")
         if parts:
             told.append(f"{kind.replace('_', ' ')}: {', '.join(parts)}")
     return "; ".join(told)
@@ -71,16 +74,16 @@ def foretold(found: Prediction | None) -> list[str]:
     return [*lines, found.rests_on] if found.rests_on else lines
 
 
-def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> list[str]:
+def details(report: PassReport, measured: Gains, alone: bool) -> list[str]:
     """What a run did with the pass: a line each for the change, the gain, its notes and the kernels that ran."""
     lines = [report.summary]
     gain = gain_text(report, measured, alone)
     if gain:
         lines.append(f"Gain  {gain}")
-    if measured:
-        lines.append(NOT_INTERLEAVED)
-    if report.predicted and not measured:
-        lines.append("A run without passes gives a figure beside the predicted one; a trial decides.")
+    if measured.by_kind:
+        lines.append(INTERLEAVED if measured.interleaved else NOT_INTERLEAVED)
+    elif report.predicted:
+        lines.append("A run without passes gives a figure beside the predicted one; an A/B test decides.")
     if report.prediction:
         lines.append(str(report.prediction))
     lines += report.notes

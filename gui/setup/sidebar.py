@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 
 from PySide6.QtCore import Qt, QTimer, Signal, SignalInstance
 from PySide6.QtWidgets import (
-    QComboBox,
     QFrame,
     QHBoxLayout,
-    QLineEdit,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -32,7 +29,8 @@ from gui.plain import Label, plain_tip
 from gui.setup.baselines import Baselines
 from gui.setup.instrument_list import InstrumentSection, known_instruments
 from gui.setup.model_picker import Background, ModelKnowledge, ModelPicker
-from gui.setup.pass_list import FEW, PassList
+from gui.setup.pass_head import PassHead
+from gui.setup.pass_list import PassList
 from gui.setup.pass_options import PassOptions
 from gui.setup.quality_form import QualityForm
 from gui.setup.section import Section
@@ -47,11 +45,7 @@ WIDTH, LEAST_WIDTH, MOST_WIDTH = 300, 272, 560
 MARGINS = (14, 10, 14, 8)
 SCROLL_BAR = 10
 FOLDED_AT_FIRST = ("target", "quality")  # so that passes and workload are seen whole on a laptop's screen
-ORDERS = ("By group", "By gain")
-ORDER_HINT = (
-    "Gains are predicted once the model is loaded and nothing runs: from bytes, operations and layers that are tried on this "
-    "machine. They are no measurements."
-)
+WANTED = "give a number of input tokens (Workload › More)"
 BUSY = ("loading", "preparing", "running", "cancelling")
 Reasons = Callable[[ModelFacts | None, TargetFacts, Collection[str]], Mapping[str, Reason | None]]
 
@@ -84,9 +78,11 @@ class Sidebar(QFrame):
         self.setMaximumWidth(MOST_WIDTH)
         self._choices = choices
         self._reasons: dict[str, Reason] = {}
+        self._pointed = False
         self.model = ModelPicker(choices.sources, choices.knowledge, background)
         self.target = TargetPicker(choices.targets)
         self.passes = PassList(choices.passes)
+        self.pass_head = PassHead(self.passes, len(choices.passes))
         self.quality = QualityForm()
         self.workload = WorkloadForm()
         self.instruments = InstrumentSection(choices.instruments, background)
@@ -101,8 +97,6 @@ class Sidebar(QFrame):
         self.model.changed.connect(self._on_changed)
         self.model.described.connect(self._on_described)
         self._options.changed.connect(self._on_changed)
-        self.pass_filter.textChanged.connect(self.passes.set_filter)
-        self.passes.filtered.connect(lambda count: self._no_match.setVisible(count == 0))
         self.quality.changed.connect(self._on_changed)
         self.workload.changed.connect(self._on_changed)
         self.instruments.changed.connect(self._on_changed)
@@ -118,7 +112,7 @@ class Sidebar(QFrame):
         for section, widgets in (
             (Section("model", "MODEL"), (self.model,)),
             (Section("target", "TARGET"), (self.target,)),
-            (Section("passes", "PASSES", tight=True), (self._build_filter(), self._no_match, self.passes)),
+            (Section("passes", "PASSES", tight=True), (self.pass_head, self.passes)),
             (Section("quality", "QUALITY"), (self.quality,)),
             (Section("workload", "WORKLOAD"), (self.workload,)),
             (self.instruments, ()),
@@ -146,34 +140,6 @@ class Sidebar(QFrame):
         outer.addWidget(scroll, 1)
         outer.addWidget(self._build_actions())
         follow_layout(self)
-
-    def _build_filter(self) -> QWidget:
-        """A field that leaves only passes with its text, and their order, where there are enough to look for one."""
-        self.pass_filter = QLineEdit()
-        self.pass_filter.setObjectName("passFilter")
-        self.pass_filter.setPlaceholderText(f"Filter {len(self._choices.passes)} passes")
-        self.pass_filter.setAccessibleName("Filter passes")
-        self.pass_filter.setClearButtonEnabled(True)
-        self._no_match = Label("No pass has this in its name or description.")
-        self._no_match.setProperty("role", "muted")
-        self._no_match.setWordWrap(True)
-        self._no_match.hide()
-        self.pass_order = QComboBox()
-        self.pass_order.setObjectName("passOrder")
-        self.pass_order.setAccessibleName("Order of the passes")
-        self.pass_order.addItems(ORDERS)
-        self.pass_order.setToolTip(plain_tip(ORDER_HINT))
-        self.pass_order.setAccessibleDescription(ORDER_HINT)
-        self.pass_order.currentIndexChanged.connect(lambda number: self.passes.sort_by_gain(number == 1))
-        line = QWidget()
-        across = QHBoxLayout(line)
-        across.setContentsMargins(0, 0, 0, 0)
-        across.setSpacing(6)
-        across.addWidget(self.pass_filter, 1)
-        across.addWidget(self.pass_order)
-        line.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        line.setVisible(len(self._choices.passes) > FEW)
-        return line
 
     def _build_actions(self) -> QWidget:
         self.problem = Label()
@@ -208,11 +174,33 @@ class Sidebar(QFrame):
             if reason:
                 title = self._pass(pass_id).title
                 raise Refusal(f"{title} cannot be used: {reason}; switch it off or change what it depends on.")
-        config, facts = self._collected(), self.model.facts
-        read = self.workload.has_prompt and config.workload.prompt_tokens is None
-        if facts is not None and not facts.has_tokenizer and read:
-            raise Refusal("This model has no tokenizer to read a prompt with; give a number of input tokens instead.")
+        config = self._collected()
+        if self._lacks_input():
+            raise Refusal(f"This model has no tokenizer to read a prompt with; {WANTED} instead.")
         return config
+
+    def _lacks_input(self) -> bool:
+        """Whether nothing can be given to the model before a number of input tokens is."""
+        facts = self.model.facts
+        return facts is not None and not facts.has_tokenizer and self.workload.reads_prompt
+
+    def _point_at_input(self) -> None:
+        """Bring the field that the refusal names into sight, once; whoever folds it away again is left alone."""
+        lacks = self._lacks_input()
+        if lacks and not self._pointed:
+            self.sections["workload"].set_open(True)
+        self.workload.want_tokens(lacks, show=not self._pointed)
+        self._pointed = lacks
+
+    def focus_problem(self) -> None:
+        """Give the focus to the field that keeps this from running, where it is known which one it is."""
+        if self._lacks_input():
+            self.sections["workload"].set_open(True)
+            self.workload.want_tokens(True)
+            box = self.workload.prompt_tokens
+            box.setFocus()
+            box.selectAll()
+            QTimer.singleShot(0, self, lambda: self._scroll.ensureWidgetVisible(box, 0, 40))
 
     def _collected(self) -> RunConfig:
         """What every form says; ``ValueError`` where one of them cannot be read."""
@@ -289,7 +277,7 @@ class Sidebar(QFrame):
         for run in runs:
             self._baselines.remember(run)
         reports = runs[-1].facts.passes if runs else ()
-        self.passes.show_reports(reports, self._baselines.measured(runs[-1]) if reports else {})
+        self.passes.show_reports(reports, self._baselines.measured(runs[-1]) if reports else None)
         self._on_current()
 
     def folded(self) -> list[str]:
@@ -351,6 +339,7 @@ class Sidebar(QFrame):
         self.quality.set_passes(bool(chosen))
         self.target.advise(self.model.trust.isChecked())
         self._say_what_is_set(len(chosen))
+        self._point_at_input()
         try:
             self.run_config()
         except ValueError as problem:

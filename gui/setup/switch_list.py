@@ -20,6 +20,7 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QShowEvent
 from PySide6.QtWidgets import QListWidget, QListWidgetItem, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
+from gui.elided import elided_words
 from gui.plain import plain_tip
 from gui.theme import DARK, Palette, scaled
 
@@ -58,7 +59,7 @@ class SwitchDelegate(QStyledItemDelegate):
         for font, colour, text, y, height in lines:
             painter.setFont(font)
             painter.setPen(QColor(colour if enabled else self.colours.disabled))
-            shown = QFontMetrics(font).elidedText(str(text or ""), Qt.TextElideMode.ElideRight, room.width())
+            shown = elided_words(QFontMetrics(font), str(text or ""), room.width())
             painter.drawText(QRect(room.left(), y, room.width(), height), Qt.AlignmentFlag.AlignVCenter, shown)
         self.paint_right(painter, option, index, enabled)
         painter.restore()
@@ -119,7 +120,7 @@ class SwitchDelegate(QStyledItemDelegate):
         painter.drawEllipse(QRectF(left, rect.top() + 2, knob, knob))
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
-        return QSize(180, round(QFontMetrics(option.font).height() * 2.0) + 8)
+        return QSize(180, row_height(QFontMetrics(option.font).height()))
 
     def editorEvent(self, event: QEvent, model: QAbstractItemModel, option: QStyleOptionViewItem, index: Index) -> bool:
         flags = index.flags()
@@ -137,6 +138,11 @@ class SwitchDelegate(QStyledItemDelegate):
         checked = Qt.CheckState(index.data(Qt.ItemDataRole.CheckStateRole)) == Qt.CheckState.Checked
         state = Qt.CheckState.Unchecked if checked else Qt.CheckState.Checked
         return model.setData(index, state.value, Qt.ItemDataRole.CheckStateRole)
+
+
+def row_height(line: int) -> int:
+    """How high a row is, where a line of text is so high."""
+    return round(line * 2.0) + 8
 
 
 class SwitchList(QListWidget):

@@ -88,6 +88,17 @@ class WorkloadForm(QWidget):
         """Whether this kind of model is given text."""
         return self._modality in WITH_PROMPT
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the model is given text that has to be made tokens of."""
+        return self.has_prompt and self.prompt_tokens.value() == 0
+
+    def want_tokens(self, wanted: bool, *, show: bool = True) -> None:
+        """Mark the number of input tokens as what is missing, and unfold what it is in."""
+        self._boxes["prompt_tokens"].set_invalid(wanted)
+        if wanted and show:
+            self.more.setChecked(True)
+
     def config(self) -> WorkloadConfig:
         """The workload as written; fields that this kind of model has no use for are left as they are by default."""
         image = self.image.path() if self._fits("images") else None

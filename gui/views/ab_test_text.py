@@ -1,4 +1,4 @@
-"""A trial in words: who is how much faster, how sure that is, how far the trial is, and why it ended."""
+"""An A/B test in words: who is how much faster, how sure that is, how far the A/B test is, and why it ended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from core import units
 from core.analysis import metrics
 from core.analysis.word import Word
 from core.config import RunConfig
+from core.pass_api.base import title_of
 from gui.views import quality_text
 
 if TYPE_CHECKING:
@@ -25,15 +26,19 @@ FLOOR_HINT = "no noise floor of this machine is known for this workload; Noise f
 
 @dataclass(frozen=True)
 class Headline:
-    """One large sentence. ``word`` is a verdict's word, or None where there is no verdict to colour."""
+    """One large sentence. ``word`` is a verdict's word, or None where there is no verdict to colour.
+
+    ``detail`` is the metric that it is about, with its interval; "" where there is none.
+    """
 
     text: str
     word: Word | None = None
+    detail: str = ""
 
 
 def pass_names(config: RunConfig) -> str:
     """The passes of a setup, as people list them."""
-    return ", ".join(choice.id.replace("_", " ") for choice in config.passes) or "no passes"
+    return ", ".join(title_of(choice.id) for choice in config.passes) or "no passes"
 
 
 def times(ratio: float) -> str:
@@ -50,20 +55,34 @@ def sentence(side: int, verdict: Verdict | None, *, running: bool) -> Headline:
     if not verdict.looked:
         return Headline(f"{name}: measuring, no look at it yet")
     if verdict.word == Word.UNDECIDED:
-        return Headline(f"{name}: can't tell yet" if running else f"{name}: can't tell a difference from A", verdict.word)
-    return Headline(f"{name} is {times(verdict.ratio)} {verdict.word.said}", verdict.word)
+        told = f"{name}: can't tell yet" if running else f"{name}: can't tell a difference from A"
+        return Headline(told, verdict.word, detail(verdict))
+    return Headline(f"{name} is {times(verdict.ratio)} {verdict.word.said}", verdict.word, detail(verdict))
+
+
+def detail(verdict: Verdict) -> str:
+    """``TPOT; 95 % interval 1.31× to 1.37×``, of what the sentence says: how many times as fast, or the time over A's."""
+    title, low, high = metrics.title(verdict.metric), verdict.low, verdict.high
+    if low is None or high is None or low <= 0:
+        return f"{title}; too few rounds for an interval"
+    if verdict.word == Word.UNDECIDED:
+        return f"{title}; 95 % interval {low:.3f} to {high:.3f} of A's time"
+    bounds = (1 / high, 1 / low) if verdict.word == Word.FASTER else (low, high)
+    digits = 3 if bounds[1] - bounds[0] < 0.05 else 2  # or a narrow interval is one number
+    return f"{title}; 95 % interval {bounds[0]:.{digits}f}× to {bounds[1]:.{digits}f}×"
 
 
 def headlines(state: ABTestState) -> list[Headline]:
-    """One sentence a side, or the noise floor of an A/A trial."""
+    """One sentence a side, or the noise floor of an A/A test."""
     running = state.stopped is None
     if state.config.same:
         if running:
             return [Headline("Measuring the noise floor: one setup against itself")]
-        floor = state.floors.get("tpot_ns", state.floors.get("e2e_ns"))
-        if floor is None:
+        metric = next((one for one in ("tpot_ns", "e2e_ns") if one in state.floors), None)
+        if metric is None:
             return [Headline("No noise floor was found: too little was measured")]
-        return [Headline(f"Noise floor ±{units.percent(floor)}: smaller differences cannot be told apart here")]
+        told = f"Noise floor ±{units.percent(state.floors[metric])}: smaller differences cannot be told apart here"
+        return [Headline(told, detail=f"{metrics.title(metric)}; those of the other metrics are below")]
     found = {verdict.side: verdict.main for verdict in state.verdicts}
     return [sentence(side, found.get(side), running=running) for side in range(1, len(state.config.sides))]
 
@@ -74,7 +93,7 @@ def round_of(state: ABTestState) -> int:
 
 
 def most_rounds(state: ABTestState) -> int:
-    """The cap on rounds; an A/A trial has one of its own."""
+    """The cap on rounds; an A/A test has one of its own."""
     from core.execution import ab_test
 
     return min(state.config.most_rounds, ab_test.FLOOR_ROUNDS) if state.config.same else state.config.most_rounds
@@ -94,7 +113,7 @@ def floor_text(state: ABTestState) -> str:
     """The floor that verdicts are held against."""
     if state.config.same:
         known = [f"{metrics.title(name)} ±{units.percent(floor)}" for name, floor in state.floors.items()]
-        return "Floor by metric: " + ", ".join(known) if known else "The floor is known when the trial is over"
+        return "Floor by metric: " + ", ".join(known) if known else "The floor is known when the A/B test is over"
     floor = state.floors.get("tpot_ns", state.floors.get("e2e_ns"))
     return f"Noise floor ±{units.percent(floor)}" if floor is not None else FLOOR_HINT[:1].upper() + FLOOR_HINT[1:]
 
@@ -144,16 +163,17 @@ def side_lines(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def verdict_of(runs: Sequence[Run]) -> str:
-    """What came of the trial in which these runs took turns, baseline first, in a line."""
+    """What came of the A/B test in which these runs took turns, baseline first, in a line."""
     from core.analysis.verdict import judge
 
     trial = runs[0].facts.trial
     if trial is None:  # a file that says of runs that they belong together, and not what they found
-        return f"A/B trial of {len(runs)} sides"
+        return f"A/B test of {len(runs)} sides"
     floor = trial.floors.get("tpot_ns", trial.floors.get("e2e_ns"))
     if trial.same:
         return "Noise floor (A/A)" if floor is None else f"Noise floor (A/A): ±{units.percent(floor)}"
     ended = runs[0].facts.status != "running"
     verdicts = judge(runs, trial.floors, trial.most_rounds, trial.parts, ended=ended)
-    said = [sentence(one.side, one.main, running=not ended).text for one in verdicts]
-    return f"A/B trial of {len(runs)} sides · {' · '.join(said)}"
+    heads = [sentence(one.side, one.main, running=not ended) for one in verdicts]
+    said = [f"{one.text} ({one.detail})" if one.detail else one.text for one in heads]
+    return f"A/B test of {len(runs)} sides · {' · '.join(said)}"

@@ -87,7 +87,7 @@ class ViewContext:
 class View(QWidget):
     """A page of the window. What it does not want to be told it does not override.
 
-    Only the view on show is told of runs, texts, trials and the session; it is told anew when it comes up.
+    Only the view on show is told of runs, texts, A/B tests and the session; it is told anew when it comes up.
     """
 
     follows_run = True  # whether it shows something of a run under way; else the window turns to a view that does

@@ -1,4 +1,4 @@
-"""What a run's passes cost in quality, in words: for the tile, the trial page and the charts' tooltips."""
+"""What a run's passes cost in quality, in words: for the tile, the A/B test page and the charts' tooltips."""
 
 from __future__ import annotations
 

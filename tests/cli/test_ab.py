@@ -216,7 +216,7 @@ class FakeProgram:
     """A program whose trial is over at the second look."""
 
     made: list[FakeProgram]
-    ending = Notice("job_finished", "The trial is over: decided.", job="ab_test")
+    ending = Notice("job_finished", "The A/B test is over: decided.", job="ab_test")
     result: ABTestState | None = None
 
     def __init__(self, session: Path | None = None, *, keep_session: bool = True, executor: str = "local") -> None:

@@ -12,7 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QTextBrowser
 
 from core.glossary import GLOSSARY, find
-from core.notices import Notice
+from core.notices import Notice, Status
 from gui.last_folder import last_folder, use_folder, within
 from gui.matching import ranked, score
 from gui.views.live.tile_readings import specs
@@ -158,6 +158,44 @@ def test_the_end_of_a_run_says_how_long_it_took_and_where_it_is(window, tmp_path
     assert opened == [tmp_path]
     window.router.on_notice(Notice("job_started", "Running another.", job="run"))
     assert not strip.isVisible()
+
+
+def test_the_time_that_a_run_took_has_the_loading_and_the_reference_in_it(window, monkeypatch):
+    """It began with the first request, so a minute in which the model was asked without its passes was left out."""
+    clock = SimpleNamespace(now=10_000_000_000)
+    monkeypatch.setattr("gui.feedback.time", SimpleNamespace(perf_counter_ns=lambda: clock.now))
+    strip = window.feedback
+    strip.follow_status(busy=True)
+    clock.now += 40_000_000_000
+    strip.follow_status(busy=True)
+    strip.follow(Notice("job_started", "Running it.", job="run"), None)
+    clock.now += 20_000_000_000
+    strip.follow(Notice("job_finished", "Finished it.", job="run"), None)
+    assert strip.text.text() == "Finished it. It took 1 min 0 s in all, 40.0 s of it before the first request."
+    strip.follow(Notice("job_started", "Running what waited.", job="run"), None)
+    clock.now += 5_000_000_000
+    strip.follow(Notice("job_finished", "Finished it.", job="run"), None)
+    assert strip.text.text() == "Finished it. It took 5.00 s in all."
+
+
+def test_escape_after_a_menu_cancels_the_run(qtbot, window):
+    """The menu bar kept the keyboard, and took the next Escape for itself."""
+    window.program.status = Status("preparing", "Reading weights")
+    window.bridge.tick()
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow, timeout=3000)
+    done = []
+    window.header.actions_by_name["cancelRun"].triggered.connect(lambda: done.append(True))
+    menu = window.header.menus["File"]
+    window.header.menu_bar.setActiveAction(menu.menuAction())
+    qtbot.waitUntil(menu.isVisible, timeout=3000)
+    QTest.keyClick(menu, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: not menu.isVisible() and window.header.menu_bar.activeAction() is None, timeout=3000)
+    assert not window.header.menu_bar.hasFocus()
+    window.activateWindow()  # no window manager does it here
+    qtbot.waitUntil(window.isActiveWindow, timeout=3000)
+    QTest.keyClick(window, Qt.Key.Key_Escape)
+    assert done == [True]
 
 
 def test_what_went_wrong_with_keeping_is_not_called_kept(window, tmp_path):

@@ -16,7 +16,7 @@ from core.records.run import Estimate, Quality, Run
 from tests.support.synthetic import synthetic_run
 
 BASELINE = "float32 as loaded from GGUF Q4_1"
-TITLES = {"int8_weight_only": "int8 weight-only", "compile_decode": "Compiled decode", "layer_drop": "Layer drop"}
+TITLES = {"int8_weight_only": "int8 weights", "compile_decode": "Compiled decode", "layer_drop": "Layer drop"}
 
 
 def language_quality(kld: float = 0.012, *, lossless: bool | None = None, layers: Mapping[str, float | None] | None = None):
@@ -118,7 +118,7 @@ def catalogue() -> list[FakePass]:
         FakePass("autocast", "Autocast", of.PRECISION),
         FakePass("mixed_precision", "Mixed precision", of.PRECISION, options=FakeOptions),
         FakePass("int8_dynamic", "int8 dynamic", of.QUANTIZE, options=FakeOptions),
-        FakePass("int8_weight_only", "int8 weight-only", of.QUANTIZE, options=FakeOptions),
+        FakePass("int8_weight_only", "int8 weights", of.QUANTIZE, options=FakeOptions),
         FakePass("int4_weight_only", "int4 weight-only", of.QUANTIZE, options=FakeOptions),
         FakePass("float8_weight_only", "float8 weight-only", of.QUANTIZE, options=FakeOptions),
         FakePass("bitsandbytes", "bitsandbytes", of.QUANTIZE, options=FakeOptions),

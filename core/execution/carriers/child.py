@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from core.analysis.verdict import SideVerdict
@@ -229,8 +229,7 @@ class ChildCarrier:
         self._send("go", perturbed=perturbed)
 
     def _on_status(self, message: dict[str, Any]) -> None:
-        fields = {name: message[name] for name in ("state", "text", "fraction", "seconds_left", "warming", "compiling")}
-        self._status = Status(**fields)
+        self._status = Status(**{one.name: message[one.name] for one in fields(Status)})
         self._shown = int(message["shown"])
         shown = self.shown
         if shown is not None:

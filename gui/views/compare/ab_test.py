@@ -1,4 +1,4 @@
-"""The trial panel: choose the sides, watch the verdict form while they take turns, and read it by metric and by layer."""
+"""The A/B test panel: choose the sides, watch the verdict form while they take turns, and read it by metric and by layer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAYERS_LIMIT_NS = 30_000_000
 """Layers are judged live only while that fits into a pause of the gate beside the painting."""
 
 LAYERS_EVERY = 4  # rounds: one of so many is traced
-PROVISIONAL = "Layers, so far (traced rounds; provisional until the trial ends)"
+PROVISIONAL = "Layers, so far (traced rounds; provisional until the A/B test ends)"
 FINAL = "Layers (traced rounds)"
 
 
@@ -47,7 +47,7 @@ class ABTestPanel(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._answers = Answers(in_background)
         self.state: ABTestState | None = None
-        self._judged: tuple[Any, int] | None = None  # trial and round that the layers are of
+        self._judged: tuple[Any, int] | None = None  # test and round that the layers are of
         self._layers_ns = 0
         content = QWidget(self)
         self.setup = ABTestSetup(content)
@@ -81,7 +81,7 @@ class ABTestPanel(QScrollArea):
         self.layers_card.hide()
 
     def show_trial(self, state: ABTestState | None) -> None:
-        """A trial as it stands; None: there was none yet."""
+        """An A/B test as it stands; None: there was none yet."""
         if state is not None and not state.runs:
             state = None
         self.state = state
@@ -98,7 +98,7 @@ class ABTestPanel(QScrollArea):
         self.layers.set_palette(palette)
 
     def _judge_layers(self, state: ABTestState | None) -> None:
-        """Live: here, in a pause, once a traced round; when the trial is over: beside the GUI thread."""
+        """Live: here, in a pause, once a traced round; when the A/B test is over: beside the GUI thread."""
         if state is None:
             self._judged = None
             self._answers.drop()

@@ -1,7 +1,8 @@
-"""The chart of a trial: each round's ratio of times as a dot, the present interval as a band, and the noise floor around 1."""
+"""The chart of an A/B test: each round's ratio of times as a dot, the interval as a band, the noise floor around 1."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from core.analysis import metrics
 from core.analysis.samples import request_times
+from core.export.ab_test_chart import Rounds, RoundsSide
 from core.presentation.ticks import nice_limit, nice_spacing
 from core.records.run import Run
 from gui.charts.card import Chart
+from gui.charts.menu import ChartFile
 from gui.charts.plot import Plot
 from gui.theme import Palette
-from gui.views.ab_test_text import NAMES
+from gui.views.ab_test_text import NAMES, side_lines
 
 if TYPE_CHECKING:
     from core.execution.ab_test_state import ABTestState
@@ -52,12 +55,10 @@ class ABTestChart(Chart):
         self.outliers = self._item(pg.ScatterPlotItem(symbol="x", size=8, antialias=True), 6)
         self.plot.pointer_moved.connect(self._hover)
         self.plot.pointer_left.connect(lambda: self.plot.say("", 0, 0))
-        # There is no figure of a trial to write a file from; picture and numbers can be copied.
-        for action in (self.menu.save_image, self.menu.save_data):
-            self.menu.removeAction(action)
+        self._drawn: Rounds | None = None
 
     def show_trial(self, state: ABTestState | None) -> None:
-        """Draw a trial, running or over; None: say how to get one."""
+        """Draw an A/B test, running or over; None: say how to get one."""
         self.state = state
         self.show_run(state.runs[0] if state is not None and state.runs else None)
 
@@ -70,6 +71,7 @@ class ABTestChart(Chart):
         first = getattr(times[0], self.judged_metric)
         self.ratios = [_over(getattr(other, self.judged_metric), first) for other in times[1:]]
         known = np.concatenate([ratios[np.isfinite(ratios)] for ratios in self.ratios]) if self.ratios else np.empty(0)
+        self._drawn = None
         if not len(known):
             return "Warming up: the first round is not over yet." if state.stopped is None else "No round was finished."
         low, high = self._limits(state, known)
@@ -77,6 +79,7 @@ class ABTestChart(Chart):
         across = nice_limit(max(LEAST_ROUNDS, rounds))
         self._place(state, across, low, high)
         self.plot.fit(0.0, across + 0.5, low, high)
+        self._drawn = self._as_drawn(state, low, high)
         return None
 
     def recolour(self, palette: Palette) -> None:
@@ -100,6 +103,35 @@ class ABTestChart(Chart):
                 *[None] * (rounds - len(ratios)),
             ]
         return columns
+
+    def file(self) -> ChartFile | None:
+        run, shown, table, palette = self.run, self._drawn, self.table(), self.palette_in_use
+        if run is None or shown is None:
+            return None
+
+        def write_image(path: Path) -> None:
+            from core.export.figures import write_rounds  # matplotlib is slow to import and rarely wanted
+
+            write_rounds(shown, run, path, "light" if palette is None else palette.name)
+
+        def write_data(path: Path) -> None:
+            from core.export.files import write_table
+
+            write_table(table, path)
+
+        return ChartFile("A-B test rounds", write_image, write_data)
+
+    def _as_drawn(self, state: ABTestState, low: float, high: float) -> Rounds:
+        """What a file shows: as much as the window does."""
+        found = {verdict.side: verdict.main for verdict in state.verdicts}
+        sides = []
+        for number, ratios in enumerate(self.ratios, 1):
+            main = found.get(number)
+            told = (main.ratio, main.low, main.high) if main is not None else (None, None, None)
+            sides.append(RoundsSide(NAMES[number], ratios.tolist(), *told))
+        below = " · ".join(" ".join(line.split()) for line in side_lines(state.config.sides))
+        floor = state.floors.get(self.judged_metric)
+        return Rounds(metrics.title(self.judged_metric), sides, (low, high), floor, below)
 
     def _place(self, state: ABTestState, across: float, low: float, high: float) -> None:
         palette = self.palette_in_use

@@ -1,4 +1,4 @@
-"""The table of a trial's layers: which of them got faster or slower on which side."""
+"""The table of an A/B test's layers: which of them got faster or slower on which side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LayerVerdictModel(QAbstractTableModel):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.rows: list[LayerVerdict] = []
-        self.heads: list[str] = list(COLUMNS)  # a trial of two sides names its second in place of "Side's"
+        self.heads: list[str] = list(COLUMNS)  # an A/B test of two sides names its second in place of "Side's"
         self.palette_in_use: Palette | None = None
 
     def set_rows(self, rows: list[LayerVerdict]) -> None:
@@ -103,7 +103,7 @@ class LayerVerdicts(QTableView):
         self.proxy.setSourceModel(self.rows)
         self.proxy.setSortRole(Qt.ItemDataRole.UserRole)
         self.setObjectName("trialLayers")
-        self.setAccessibleName("Layers of the trial's sides with their verdicts")
+        self.setAccessibleName("Layers of the A/B test's sides with their verdicts")
         self.setModel(self.proxy)
         self.setSortingEnabled(True)
         self.sortByColumn(DELTA, Qt.SortOrder.DescendingOrder)
@@ -122,7 +122,7 @@ class LayerVerdicts(QTableView):
                 self.setColumnWidth(column, width)
 
     def show_rows(self, rows: list[LayerVerdict]) -> None:
-        """Show these; a trial of two sides needs no column that names the side."""
+        """Show these; an A/B test of two sides needs no column that names the side."""
         self.rows.set_rows(rows)
         self.setColumnHidden(SIDE, len({row.side for row in rows}) < 2)
 

@@ -1,4 +1,4 @@
-"""What takes part in a trial: the sides, the caps, and the buttons that begin it."""
+"""What takes part in an A/B test: the sides, the caps, and the buttons that begin it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Setup:
 
 
 class ABTestSetup(FittedCard):
-    """``config()`` is the trial as chosen. Every side runs the sidebar's workload and instruments."""
+    """``config()`` is the A/B test as chosen. Every side runs the sidebar's workload and instruments."""
 
     trial_asked = Signal(object)  # ABTestConfig
 
@@ -72,12 +72,12 @@ class ABTestSetup(FittedCard):
         return ABTestConfig((side, side), max(2, self.rounds.value()), float(self.seconds.value()))
 
     def start(self) -> None:
-        """Ask for the trial, if it can be had and may run what it would run."""
+        """Ask for the A/B test, if it can be had and may run what it would run."""
         if self.start_button.isEnabled() and self._agreed(self._chosen()):
             self.trial_asked.emit(self.config())
 
     def start_floor(self) -> None:
-        """Ask for an A/A trial, if it can be had and may run what it would run."""
+        """Ask for an A/A test, if it can be had and may run what it would run."""
         if self.floor_button.isEnabled() and self._agreed(self.sides[:1]):
             self.trial_asked.emit(self.floor_config())
 
@@ -100,7 +100,7 @@ class ABTestSetup(FittedCard):
         self.refresh()
 
     def reopen(self, config: ABTestConfig, run_ids: Sequence[int]) -> None:
-        """Choose the sides and caps of a saved trial (a side that is not in the session stays as it is)."""
+        """Choose the sides and caps of a saved A/B test (a side that is not in the session stays as it is)."""
         for number, box in enumerate(self._boxes):
             box.setHidden(number >= max(2, len(run_ids)))
         for combo, run_id in zip(self.sides, run_ids, strict=False):
@@ -200,7 +200,7 @@ class ABTestSetup(FittedCard):
         row = QHBoxLayout()
         row.setSpacing(8)
         for label, spin, hint in (
-            ("Most rounds", self.rounds, "A round is one request of every side; a trial that is decided ends sooner"),
+            ("Most rounds", self.rounds, "A round is one request of every side; an A/B test that is decided ends sooner"),
             ("Most seconds", self.seconds, "Of measuring; loading, compiling and warm-up do not count"),
         ):
             box = FieldBox(label, spin, hint)
@@ -217,7 +217,7 @@ class ABTestSetup(FittedCard):
         column.addWidget(self.problem)
 
     def _setups(self) -> list[Setup]:
-        now = Setup(NOW, "Sidebar setup now", "What the sidebar says when the trial begins")
+        now = Setup(NOW, "Sidebar setup now", "What the sidebar says when the A/B test begins")
         plain = Setup(PLAIN, "No passes", "The sidebar's model without any pass")
         return [plain, now, *self._pinned, *self._saved]
 

@@ -1,4 +1,4 @@
-"""The card that says what a trial has found so far: one large sentence a side, and each metric with its interval."""
+"""The card that says what an A/B test has found so far: one large sentence a side, and each metric with its interval."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class VerdictCard(FittedCard):
         self.palette_in_use: Palette | None = None
         self._state: ABTestState | None = None
         self.headlines = [_label(self, name=f"trialHeadline{name}", wrap=True) for name in NAMES[1:4]]
+        self.details = [_label(self, "muted", f"trialDetail{name}", wrap=True) for name in NAMES[1:4]]
         self.progress = _label(self, "muted", "trialProgress", wrap=True)
         self.sides = _label(self, "muted", "trialSides", wrap=True)
         self.floor = _label(self, "muted", "trialFloor", wrap=True)
@@ -50,7 +51,10 @@ class VerdictCard(FittedCard):
         column = QVBoxLayout(self)
         column.setContentsMargins(14, 10, 12, 12)
         column.setSpacing(4)
-        for label in (*self.headlines, self.progress, self.sides):
+        for head, detail in zip(self.headlines, self.details, strict=True):
+            column.addWidget(head)
+            column.addWidget(detail)
+        for label in (self.progress, self.sides):
             column.addWidget(label)
         column.addSpacing(4)
         column.addLayout(self._grid)
@@ -63,11 +67,13 @@ class VerdictCard(FittedCard):
         """Say what is known now. Labels change only where their text does."""
         self._state = state
         heads = ab_test_text.headlines(state)
-        for number, label in enumerate(self.headlines):
+        for number, (label, detail) in enumerate(zip(self.headlines, self.details, strict=True)):
             head = heads[number] if number < len(heads) else None
             label.setVisible(head is not None)
+            detail.setVisible(head is not None and bool(head.detail))
             if head is not None:
                 _set(label, head.text)
+                _set(detail, head.detail)
                 self._colour(label, head.word)
         size = 1.7 if len(heads) == 1 and len(heads[0].text) < 34 else 1.25
         for label in self.headlines:
@@ -84,7 +90,7 @@ class VerdictCard(FittedCard):
         self.quality.setVisible(not state.config.same)
         self._show_metrics(state)
         self.fit()
-        self.setAccessibleName(". ".join(head.text for head in heads))
+        self.setAccessibleName(". ".join(text for head in heads for text in (head.text, head.detail) if text))
 
     def set_palette(self, palette: Palette) -> None:
         """Repaint in other colours."""

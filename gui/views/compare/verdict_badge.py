@@ -10,7 +10,7 @@ from gui.plain import Label
 from gui.theme import Palette
 from gui.views.compare.differences import verdict_text
 
-NEEDED = "A verdict needs both configurations run in turn (A B B A …): that is what the A/B trial does."
+NEEDED = "A verdict needs both configurations run in turn (A B B A …): that is what the A/B test does."
 
 
 class VerdictBadge(QWidget):
@@ -27,9 +27,9 @@ class VerdictBadge(QWidget):
         self.label.setWordWrap(True)
         self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.label.setToolTip(NEEDED)
-        self.decide = QPushButton("Decide with an A/B trial", self)
+        self.decide = QPushButton("Decide with an A/B test", self)
         self.decide.setObjectName("decideByTrial")
-        self.decide.setToolTip("Make the first run's setup side A and the second's side B, and turn to the trial")
+        self.decide.setToolTip("Make the first run's setup side A and the second's side B, and turn to the A/B test")
         self.decide.clicked.connect(lambda: self.trial_wanted.emit())
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -42,7 +42,7 @@ class VerdictBadge(QWidget):
         return self.label.text()
 
     def show_comparison(self, found: Comparison) -> None:
-        """The verdicts of two sides of one trial, or why two runs get none."""
+        """The verdicts of two sides of one A/B test, or why two runs get none."""
         self._refused = found.refused is not None
         said = "Second ÷ First: " + "   ".join(verdict_text(verdict) for verdict in found.verdicts)
         self.label.setText(str(found.refused or said))

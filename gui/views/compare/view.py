@@ -1,4 +1,4 @@
-"""The compare view: a live A/B trial on one page, two saved runs side by side on the other."""
+"""The compare view: a live A/B test on one page, two saved runs side by side on the other."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SAME = "Both sides show the same run; choose another one on one side."
 LIVE = "live"
 TILE_WIDTH = 178
 TILE_COLUMNS = (3, 4, 5)
-PAGES = ("A/B trial", "Saved runs", "Speed × quality")
+PAGES = ("A/B test", "Saved runs", "Speed × quality")
 
 
 class CompareView(View):
@@ -103,17 +103,17 @@ class CompareView(View):
                 self.trial.setup.start_floor()
 
     def show_saved(self, saved: bool) -> None:
-        """Turn to the page of saved runs, or to that of trials."""
+        """Turn to the page of saved runs, or to that of A/B tests."""
         self.pages.setCurrentIndex(int(saved))
 
     def show_trial(self, state: ABTestState | None) -> None:
-        """The trial that is running, or was last; a saved one that was opened again stays until another begins."""
+        """The A/B test that is running, or was last; a saved one that was opened again stays until another begins."""
         if state is not None and state.stopped is None:
             self._reopened = None
         self.trial.show_trial(self._reopened or state)
 
     def reopen(self, state: ABTestState) -> None:
-        """Show how a saved trial ended, with its sides and caps chosen as they were."""
+        """Show how a saved A/B test ended, with its sides and caps chosen as they were."""
         self._reopened = state
         self.trial.setup.reopen(state.config, [run.id for run in state.runs])
         self.trial.show_trial(state)
@@ -129,6 +129,9 @@ class CompareView(View):
     def poll(self) -> None:
         """Tell how files that were being written turned out."""
         self.speed_quality.poll()
+        saved = self.trial.chart.menu.poll()
+        if saved is not None:
+            self.context.say(*saved)
 
     def set_store(self, store: Store | None) -> None:
         """Offer the runs of another session, or of the same one after it changed."""
@@ -206,7 +209,7 @@ class CompareView(View):
     def _lay_out(self) -> None:
         self.pages = QTabBar(self)
         self.pages.setObjectName("comparePages")
-        self.pages.setAccessibleName("Trial, saved runs, or speed and quality")
+        self.pages.setAccessibleName("A/B test, saved runs, or speed and quality")
         self.pages.setDrawBase(False)
         self.pages.setExpanding(False)
         for page in PAGES:
@@ -315,7 +318,7 @@ class CompareView(View):
         self._select_layer(self.state.layer)
 
     def _decide(self) -> None:
-        """Turn to the trial with the setups of both runs as its sides."""
+        """Turn to the A/B test with the setups of both runs as its sides."""
         if self._pair is not None:
             self.trial.setup.compare(*self._pair)
             self.show_saved(False)

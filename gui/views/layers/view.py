@@ -27,10 +27,12 @@ from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
 from gui.charts.menu import as_tsv
 from gui.charts.quantities import missing_count
-from gui.plain import Label, plain_tip
+from gui.elided import Elided
+from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.base import Request, ShowRun, View, ViewContext
 from gui.views.hinted import HintedCard
+from gui.views.layers.basis_note import BasisNote, basis_note
 from gui.views.layers.layer_columns import BESIDE, COLUMNS, COUNTED, SHARE, TITLES
 from gui.views.layers.layer_errors import LayerErrors, no_layer_errors
 from gui.views.layers.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
@@ -60,6 +62,7 @@ class LayersView(View):
         self._kinds: tuple[str, ...] = ()
         self._split = False  # whether there are operators beside the tree
         self._wanted: dict[int, bool] = {}  # columns that the user asked to see or to hide
+        self._basis = BasisNote()
         self._partial = ""  # why the main kind of moment has no layers
         self._build_head()
         self._build_tree()
@@ -174,7 +177,7 @@ class LayersView(View):
         self.kind_combo.setAccessibleName("Kind of moment")
         self.kind_combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.kind_combo.currentIndexChanged.connect(self._show_kind)
-        self.note = Label(self)
+        self.note = Elided(self)
         self.note.setProperty("role", "muted")
         self.bar = QWidget(self)
         self._head = QHBoxLayout(self.bar)
@@ -257,7 +260,7 @@ class LayersView(View):
     def _fit_columns(self) -> None:
         """What the user asked for; else what there is data and room for."""
         narrow = self.width() < NARROW
-        self.note.setVisible(not self.explanation and (not narrow or bool(self._partial)))
+        self.note.setVisible(not self.explanation and (not narrow or bool(self._partial) or self._basis.doubtful))
         for column, told in list(enumerate(COLUMNS))[1:]:
             empty = (told.optional or told.value is None) and column > STAGE and not self.model.known(column)
             shown = not (empty or told.seldom or (narrow and told.roomy))
@@ -328,19 +331,16 @@ class LayersView(View):
             self.model.no_limit = "" if self._run.facts.ceilings is not None else NO_CEILINGS
         self.model.set_times(rows, beside)
         self.model.headerDataChanged.emit(Qt.Orientation.Horizontal, BESIDE, BESIDE)
+        self._basis = basis_note(self._run, self.kind, rows)
+        for widget in (self.note, self.kind_combo):
+            widget.setToolTip(plain_tip(self._partial or self._basis.text))
+        self.note.setText(self._partial or self._basis.text)
         self._fit_columns()
         self._show_operators()
         running = self._run is not None and self._run.facts.status == "running"
         if self.tree.header().sortIndicatorSection() > 0 and not running:
             self.proxy.invalidate()  # while a run is going rows keep their places; a click on the header sorts them anew
         self.tree.viewport().update()
-        scaled = rows[0].get("scaled_to", "clean") if rows else "clean"
-        how = f"median moment, scaled to {scaled}" if scaled == "clean" else "median traced moment, not scaled"
-        self.note.setText(how)
-        self.note.setToolTip(plain_tip(self._partial or how))
-        self.kind_combo.setToolTip(plain_tip(self._partial or how))
-        if self._partial:
-            self.note.setText(self._partial)
 
     def _rows_of(self, kind: str) -> list[Mapping[str, Any]]:
         """Rows of one kind of moment, by layer or by role."""

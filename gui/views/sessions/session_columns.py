@@ -9,6 +9,7 @@ from typing import Any
 from core import units
 from core.analysis import metrics
 from core.analysis.metrics import Metric
+from core.pass_api.base import title_of
 from gui.views import quality_text
 from gui.views.saved_runs import Head, Headline, started
 
@@ -39,8 +40,8 @@ def model_of(head: Head) -> str:
 
 
 def passes_of(head: Head) -> str:
-    """Ids of the passes that were switched on."""
-    return ", ".join(choice.id for choice in head.config.passes) or "none"
+    """The passes that were switched on."""
+    return ", ".join(title_of(choice.id) for choice in head.config.passes) or "none"
 
 
 def name_of(head: Head) -> str:
@@ -50,7 +51,8 @@ def name_of(head: Head) -> str:
 
 def words_of(head: Head) -> str:
     """All that a search looks into, in small letters."""
-    parts = (name_of(head), model_of(head), passes_of(head), head.status, head.note, started(head.created))
+    ids = " ".join(choice.id for choice in head.config.passes)  # what is typed may be what scripts call it
+    parts = (name_of(head), model_of(head), passes_of(head), ids, head.status, head.note, started(head.created))
     return "\n".join(parts).casefold()
 
 
@@ -119,18 +121,18 @@ COLUMNS: tuple[Column, ...] = (
     Column("Run", 180, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
     Column(
         "Started",
-        100,
+        92,
         lambda head, _: started(head.created),
         lambda head, _: (head.created, head.id),
         lambda head, _: head.created,
         roomy=True,
     ),
-    Column("Model", 126, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
-    Column("Passes", 120, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
+    Column("Model", 110, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
+    Column("Passes", 110, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
     *(_of_metric(one) for one in metrics.METRICS if one.listed),
     Column(
         "Memory",
-        74,
+        70,
         lambda head, _: units.size(head.facts.rss_peak_bytes),
         lambda head, _: head.facts.rss_peak_bytes,
         lambda head, _: "peak of the process" if head.facts.rss_peak_bytes else "not measured",
@@ -140,7 +142,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Quality", 84, _quality_cell, _quality_key, _quality_tip, number=True),
     Column(
         "Noise",
-        68,
+        60,
         **_read(
             lambda known: known.perturbed_share,
             units.percent,
@@ -149,8 +151,8 @@ COLUMNS: tuple[Column, ...] = (
         ),
         roomy=True,
     ),
-    Column("Status", 80, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
-    Column("Note", 110, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
+    Column("Status", 76, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
+    Column("Note", 90, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
 )
 TITLES = tuple(column.title for column in COLUMNS)
 NAME, STARTED, MODEL, PASSES = (TITLES.index(title) for title in ("Run", "Started", "Model", "Passes"))

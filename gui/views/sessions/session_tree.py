@@ -20,8 +20,8 @@ from core.records.run import UNREADABLE
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.saved_runs import Head, Headline
-from gui.views.sessions.session_columns import COLUMNS, NAME, NOTE, STARTED, STATUS, TITLES, words_of
-from gui.views.stretching import StretchingColumn
+from gui.views.sessions.session_columns import COLUMNS, NAME, STARTED, STATUS, TITLES, words_of
+from gui.views.stretching import NEAR, StretchingColumn
 
 RUN_ROLE = Qt.ItemDataRole.UserRole
 NARROW = 1000
@@ -66,7 +66,8 @@ class SessionTree(QTreeWidget):
             header.resizeSection(number, column.width)
             if column.number:
                 self.headerItem().setTextAlignment(number, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._note = StretchingColumn(self, NOTE, COLUMNS[NOTE].width)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # sides of an A/B test differ at the end of their names
+        self._names = StretchingColumn(self, NAME, COLUMNS[NAME].width, NEAR)
         header.setSectionsClickable(True)
         header.setSortIndicatorShown(True)
         header.setSortIndicator(*self._order)
@@ -205,7 +206,7 @@ class SessionTree(QTreeWidget):
         super().resizeEvent(event)
         for number, column in enumerate(COLUMNS):
             self.setColumnHidden(number, column.roomy and self.width() < NARROW)
-        self._note.fit()
+        self._names.fit()
 
 
 def _children(item: QTreeWidgetItem) -> list[QTreeWidgetItem]:
@@ -226,7 +227,7 @@ def key_of(head: Head) -> Key:
 def _group_name(members: Sequence[Head]) -> str:
     """What a group is called until it is known what came of it."""
     part = members[0].facts.trial
-    return "Noise floor (A/A)" if part is not None and part.same else f"A/B trial of {len(members)} sides"
+    return "Noise floor (A/A)" if part is not None and part.same else f"A/B test of {len(members)} sides"
 
 
 def _say(item: QTreeWidgetItem, text: str) -> None:

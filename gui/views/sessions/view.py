@@ -254,7 +254,7 @@ class SessionsView(View):
         return button
 
     def _read_next(self) -> None:
-        """One run at a time, from the top, then what came of trials; and only while nothing is being measured."""
+        """One run at a time, from the top, then what came of A/B tests; and only while nothing is being measured."""
         store = self.store
         if store is None or self.running or self._reading is not None:
             return
@@ -285,7 +285,7 @@ class SessionsView(View):
 
     def _on_verdict(self, group: str, future: Future[Any]) -> None:
         error = future.exception()
-        self._verdicts[group] = f"A/B trial: {error}" if error is not None else future.result()
+        self._verdicts[group] = f"A/B test: {error}" if error is not None else future.result()
         self.tree.show_group(group, self._verdicts[group])
 
     def _on_selection(self) -> None:

@@ -91,8 +91,8 @@ def test_a_quality_that_was_cancelled_is_told_at_the_end() -> None:
     run = synthetic_run(repeats=1, blocks=1)
     sides = (run, replace(run, facts=replace(run.facts, unavailable=(lost,))))
     said = [outcome.of_ab_test("finished", Reason("execution.decided"), runs) for runs in (sides[:1], sides)]
-    assert said[0] == "The trial is over: decided."
-    assert said[1] == "The trial is over: decided; measuring what passes cost in quality was cancelled."
+    assert said[0] == "The A/B test is over: decided."
+    assert said[1] == "The A/B test is over: decided; measuring what passes cost in quality was cancelled."
 
 
 def test_every_fourth_round_is_traced_on_all_sides_and_no_other(program: Program) -> None:

@@ -34,6 +34,7 @@ from gui.views.live.view import LiveView
 from profilers.trace import Columns, Layer, Tag, Trace
 from tests.support.fakes import first_moments
 from tests.support.synthetic import synthetic_run
+from tests.support.trials import synthetic_trial
 from tests.support.view_context import context
 
 CHARTS = (LatencyChart, MemoryChart, LayerHeat, StageBars, MachineChart)
@@ -237,6 +238,20 @@ def test_heat_colours_are_for_the_blocks_and_the_bar_says_that_more_is_cut(qtbot
     chart.full_range.trigger()
     assert chart.limit >= head
     assert chart.bar.limit == chart.limit
+
+
+def test_requests_that_were_not_traced_stay_blank_in_the_heat(qtbot):
+    """A side of an A/B test has one request in four traced: its first and last moments filled the three beside it."""
+    side, _ = synthetic_trial(rounds=8, new_tokens=30)
+    heat = shown(qtbot, LayerHeat, side)
+    traced = (side.trace.moments["tags"] & int(Tag.TRACED)) != 0
+    at = np.arange(len(heat._column_of))
+    drawn = np.isfinite(heat.image.image).any(axis=0)
+    assert drawn[traced[at]].all()
+    between = np.flatnonzero(~traced[at] & ~drawn)
+    assert len(between) > 30
+    assert heat._cell(float(between[len(between) // 2]) + 0.5, 0.5) is None
+    assert "not traced" in heat.note.text()
 
 
 def test_heat_hover_click_and_keys_select_a_layer(qtbot, run):

@@ -12,9 +12,12 @@ from PySide6.QtWidgets import QComboBox, QLineEdit
 
 from core.messages.reason import of_text
 from core.pass_api.base import PassReport
-from gui.setup.baselines import Baselines
+from core.planning.gains import Prediction
+from core.records.run import ABTestPart
+from gui.elided import elided_words
+from gui.setup.baselines import Baselines, Gains
 from gui.setup.options_form import OptionsForm
-from gui.setup.pass_list import COPIED, COPY, LEAST_HEIGHT
+from gui.setup.pass_list import COPIED, COPY
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP
 from gui.setup.pass_text import details, gain_text, install_command, short_reason
 from gui.setup.sidebar import Choices, Sidebar
@@ -93,10 +96,10 @@ def test_the_filter_looks_into_names_and_descriptions_of_all_groups(sidebar):
     assert heading(sidebar, "Precision").isHidden()
     field.setText("nothing is called that")
     assert seen(sidebar) == []
-    assert sidebar._no_match.isVisibleTo(sidebar)
+    assert sidebar.pass_head.no_match.isVisibleTo(sidebar)
     field.clear()
     assert seen(sidebar) == ["autocast", "bfloat16", "float16", "mixed_precision"]
-    assert not sidebar._no_match.isVisibleTo(sidebar)
+    assert not sidebar.pass_head.no_match.isVisibleTo(sidebar)
 
 
 def test_nothing_in_the_sidebar_is_wider_than_it(qapp, sidebar):
@@ -183,7 +186,7 @@ def test_the_options_open_right_below_their_row(qtbot, sidebar):
 def test_in_a_low_window_the_list_scrolls_and_what_is_below_it_keeps_its_place(qtbot, sidebar):
     sidebar.passes.toggle("Quantization")
     sidebar.resize(300, 640)
-    qtbot.waitUntil(lambda: sidebar.passes.height() == LEAST_HEIGHT, timeout=3000)
+    qtbot.waitUntil(lambda: sidebar.passes.height() == sidebar.passes.least_height, timeout=3000)
     assert sidebar.passes.verticalScrollBar().maximum() > 0
     top = sidebar.workload.mapTo(sidebar._scroll.widget(), QPoint(0, 0)).y()
     assert top < 800  # of some 1 300 with the whole list
@@ -229,7 +232,7 @@ REPORT = PassReport(
 
 def test_a_row_says_what_it_changed_and_its_tooltip_the_rest(sidebar):
     sidebar.passes.choose(["bfloat16"])
-    sidebar.passes.show_reports([REPORT], {"decode": 1.72})
+    sidebar.passes.show_reports([REPORT], Gains({"decode": 1.72}))
     item = sidebar.passes.item_of("bfloat16")
     assert item.data(LINE) == REPORT.summary
     for part in ("stays tied", "predicted 1.90×, not interleaved 1.72×", "half the bytes", "aten::kernel_0", "and 2 more"):
@@ -241,25 +244,28 @@ def test_a_row_says_what_it_changed_and_its_tooltip_the_rest(sidebar):
 
 
 def test_gains_of_several_passes_are_told_as_those_of_all():
-    assert gain_text(REPORT, {"decode": 1.72, "prefill": 2.0}, alone=True) == (
+    assert gain_text(REPORT, Gains({"decode": 1.72, "prefill": 2.0}), alone=True) == (
         "decode: predicted 1.90×, not interleaved 1.72×; prefill: not interleaved 2.00×"
     )
-    assert gain_text(REPORT, {"decode": 3.0}, alone=False) == "decode: predicted 1.90×, not interleaved 3.00× with all passes"
-    assert gain_text(replace(REPORT, predicted={}), {"decode": 3.0}, alone=False) == ""
-    assert details(replace(REPORT, predicted={}, prediction=None, notes=(), kernels=()), {}, True) == [REPORT.summary]
+    assert (
+        gain_text(REPORT, Gains({"decode": 3.0}), alone=False)
+        == "decode: predicted 1.90×, not interleaved 3.00× with all passes"
+    )
+    assert gain_text(replace(REPORT, predicted={}), Gains({"decode": 3.0}), alone=False) == ""
+    assert details(replace(REPORT, predicted={}, prediction=None, notes=(), kernels=()), Gains(), True) == [REPORT.summary]
 
 
 def test_the_gain_is_measured_against_the_last_run_without_passes():
     plain = with_passes(synthetic_run(repeats=3, new_tokens=16, blocks=1))
     fast = with_passes(synthetic_run(repeats=3, new_tokens=16, blocks=1, scale=0.5, seed=1), "bfloat16")
     known = Baselines()
-    assert known.measured(fast) == {}
+    assert known.measured(fast) == Gains()
     known.remember(fast)  # has passes, so it is none
-    assert known.measured(fast) == {}
+    assert known.measured(fast) == Gains()
     known.remember(plain)
-    assert known.measured(fast)["decode"] == pytest.approx(2.0, rel=0.03)
+    assert known.measured(fast).by_kind["decode"] == pytest.approx(2.0, rel=0.03)
     other = replace(fast, config=replace(fast.config, model=replace(fast.config.model, spec="arch:gpt2")))
-    assert known.measured(other) == {}
+    assert known.measured(other) == Gains()
 
 
 def test_the_window_shows_the_gain_of_a_run_after_one_without_passes(sidebar):
@@ -273,6 +279,61 @@ def test_the_window_shows_the_gain_of_a_run_after_one_without_passes(sidebar):
     assert "predicted 1.90×, not interleaved 2.0" in sidebar.passes.item_of("bfloat16").toolTip()
     sidebar.show_outcome([])
     assert "predicted" not in sidebar.passes.item_of("bfloat16").toolTip()
+
+
+def test_sides_of_one_ab_test_are_not_called_recorded_apart(sidebar):
+    """Whose plain side took turns with it was told as if it had been recorded at another time."""
+    alone = with_passes(synthetic_run(repeats=3, new_tokens=16, blocks=1))
+    fast = with_passes(
+        synthetic_run(repeats=3, new_tokens=16, blocks=1, scale=0.5, seed=1), "bfloat16", predicted={"decode": 1.9}
+    )
+    sides = [replace(run, facts=replace(run.facts, trial=ABTestPart("t1", side, 2))) for side, run in enumerate((alone, fast))]
+    sidebar.passes.choose(["bfloat16"])
+    sidebar.show_outcome(sides)
+    tip = sidebar.passes.item_of("bfloat16").toolTip()
+    assert "predicted 1.90×, in the A/B test 2.0" in tip
+    assert "nterleaved" not in tip
+    apart = Baselines()
+    apart.remember(sides[0])
+    assert apart.measured(sides[1]).interleaved
+    assert not apart.measured(fast).interleaved
+    other = replace(fast, facts=replace(fast.facts, trial=ABTestPart("t2", 1, 2)))
+    assert not apart.measured(other).interleaved
+
+
+def test_sorting_by_gain_waits_for_gains(sidebar):
+    order = sidebar.pass_head.order
+    by_gain = order.model().item(1)
+    assert not by_gain.isEnabled()
+    assert "no gain is predicted yet" in order.toolTip()
+    sidebar.passes.show_predictions({"bfloat16": Prediction("bfloat16", why="not on this machine")})
+    assert not by_gain.isEnabled()
+    sidebar.passes.show_predictions({"bfloat16": Prediction("bfloat16", 1.4, {"decode": 1.4})})
+    assert by_gain.isEnabled()
+    assert "They are no measurements" in order.toolTip()
+    order.setCurrentIndex(1)
+    sidebar.passes.show_predictions({})
+    assert not by_gain.isEnabled()
+    assert order.currentIndex() == 0  # with the gains goes the order by them
+
+
+def test_five_passes_are_seen_in_the_smallest_window(qtbot, sidebar):
+    """With Target unfolded two and a half were left of the list, which scrolled within them."""
+    sidebar.resize(300, 480)
+    for section in sidebar.sections.values():
+        section.set_open(True)
+    shown = sidebar.passes
+    qtbot.waitUntil(lambda: shown.height() <= shown.least_height, timeout=3000)
+    assert shown.height() == shown.least_height > 5 * shown.visualItemRect(shown.item_of("bfloat16")).height()
+
+
+def test_a_summary_ends_with_a_whole_word(sidebar):
+    metrics = sidebar.passes.fontMetrics()
+    text = "Weights and activations in sixteen bits"
+    width = metrics.horizontalAdvance("Weights and activations in six")
+    assert elided_words(metrics, text, width) == "Weights and activations in …"
+    assert elided_words(metrics, text, metrics.horizontalAdvance(text)) == text
+    assert elided_words(metrics, "Unbreakable", metrics.horizontalAdvance("Unbr…")).endswith("…")
 
 
 # -- options --------------------------------------------------------------------------------------------------------------

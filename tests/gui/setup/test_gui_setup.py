@@ -21,6 +21,7 @@ from core.planning import plan
 from core.targets.base import TargetFacts
 from gui.plain import unbroken
 from gui.setup.instrument_list import InstrumentSection, known_instruments
+from gui.setup.model_picker import whole_remarks
 from gui.setup.options_form import OptionsForm
 from gui.setup.pass_rows import GROUP
 from gui.setup.sidebar import Choices, Sidebar
@@ -228,7 +229,7 @@ def test_the_model_is_described_and_whether_it_fits(sidebar):
     assert sidebar.model.info.property("role") == "warn"
     sidebar.model.dtype.setCurrentIndex(1)
     sidebar.model.describe()
-    assert unbroken("fits (23 GiB free)") in sidebar.model.info.text()
+    assert whole_remarks(unbroken("fits (23 GiB free)")) in sidebar.model.info.text()
     assert sidebar.model.info.property("role") == "muted"
 
 
@@ -243,6 +244,31 @@ def test_an_encoder_has_no_new_tokens(sidebar):
     sidebar.model.choose_spec("package:encoder")
     sidebar.model.describe()
     assert not sidebar.workload.new_tokens.isEnabled()
+
+
+def test_the_last_clause_of_the_model_s_line_stays_together():
+    shown = whole_remarks(unbroken("30 layers · Needs about 1.34 GiB, 16.4 GiB is free."))
+    assert shown.split(" ")[-1].split("\N{NO-BREAK SPACE}") == ["16.4", "GiB", "is", "free."]
+    assert whole_remarks("fits (23 GiB free)").split(" ")[-1] == "(23\N{NO-BREAK SPACE}GiB\N{NO-BREAK SPACE}free)"
+
+
+def test_the_field_that_a_refusal_names_is_shown_and_gets_the_focus(qtbot, sidebar):
+    """It asked for a number of input tokens, which lay folded away below More."""
+    sidebar.sections["workload"].set_open(False)
+    field = sidebar.workload.prompt_tokens
+    sidebar.model.choose_spec("arch:gpt2")
+    sidebar.model.describe()
+    assert field.isVisibleTo(sidebar)
+    assert sidebar.workload._boxes["prompt_tokens"].property("invalid")
+    sidebar.workload.more.setChecked(False)
+    sidebar.workload.batch.setValue(2)
+    assert not field.isVisibleTo(sidebar)  # who folds it away again is left alone
+    sidebar.focus_problem()
+    assert field.isVisibleTo(sidebar)
+    assert sidebar.focusWidget() is field
+    field.setValue(12)
+    assert not sidebar.workload._boxes["prompt_tokens"].property("invalid")
+    assert not sidebar.problem.isVisibleTo(sidebar)
 
 
 def test_a_model_without_a_tokenizer_wants_a_token_count(sidebar):

@@ -10,7 +10,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QWidget
 
-from core.analysis.speed_quality import Point, placed, point, points
+from core.analysis.speed_quality import Point, behind_said, placed, point, points
 from core.analysis.summary import summarize
 from core.config import QualityConfig, WorkloadConfig
 from core.errors import Refusal
@@ -97,7 +97,7 @@ def test_each_run_is_a_point_with_its_speed_and_cost(runs):
     assert len(found) == len(runs)
     plain, both = found["baseline"], found["int8 compiled"]
     assert (plain.baseline, plain.cost, plain.passes) == (True, 0.0, ())
-    assert both.passes == ("bfloat16", "int8 weight-only", "Compiled decode")
+    assert both.passes == ("bfloat16", "int8 weights", "Compiled decode")
     assert (both.cost, both.cost_kind, both.speed_unit) == (0.0138, "kld", "tok/s")
     assert both.cost_error == pytest.approx(0.0138 / 12)
     assert (both.low, both.high) == (None, None)  # too few requests for an interval
@@ -241,7 +241,7 @@ def test_hovering_names_run_passes_speed_and_cost(chart):
     one = next(one for one in chart.points if one.name == "int8 compiled")
     chart._hover(cost_place(one.cost, chart.axis.low), one.speed)
     text = chart.hover_text
-    assert "int8 compiled · bfloat16 + int8 weight-only + Compiled decode" in text
+    assert "int8 compiled · bfloat16 + int8 weights + Compiled decode" in text
     assert "unoptimized" in text
     assert "cost 0.0138 ± 0.00115" in text
     chart._hover(-99, 0)
@@ -264,6 +264,16 @@ def test_runs_to_come_keep_the_axis_still(qtbot, runs):
     before = chart.plot.getViewBox().viewRange()[0]
     chart.show_points(all_points)
     assert chart.plot.getViewBox().viewRange()[0] == before
+
+
+def test_runs_that_took_turns_are_not_called_recorded_apart(runs):
+    every = points(runs)
+    assert behind_said(every) == "behind, not interleaved"
+    shared = [replace(one, test="t1", apart=None) for one in every[:2]]
+    assert behind_said(shared) == "behind, in one A/B test"
+    alone = replace(every[0], test="", apart=None)
+    assert behind_said([*shared, alone]) == "behind, not all interleaved"
+    assert behind_said([shared[0], alone]) == "behind, not interleaved"  # its other side is not drawn
 
 
 def test_the_menu_saves_picture_and_data(qtbot, chart, tmp_path):

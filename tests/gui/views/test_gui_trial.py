@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import re
 import threading
 from dataclasses import replace
 
@@ -196,6 +197,12 @@ def test_while_a_trial_runs_its_verdict_forms(view):
     assert child(view, "trialProgress", QLabel).text() == "Round 3 of at most 60"
     view.show_trial(trial(rounds=30))
     assert shown_headlines(view)[0].endswith("× faster")
+    told = child(view, "trialDetailB", QLabel)
+    assert told.isVisible()
+    found = re.fullmatch(r"TPOT; 95 % interval (\d\.\d+)× to (\d\.\d+)×", told.text())
+    ratio = re.search(r"(\d\.\d+)×", shown_headlines(view)[0])
+    assert float(found[1]) < float(ratio[1]) + 0.005
+    assert float(ratio[1]) - 0.005 < float(found[2])  # in the sentence's own measure, not side over A
     rows = view.trial.verdict.rows()
     assert [row[0] for row in rows[1:]] == ["TPOT", "TTFT", "E2E"]
     assert rows[1][2].startswith("▲ 1.3")
@@ -251,6 +258,22 @@ def test_a_slower_side_and_more_sides_have_a_sentence_each(view):
     assert first.endswith("slower")
     assert second.endswith("faster")
     assert not child(view, "trialLayers", QTableView).isColumnHidden(3)
+
+
+def test_the_rounds_can_be_saved_as_any_chart_can(qtbot, view, tmp_path):
+    menu = view.trial.chart.menu
+    view.show_trial(trial(rounds=30, scales=(1.0, 1.31, 0.6), stopped=of_text("decided")))
+    menu.aboutToShow.emit()
+    for action, path in ((menu.save_image, tmp_path / "rounds.svg"), (menu.save_data, tmp_path / "rounds.csv")):
+        assert action.isEnabled()
+        menu.ask_path = lambda *_, chosen=path: chosen
+        action.trigger()
+        menu.join(60)
+        assert menu.poll()[1] == path
+    assert "<svg" in (tmp_path / "rounds.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "rounds.csv").read_text().splitlines()[0] == 'round,"B over A, TPOT","C over A, TPOT"'
+    view.show_trial(None)
+    assert view.trial.chart.file() is None
 
 
 def test_no_floor_is_said_and_how_to_get_one(view):
@@ -368,10 +391,10 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     assert child(window, "statusText").text() == "round 3 of at most 60 · B · moment 12 of 64"
     window.program.trial = trial(stopped=of_text("decided"))
     window.program.status = Status("ready")
-    window.program.notices.put(Notice("job_finished", "The trial is over: decided.", job="ab_test"))
+    window.program.notices.put(Notice("job_finished", "The A/B test is over: decided.", job="ab_test"))
     window.bridge.tick()
     assert shown_headlines(shown)[0].endswith("× faster")
-    assert "The trial is over" in child(window, "logText").toPlainText()
+    assert "The A/B test is over" in child(window, "logText").toPlainText()
 
 
 def test_a_trial_that_ended_elsewhere_is_there_when_the_view_is_turned_to(window):
@@ -395,7 +418,7 @@ def test_too_busy_to_measure_is_a_warning_that_the_start_of_the_run_leaves(windo
 
 
 def test_a_failed_trial_shows_its_sentence(window):
-    said = "The trial failed; what was measured until then is kept."
+    said = "The A/B test failed; what was measured until then is kept."
     window.program.notices.put(Notice("job_failed", said, "Traceback", job="ab_test"))
     window.bridge.tick()
     assert child(window, "errorBanner").isVisible()
@@ -420,7 +443,12 @@ def test_an_imported_run_is_shown_in_place_of_a_saved_one(window):
     window.bridge.tick()
     assert window.state.current_run.id == 3
     assert child(window, "viewTabs").currentIndex() == 0
-    assert not child(window, "savedStrip").isVisible()
+    strip = child(window, "savedStrip")
+    assert strip.isVisible()
+    assert strip.text.text().startswith("Saved run 3 ·")
+    assert not child(window, "backToLive").isVisible()  # the trace is what a way back would lead to
+    window.state.open_run(synthetic_run(blocks=2, run_id=7))
+    assert child(window, "backToLive").isVisible()
 
 
 def test_session_changes_happen_one_after_the_other(qtbot, window, tmp_path):

@@ -6,6 +6,7 @@ import re
 from concurrent.futures import Future
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PySide6.QtCore import QModelIndex, QPoint, Qt
 from PySide6.QtGui import QGuiApplication
@@ -32,10 +33,10 @@ from gui.views.layers.layer_model import BAR_ROLE, PATH_ROLE
 from gui.views.layers.view import LayersView
 from gui.views.live.output import OutputCard
 from gui.views.live.view import LiveView
-from gui.views.sessions.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STATUS, TPOT, TTFT
+from gui.views.sessions.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STARTED, STATUS, TPOT, TTFT
 from gui.views.sessions.session_columns import TITLES as SESSION_TITLES
 from gui.views.sessions.view import NO_RUNS, NO_STORE, NOT_ALL_SIDES, NOT_FOUND, SessionsView
-from profilers.trace import Output, Trace
+from profilers.trace import KINDS, Output, Tag, Trace
 from tests.support.fakes import first_moments
 from tests.support.synthetic import synthetic_run
 from tests.support.view_context import context
@@ -314,7 +315,7 @@ def test_layer_table_is_the_module_tree_with_the_summary_s_times(qtbot, state, r
     assert float(texts[4].split()[0]) == pytest.approx(row["total_ns"] / 1e3, rel=0.01)
     assert texts[SHARE] == f"{100 * row['total_share']:.1f} %"
     assert texts[TITLES.index("Self share")] == f"{100 * row['share']:.1f} %"
-    assert view.note.text() == "median moment, scaled to clean"
+    assert re.fullmatch(r"median of \d+ traced moments, scaled to clean", view.note.text())
 
 
 def test_a_module_that_is_never_called_shows_the_sum_of_what_is_inside(qtbot, state, run):
@@ -718,10 +719,46 @@ def test_sides_of_a_trial_hang_together_below_their_verdict(qtbot, state, run):
     tree = view.tree
     assert [tree.topLevelItem(row).childCount() for row in range(2)] == [0, 2]
     group = tree.topLevelItem(1)
-    assert group.text(NAME).startswith("A/B trial of 2 sides · B")
+    assert group.text(NAME).startswith("A/B test of 2 sides · B")
     group.setSelected(True)
     assert sorted(view.selected_ids()) == [1, 2]
     assert view.compare_button.isEnabled()
+
+
+def test_the_list_of_runs_fits_a_window_of_1440_and_tells_sides_apart(qtbot, state, run):
+    passes = (PassConfig("int8_weight_only"),)
+    config = replace(run.config, passes=passes)
+    name = "SmolLM2-135M-Instruct · bfloat16 + int8 weights + Compiled decode"
+    heads = [replace(run, id=number, name=f"{name} ({side})", config=config) for number, side in enumerate("AB", 1)]
+    view = shown(qtbot, SessionsView(context(state)), size=(1440 - 300, 790))
+    view.set_store(FakeStore(*heads))
+    tree = view.tree
+    qtbot.waitUntil(lambda: tree.horizontalScrollBar().maximum() == 0, timeout=3000)
+    assert not tree.isColumnHidden(STARTED)
+    width = tree.columnWidth(NAME) - 24
+    seen = [tree.fontMetrics().elidedText(item.text(NAME), tree.textElideMode(), width) for item in tree.run_items()]
+    assert sorted(text[-3:] for text in seen) == ["(A)", "(B)"]
+    assert {item.text(PASSES) for item in tree.run_items()} == {"int8 weights"}
+    view.search.setText("int8_weight_only")  # what scripts call it is found too
+    assert len(tree.heads()) == 2
+
+
+def test_the_layers_say_when_they_stand_on_few_or_disturbed_moments(qtbot, state, run):
+    view = shown(qtbot, LayersView(context(state)))
+    show(view, run)
+    assert re.fullmatch(r"median of \d+ traced moments, scaled to clean", view.note.text())
+    moments = dict(run.trace.moments)
+    traced = np.flatnonzero((moments["tags"] & int(Tag.TRACED) != 0) & (moments["tags"] & int(Tag.WARMUP) == 0))
+    decode = traced[moments["kind"][traced] == KINDS.index("decode")]
+    moments["tags"] = moments["tags"].copy()
+    moments["tags"][decode[1:]] |= int(Tag.COLD)
+    moments["tags"][decode[0]] |= int(Tag.PERTURBED)
+    few = replace(run, id=9, trace=replace(run.trace, moments=moments))
+    show(view, few)
+    assert view.note.text().startswith("⚠ median of 1 traced moment, which was perturbed")
+    assert "by chance" in view.note.toolTip()
+    view.resize(700, 700)
+    assert view.note.isVisible()  # a doubt is told in a narrow window too
 
 
 def test_a_saved_a_b_test_is_opened_as_it_ended(qtbot, state, run):
@@ -758,7 +795,7 @@ def test_a_group_of_runs_that_know_of_no_a_b_test_is_named_all_the_same(qtbot, s
     group = Group("t", "ab_test", run.created)
     view = shown(qtbot, SessionsView(context(state)))
     view.set_store(FakeStore(*(replace(run, id=side + 1, group=group, role=side) for side in (0, 1))))
-    assert view.tree.topLevelItem(0).text(NAME) == "A/B trial of 2 sides"
+    assert view.tree.topLevelItem(0).text(NAME) == "A/B test of 2 sides"
 
 
 def test_an_a_b_test_that_lost_a_side_cannot_be_opened_as_one(qtbot, state, run):
