@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from core.config import EXECUTORS
+from core.execution.executors.base import DEFAULT, listed
 
 
 def work_arguments() -> argparse.ArgumentParser:
@@ -17,6 +17,6 @@ def work_arguments() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="of the window")
+    parser.add_argument("--executor", choices=[one.id for one in listed()], default=DEFAULT, help="of the window")
     parser.add_argument("--serve", action="store_true")
     return parser

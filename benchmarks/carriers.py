@@ -70,7 +70,7 @@ def die(folder: Path, way: str, after_s: float) -> str | None:
     file, session = folder / "model.py", folder / f"{way}-{time.monotonic_ns()}.tickscope"
     file.write_text(MODULE.format(seconds=after_s, end=WAYS[way] or "pass"), encoding="utf-8")
     program = Program(session, executor="child")
-    carrier = program._child
+    carrier = program._carriers["child"]
     try:
         model = ModelConfig(f"py:{file}:make", trust_remote_code=True)
         program.start(RunConfig(model, (), TargetConfig("cpu", 1), WorkloadConfig(repeats=1_000_000, warmup=1)))

@@ -11,7 +11,6 @@ from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-EXECUTORS = ("local", "child")
 """Where a run is carried out: on a thread of the program's own process, or in a process of its own."""
 
 CONSENTS = ("trust_remote_code", "allow_pickle", "force")

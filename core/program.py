@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from core import paths
 from core.clock.gate import Gate
-from core.config import EXECUTORS, ABTestConfig, LoadConfig, ModelConfig, RunConfig, TargetConfig, UnloadConfig
+from core.config import ABTestConfig, LoadConfig, ModelConfig, RunConfig, TargetConfig, UnloadConfig
 from core.ending import LIMIT_S, hanging, within
 from core.execution.ab_test_state import ABTestState
 from core.execution.carriers.base import Carrier
-from core.execution.carriers.child import ChildCarrier
 from core.execution.carriers.local import LocalCarrier
+from core.execution.executors.base import DEFAULT, listed
 from core.execution.jobs.base import Recorded
 from core.execution.jobs.export_runs import ExportRuns
 from core.execution.jobs.import_trace import ImportTrace
@@ -40,18 +40,19 @@ class Program:
     What happens where the model is comes through ``notices``; where it stands, through ``status``.
     """
 
-    def __init__(self, session_path: Path | None = None, *, keep_session: bool = True, executor: str = "local") -> None:
+    def __init__(self, session_path: Path | None = None, *, keep_session: bool = True, executor: str = DEFAULT) -> None:
         self.gate = Gate()
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._session = CurrentSession(session_path, keep_session, self.gate, self.notices.put)
         self._last: Run | None = None
         self.abandoned = False
         self._warnings = Warnings(self._warn)
-        self._local = LocalCarrier(self.gate, self)
-        self._child = ChildCarrier(self.gate, self)
-        self._carrier: Carrier = self._local
-        self._tested: Carrier = self._local  # the last A/B test
-        self._executor = "local"
+        self._carriers: dict[str, Carrier] = {one.id: one.make(self.gate, self) for one in listed()}
+        local = self._carriers[DEFAULT]
+        assert isinstance(local, LocalCarrier)
+        self._local = local
+        self._carrier: Carrier = local
+        self._tested: Carrier = local  # the last A/B test
         self.use(executor)
         self._local.aside(sweep_once)
         self._local.aside(NoiseFloors().sweep)
@@ -73,11 +74,11 @@ class Program:
     @property
     def busy(self) -> bool:
         """Whether there is something to do that somebody waits for, wherever it was begun."""
-        return self._local.busy or self._child.busy
+        return any(carrier.busy for carrier in self._carriers.values())
 
     @property
     def executor(self) -> str:
-        """Where runs are carried out, of ``EXECUTORS``."""
+        """Where runs are carried out, of ``executors``."""
         return self._carrier.id
 
     @property
@@ -124,9 +125,9 @@ class Program:
 
     def use(self, executor: str) -> None:
         """Carry out runs there from now on; the model that is loaded elsewhere is let go. ``ValueError`` where it is none."""
-        if executor not in EXECUTORS:
-            raise ValueError(f"There is no executor {executor!r}; there are {' and '.join(EXECUTORS)}.")
-        carrier: Carrier = self._local if executor == "local" else self._child
+        if executor not in self._carriers:
+            raise ValueError(f"There is no executor {executor!r}; there are {' and '.join(self._carriers)}.")
+        carrier = self._carriers[executor]
         if carrier is not self._carrier:
             self.unload()
             self._carrier = carrier
@@ -159,8 +160,8 @@ class Program:
 
     def cancel(self) -> None:
         """Cancel what is going on; what was measured is kept."""
-        self._local.cancel()
-        self._child.cancel()
+        for carrier in self._carriers.values():
+            carrier.cancel()
 
     def skip_warm_up(self) -> None:
         """Let what is under way measure as soon as it can; nothing where nothing warms up."""
@@ -170,7 +171,7 @@ class Program:
         """Wait until there is nothing to do; False if ``timeout_s`` passed first."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self.busy:
-            for carrier in (self._local, self._child):
+            for carrier in self._carriers.values():
                 if not carrier.join(None if deadline is None else max(0.0, deadline - time.monotonic())):
                     return False
         return True
@@ -192,7 +193,9 @@ class Program:
         Returns whether all threads ended; if not, what was measured was written without them, and the process has to end.
         """
         self.cancel()
-        self._child.close(limit_s)
+        for carrier in self._carriers.values():
+            if carrier is not self._local:
+                carrier.close(limit_s)
         if not self.abandoned:
             if self._local.close(limit_s):
                 self._session.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from core.execution.executors.base import executors, survivor
 from core.notices import Notice
 
 if TYPE_CHECKING:
@@ -37,15 +38,15 @@ class CrashOffer:
         if settings.under_way:
             settings.under_way = False
             settings.save()
-            if self._target.where() == "local":
+            if not executors.get(self._target.where()).survives:
                 self._banner.offer(Notice("warning", CRASHED), LABEL)
                 self._make_room()
 
     def follow(self, notice: Notice) -> None:
         """A run begins or ends."""
         if notice.starts_measuring or notice.ends_measuring:
-            self._settings.under_way = notice.starts_measuring and self._program.executor == "local"
+            self._settings.under_way = notice.starts_measuring and not executors.get(self._program.executor).survives
             self._settings.save()
 
     def _take_up(self) -> None:
-        self._target.set_where("child")
+        self._target.set_where(survivor())

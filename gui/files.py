@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtWidgets import QFileDialog, QWidget
 
+from core.imports.base import importer_of, importers
 from core.notices import Notice
 from gui.last_folder import last_folder, short_path, use_folder, within
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from gui.view_state import ViewState
 
 SESSIONS = "Tickscope session (*.tickscope)"
-TRACES = "Kineto or Chrome trace (*.json *.json.gz *.gz)"
-TRACE_SUFFIXES = (".json", ".json.gz")
+
+
+def trace_filters() -> str:
+    """The formats of traces that can be imported, as a file dialog wants them told."""
+    return ";;".join(f"{one.title} ({' '.join('*' + suffix for suffix in one.suffixes)})" for one in importers)
 
 
 def ask_open(parent: QWidget, title: str, filters: str) -> Path | None:
@@ -104,7 +108,7 @@ class Files:
         if self._program.busy:
             self._tell(Notice("refused", "Something is going on; import the trace when it is over, or cancel it (Esc)."))
             return
-        chosen = path or self._open("Import trace", TRACES)
+        chosen = path or self._open("Import trace", trace_filters())
         if chosen is not None:
             self._program.import_trace(chosen)
             self._bridge.expect()
@@ -113,7 +117,7 @@ class Files:
         """What was dropped: a session is opened, a trace imported; a folder or a GGUF file becomes the chosen model."""
         if path.suffix == ".tickscope":
             self.open_session(path)
-        elif path.name.lower().endswith(TRACE_SUFFIXES):
+        elif importer_of(path) is not None:
             self.import_trace(path)
         elif path.is_dir() or path.suffix.lower() == ".gguf":
             choose_model(str(path))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gui.main_window import MainWindow
     from gui.views.base import ViewSpec
 
-IMPORT_HINT = "A .json or .json.gz trace of torch.profiler becomes a run of this session"
+IMPORT_HINT = "A trace of another profiler, as torch.profiler writes it, becomes a run of this session"
 TRIAL_HINT = "The sides chosen in Compare take turns, request by request, until it is plain which is faster"
 SETUP_HINT = "Fill the sidebar with what the run on show was asked to do"
 SIDEBAR_HINT = "Model, passes and workload beside the views"

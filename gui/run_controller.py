@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.config import ABTestConfig, ModelConfig, RunConfig
+from core.execution.executors.base import executors, survivor
 from core.execution.tried import is_untried
 from core.notices import Notice
 
@@ -107,8 +108,8 @@ class RunController:
     def _choose_where(self, configs: Sequence[RunConfig]) -> None:
         """Where the sidebar says, but what may abort and was never tried here does so in a process of its own."""
         where = self._sidebar.target.where()
-        if where == "local" and is_untried(configs):
-            where = "child"
+        if not executors.get(where).survives and is_untried(configs):
+            where = survivor()
             self._bridge.notice.emit(Notice("told", FIRST_TRY))
         self._program.use(where)
 

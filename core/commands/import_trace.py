@@ -1,4 +1,4 @@
-"""``tickscope import``: a trace of ``torch.profiler`` becomes a run of a session file."""
+"""``tickscope import``: another profiler's trace becomes a run of a session file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.records.run import Run
 
 def import_trace(args: argparse.Namespace) -> int:
     """Read the trace, add it to the session file, and say what was found."""
-    from core.imports.kineto import read_trace
+    from core.imports.base import read_trace
     from core.session.keeping import confirm
 
     check_folder(args.out)

@@ -12,6 +12,7 @@ from core.commands import imported_report
 from core.commands.output import table
 from core.commands.quality_report import cost
 from core.commands.section import Section
+from core.execution.executors.base import in_short
 from core.models.base import generates, parameters_in_words
 from core.plain_text import markdown as escaped
 from core.plain_text import visible
@@ -78,7 +79,8 @@ def _about(summary: Json) -> Section:
         f"as {model['dtype']}",
     ]
     threads = f" · {target['threads']} threads" if target["threads"] else ""
-    elsewhere = " · in its own process" if target["executor"] == "child" else ""
+    where = in_short(target["executor"])
+    elsewhere = f" · {where}" if where else ""
     requests = summary["requests"]
     repeats = f"{requests['measured']} repeats after {requests['warmup']} warm-up"
     if requests["profiled"]:

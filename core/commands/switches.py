@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.config import DTYPES, EXECUTORS, ModelConfig, QualityConfig, RunConfig, WorkloadField, workload_fields
+from core.config import DTYPES, ModelConfig, QualityConfig, RunConfig, WorkloadField, workload_fields
 from core.errors import Refusal
+from core.execution.executors.base import DEFAULT, listed
 
 AUTO = "auto"
 ON, OFF = "on", "off"
@@ -57,9 +58,9 @@ def target_switches(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="processor threads (default: torch's)")
     group.add_argument(
         "--executor",
-        choices=EXECUTORS,
-        default=EXECUTORS[0],
-        help="local: in this process (default); child: in a process of its own, whose crash costs the run alone",
+        choices=[one.id for one in listed()],
+        default=DEFAULT,
+        help=f"{'; '.join(f'{one.id}: {one.title.lower()}' for one in listed())} (default: {DEFAULT})",
     )
 
 

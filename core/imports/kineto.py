@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
+from core.imports.base import importers
 from core.imports.content import Content, read_content
 from core.imports.decoding import decoded
 from core.imports.events import read_events
@@ -136,3 +137,16 @@ def _created(header: Mapping[str, Any], content: Content, path: Path) -> str:
     else:
         at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return at.isoformat(timespec="seconds")
+
+
+@importers.register
+class Kineto:
+    """Traces as ``torch.profiler``, Chrome and Perfetto write them in JSON."""
+
+    id = "kineto"
+    title = "Kineto or Chrome trace"
+    suffixes: Sequence[str] = (".json", ".json.gz")
+
+    def read(self, path: Path) -> Run:
+        """``read_trace``."""
+        return read_trace(path)

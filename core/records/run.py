@@ -132,7 +132,7 @@ class RunFacts:
     model: ModelFacts | None = None
     target: TargetFacts | None = None
     threads: int | None = None
-    executor: str = "local"  # in which process it was carried out, of ``config.EXECUTORS``
+    executor: str = "local"  # in which process it was carried out, of ``execution.executors``
     passes: tuple[PassReport, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     load_ns: int | None = None

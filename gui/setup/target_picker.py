@@ -10,19 +10,10 @@ from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.config import TargetConfig
+from core.execution.executors.base import executors, in_short, listed
 from core.targets.base import TargetFacts
 from gui.plain import Label, plain_tip
 from gui.setup.field_box import FieldBox, spin_box
-
-WHERE = {
-    "local": ("In this process", "The worker is a thread of the window's process: the quickest to start"),
-    "child": (
-        "In its own process",
-        "Model, passes and instruments get a process of their own. If it crashes, hangs or is killed, what was measured is "
-        "kept and the window lives on; memory and compile time are those of that process",
-    ),
-}
-"""Executors by their id: title and what they mean."""
 
 ADVICE = "This model runs code that is not Tickscope's; in its own process, what that does costs the run alone."
 
@@ -50,9 +41,9 @@ class TargetPicker(QWidget):
         row.addWidget(self._threads_box)
         self.executor = QComboBox()
         self.executor.setObjectName("executorCombo")
-        for name, (title, hint) in WHERE.items():
-            self.executor.addItem(title, name)
-            self.executor.setItemData(self.executor.count() - 1, plain_tip(hint), Qt.ItemDataRole.ToolTipRole)
+        for one in listed():
+            self.executor.addItem(one.title, one.id)
+            self.executor.setItemData(self.executor.count() - 1, plain_tip(one.hint), Qt.ItemDataRole.ToolTipRole)
         column.addWidget(FieldBox("Runs", self.executor, "Whether a crash of the model would take the window with it"))
         self._advice = Label(ADVICE)
         self._advice.setObjectName("executorAdvice")
@@ -97,15 +88,15 @@ class TargetPicker(QWidget):
     def summary(self) -> str:
         """What is chosen, in a few words."""
         threads = [f"{self.threads.value()} threads"] * bool(self.threads.value())
-        return " · ".join([self.combo.currentText(), *threads, *["own process"] * (self.where() == "child")])
+        return " · ".join([self.combo.currentText(), *threads, *filter(None, [in_short(self.where())])])
 
     def where(self) -> str:
-        """The executor that runs are carried out by, of ``core.config.EXECUTORS``."""
+        """The executor that runs are carried out by, of ``core.execution.executors``."""
         return str(self.executor.currentData())
 
     def advise(self, strange: bool) -> None:
         """Say what a process of its own is good for, where the model's code is ``strange`` and would run in this one."""
-        self._advice.setVisible(strange and self.where() == "local")
+        self._advice.setVisible(strange and not executors.get(self.where()).survives)
 
     def set_where(self, executor: str) -> None:
         """Pick an executor; one that is not known leaves the choice as it is."""

@@ -10,7 +10,7 @@ from core.records.run import Run
 
 
 class ImportTrace(Job):
-    """Reads a Kineto or Chrome trace and hands it to ``keep``, which keeps it as a whole, with an id, or not at all."""
+    """Reads another profiler's trace and hands it to ``keep``, which keeps it as a whole, with an id, or not at all."""
 
     kind = "import"
 
@@ -19,7 +19,7 @@ class ImportTrace(Job):
         self._keep = keep
 
     def carry_out(self, context: JobContext) -> None:
-        from core.imports.kineto import read_trace
+        from core.imports.base import read_trace
 
         context.stage("loading")
         context.progress.report(f"Reading {self._path.name}", None)

@@ -177,7 +177,7 @@ def test_nothing_outlives_a_window_that_was_killed(tmp_path: Path, model: str) -
         f"program = Program(Path({str(tmp_path / 'it.tickscope')!r}), executor='child')\n"
         f"program.start(asked({model!r}, repeats=100_000))\n"
         "while program.status.state != 'running' or not len(program.live().trace.moments['kind']): time.sleep(0.05)\n"
-        "time.sleep(2.5)\nprint(program._child.process, flush=True)\ntime.sleep(600)\n"
+        "time.sleep(2.5)\nprint(program._carriers['child'].process, flush=True)\ntime.sleep(600)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "TICKSCOPE_TEST_AT": "300"}
     window = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True)
