@@ -21,6 +21,7 @@ from core.execution.jobs.export_runs import ExportRuns
 from core.execution.jobs.import_trace import ImportTrace
 from core.execution.tried import note_tried
 from core.machine_cache import sweep_once
+from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.notices import Notice, Status, Warnings
 from core.records.noise_floors import NoiseFloors
@@ -213,7 +214,7 @@ class Program:
             self._session.close()
 
         if not within(LIMIT_S, write):
-            self.notices.put(Notice("warning", "The last second of what was measured could not be written in time."))
+            self.notices.put(Notice("warning", Reason("program.last-second-lost")))
 
     def import_ahead(self) -> None:
         """Get ready, while nobody waits, for the first model."""
@@ -243,5 +244,5 @@ class Program:
         self._last = run = self._session.add(run)
         return run
 
-    def _warn(self, sentence: str) -> None:
+    def _warn(self, sentence: Reason) -> None:
         self.notices.put(Notice("warning", sentence))

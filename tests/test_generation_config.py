@@ -154,7 +154,7 @@ def test_a_model_without_cache_says_so_and_refuses_passes_that_need_one(folder):
     facts = done.facts.model
     assert facts is not None
     assert not facts.keeps_cache
-    assert "each token reads the whole text anew" in facts.notes[0]
+    assert "each token reads the whole text anew" in str(facts.notes[0])
     context = PassContext(facts, targets.get("cpu").probe(), frozenset())
     for name in ("kv_cache", "prompt_lookup", "assistant", "early_exit", "chunked_prefill", "compile_decode"):
         assert "use_cache" in str(passes.get(name).check(context)), name

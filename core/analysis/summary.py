@@ -82,7 +82,7 @@ def summarize(run: Run, intervals: bool = True, newest: int | None = None) -> Js
         "requests": requests_json(run),
         "profilers": list(run.config.profilers),
         "environment": dict(facts.environment),
-        **{name: getattr(facts, name) for name in _COURSE},
+        **{name: getattr(facts, name) if name != "error" else _said(facts.error) for name in _COURSE},
         "warmup_done": _said(facts.warmup_done),
         "provisional": early is not None,
         "stopped": _said(facts.stopped),

@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> int:
     for path in written:
         warned = exporter.warning(path) if isinstance(exporter, WarningExporter) else None
         if warned:
-            note(warned)
+            note(str(warned))
     return 0
 
 

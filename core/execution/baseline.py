@@ -26,7 +26,7 @@ from core.units import size
 if TYPE_CHECKING:
     import torch
 
-MEASURING = "Measuring the unoptimized model"
+MEASURING = Reason("execution.measuring-unoptimized")
 LAYERS_ERROR = Reason("execution.layers-error")
 
 SPARE = 1.05
@@ -149,7 +149,7 @@ def _why_failed(error: Exception) -> Reason:
         return Reason("execution.as-clause", sentence=error.reason)
     if isinstance(error, ValueError) or type(error) is RuntimeError:
         return of_text((str(error).strip().splitlines() or [""])[0].rstrip("."))
-    return of_text(what_failed(error))
+    return what_failed(error)
 
 
 # -- collecting it --------------------------------------------------------------------------------------------------------

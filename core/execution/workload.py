@@ -47,15 +47,12 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
     return length
 
 
-def beyond_context(facts: ModelFacts, length: int) -> str | None:
+def beyond_context(facts: ModelFacts, length: int) -> Reason | None:
     """A sentence for people where a sequence of ``length`` positions is longer than the model was made for, or None."""
     limit = facts.context_length
     if limit is None or length <= limit or not facts.context_is_soft:
         return None
-    return (
-        f"A request is {length:,} tokens long, but {facts.name} was made for {limit:,}: "
-        "speed and memory are real, the text may not be."
-    )
+    return Reason("execution.beyond-context", length=length, name=facts.name, limit=limit)
 
 
 def request_bytes(model: Any, batch: int, input_tokens: int, length: int) -> int:

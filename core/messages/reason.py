@@ -22,7 +22,7 @@ _SHOWN = ("clock", "count", "duration", "number", "percent", "rate", "ratio", "s
 _UNITS: Mapping[str, Callable[[Any], str]] = {name: getattr(units, name) for name in _SHOWN}
 
 
-_BETWEEN = {"or": "messages.or", "sentences": "messages.between-sentences"}
+_BETWEEN = {"and": "messages.and", "or": "messages.or", "sentences": "messages.between-sentences"}
 """What stands between several facts, by the format that a template asks for; else a comma."""
 
 
@@ -91,6 +91,20 @@ class Reason:
 def of_text(text: str) -> Reason:
     """Words as they are, of which nothing more is known."""
     return Reason(TEXT, text=text)
+
+
+def worded(code: str, /, *english: str, **facts: Fact) -> Reason:
+    """A reason whose English template stands where it is made, for what is one file to add (a pass, say).
+
+    Another language has its words under the code, as those of every other reason; files hold code, facts and English words.
+
+    Args:
+        code: ``pass.<id>.<what>``.
+        english: the template, or two where ``n`` chooses: for one of it, and for any other number.
+        facts: as of every reason.
+    """
+    words = english[0] if facts.get("n") == 1 else english[-1]
+    return _remade(code, facts, _Words(ENGLISH).vformat(words, (), facts))
 
 
 def as_reason(given: Reason | str) -> Reason:

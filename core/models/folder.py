@@ -67,7 +67,7 @@ def load_folder(
     watch: loading.Stopwatch | None = None,
 ) -> LoadedModel:
     """Check a model folder and load it."""
-    progress.report("Checking the files")
+    progress.report(Reason("models.checking-files"))
     facts = describe_folder(folder, config, spec=spec, name=name)
     loading.import_libraries(progress, facts.task, facts.architecture)
     return loading.load_checked(folder, config, facts, device, progress, watch or loading.Stopwatch())

@@ -106,7 +106,7 @@ def download(repository: str, revision: str | None, config: ModelConfig, progres
     """Fetch what loading needs and return its folder in the cache. What arrived before a cancel is kept for the next try."""
     import huggingface_hub
 
-    progress.report(f"Asking the hub for {repository}")
+    progress.report(Reason("models.asking-hub", repository=repository))
     with _explained(repository, revision):
         info = huggingface_hub.HfApi().model_info(repository, revision=revision)
         names = needed_files([file.rfilename for file in info.siblings or ()], repository, config)
@@ -146,7 +146,7 @@ def _bar_class(progress: Progress, repository: str) -> type:
             self.n += n or 0
             # Of its several bars snapshot_download counts bytes in some and files in another; only bytes say how far it is.
             if self.unit == "B" and self.total:
-                progress.report(f"Downloading {repository}", min(1.0, self.n / self.total))
+                progress.report(Reason("models.downloading", repository=repository), min(1.0, self.n / self.total))
             return None
 
     return SilentBar

@@ -165,11 +165,11 @@ class PythonEntry:
         facts = self.describe(config, rest)
         file, function = split_spec(rest)
         file = file.resolve()
-        progress.report("Importing torch and transformers")
+        progress.report(loading.IMPORTING)
         import torch
 
         watch = loading.Stopwatch()
-        progress.report(f"Running {file.name}")
+        progress.report(Reason("models.running-file", name=file.name))
         with kept() as changes, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             module, example = split_result(call(file, function), file, function)

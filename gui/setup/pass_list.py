@@ -177,7 +177,7 @@ class PassList(SwitchList):
         """What the pass changed if it ran, else what it should gain and what it is."""
         report = self._reports.get(thing_id) if on else None
         if report is not None:
-            return report.summary
+            return str(report.summary)
         predicted = predicted_line(self._predictions.get(thing_id))
         return " · ".join(part for part in (predicted, self._passes[thing_id].summary) if part)
 

@@ -73,7 +73,7 @@ def foretold(found: Prediction | None) -> list[str]:
 
 def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> list[str]:
     """What a run did with the pass: a line each for the change, the gain, its notes and the kernels that ran."""
-    lines = [report.summary]
+    lines = [str(report.summary)]
     gain = gain_text(report, measured, alone)
     if gain:
         lines.append(f"Gain  {gain}")
@@ -83,7 +83,7 @@ def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> l
         lines.append("A run without passes gives a figure beside the predicted one; a trial decides.")
     if report.prediction:
         lines.append(str(report.prediction))
-    lines += report.notes
+    lines += map(str, report.notes)
     if report.kernels:
         more = len(report.kernels) - MOST_KERNELS
         lines.append(f"Kernels  {', '.join(report.kernels[:MOST_KERNELS])}{f' and {more} more' if more > 0 else ''}")
