@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from core.messages.catalogue import translated
+
 
 class Term(NamedTuple):
     """A word, other words under which it is looked for, and one or two sentences about it."""
@@ -11,6 +13,11 @@ class Term(NamedTuple):
     word: str
     also: tuple[str, ...]
     meaning: str
+
+    @property
+    def explained(self) -> str:
+        """The meaning in the language that is spoken; the word itself is that of the field."""
+        return translated(f"term.{self.word.lower().replace(' ', '-')}.meaning", self.meaning)
 
 
 GLOSSARY = (
@@ -180,6 +187,6 @@ def find(words: str) -> tuple[Term, ...]:
         names = (term.word.lower(), *(other.lower() for other in term.also))
         if any(name.startswith(wanted) for name in names):
             return 0
-        return 1 if any(wanted in name for name in names) else 2 if wanted in term.meaning.lower() else 3
+        return 1 if any(wanted in name for name in names) else 2 if wanted in term.explained.lower() else 3
 
     return tuple(sorted((term for term in GLOSSARY if rank(term) < 3), key=rank))

@@ -126,7 +126,7 @@ class Program:
     def use(self, executor: str) -> None:
         """Carry out runs there from now on; the model that is loaded elsewhere is let go. ``ValueError`` where it is none."""
         if executor not in EXECUTORS:
-            raise ValueError(f"There is no executor {executor!r}; there are {' and '.join(EXECUTORS)}.")
+            raise ValueError(Reason("program.no-executor", executor=executor, known=EXECUTORS))
         carrier: Carrier = self._local if executor == "local" else self._child
         if carrier is not self._carrier:
             self.unload()

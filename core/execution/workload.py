@@ -36,9 +36,13 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
         return input_tokens
     new_tokens = workload.new_tokens if generates(facts.task) else 0
     length = input_tokens + new_tokens
-    asked = f"{input_tokens} prompt and {new_tokens} new tokens" if new_tokens else f"{input_tokens} tokens"
+    if new_tokens:
+        asked = Reason("execution.asks-prompt-and-new", prompt=input_tokens, new=new_tokens)
+    else:
+        asked = Reason("execution.asks-tokens", tokens=input_tokens)
     if facts.task == "speech":
-        length, asked = new_tokens + SPEECH_PROMPT, f"{new_tokens} new tokens and {SPEECH_PROMPT} before them"
+        length = new_tokens + SPEECH_PROMPT
+        asked = Reason("execution.asks-new-after", new=new_tokens, before=SPEECH_PROMPT)
     elif facts.task == "seq2seq":
         length = max(input_tokens, new_tokens + 1)
     limit = facts.context_length

@@ -18,7 +18,7 @@ class Exporter(Protocol):
     title: str
     suffix: str  # of the files, with the dot
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         """Why it cannot be used here, as a short clause, or None."""
         ...
 

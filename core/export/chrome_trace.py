@@ -35,7 +35,7 @@ class ChromeTrace:
     title = "Chrome trace (Perfetto, HTA)"
     suffix = ".json.gz"
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         return None
 
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:

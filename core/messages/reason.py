@@ -114,7 +114,7 @@ def as_reason(given: Reason | str) -> Reason:
 
 class _Words(Formatter):
     """Puts facts into a template: ``{name}``, ``{name!r}``, ``{weight_bytes:size}``, ``{why:capital}``, ``{sentence:clause}``
-    (a sentence without its full stop).
+    (a sentence without its full stop), ``{sentence:lower}``.
 
     Several facts are joined by commas, or as in ``{choices:or}``.
     """
@@ -134,6 +134,8 @@ class _Words(Formatter):
             return (between or ", ").join(parts)
         if format_spec == "capital":
             return f"{value[:1].upper()}{value[1:]}"
+        if format_spec == "lower":
+            return f"{str(value)[:1].lower()}{str(value)[1:]}"
         if format_spec == "clause":
             return str(value).rstrip(".。")
         return _UNITS[format_spec](value) if format_spec in _UNITS else format(value, format_spec)

@@ -89,7 +89,7 @@ def _part(owner: Any, name: str, inner: str) -> Any:
     found = getattr(owner, name, None)
     if found is None or not hasattr(found, "attribute_map"):
         parts = [part for part, value in vars(owner).items() if hasattr(value, "attribute_map")]
-        has = f"its parts are {', '.join(parts)}" if parts else "its config has no parts"
+        has = Reason("models.config-parts", parts=tuple(parts)) if parts else Reason("models.config-without-parts")
         raise Refusal(Reason("models.no-part-for-option", model_type=owner.model_type, name=name, inner=inner, has=has))
     return found
 

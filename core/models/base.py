@@ -90,7 +90,7 @@ class Listing:
     spec: str
     title: str
     available: bool
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 @dataclass
@@ -110,7 +110,7 @@ class LoadedModel:
     rss_before_bytes: int
     rss_after_bytes: int
     processor: Any | None = None
-    no_processor: str = ""
+    no_processor: Reason | None = None
     example: Mapping[str, Any] | None = None
 
 

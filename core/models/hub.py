@@ -48,8 +48,9 @@ def needed_files(names: Sequence[str], repository: str, config: ModelConfig) -> 
     if not weights:
         pickles = [name for name in names if _PICKLES.match(name)]
         if not pickles:
-            other = "; download its GGUF file and open that" if any(name.endswith(".gguf") for name in names) else ""
-            raise Refusal(Reason("models.hub-without-weights", repository=repository, other=other or "; choose another model"))
+            has_gguf = any(name.endswith(".gguf") for name in names)
+            other = Reason("models.open-its-gguf") if has_gguf else Reason("models.choose-another")
+            raise Refusal(Reason("models.hub-without-weights", repository=repository, other=other))
         if not config.allow_pickle:
             raise Refusal(Reason("models.hub-pickled-only", repository=repository))
         weights = pickles

@@ -17,7 +17,7 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, of_text
 from core.models import generation, positions
 from core.models.base import TASKS, LoadedModel, ModelFacts
 from core.models.experts import active_of
@@ -269,7 +269,7 @@ def _wants_sentencepiece(folder: Path) -> bool:
     return False
 
 
-def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progress) -> tuple[Any | None, str]:
+def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progress) -> tuple[Any | None, Reason | None]:
     """The folder's processor, or None and why (a library that it needs is not here); ``Refusal`` if its files are damaged."""
     import transformers
 
@@ -278,9 +278,9 @@ def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progr
         try:
             return getattr(transformers, kind).from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code, local_files_only=True
-            ), ""
+            ), None
         except ImportError as error:
-            return None, _first_line(error)
+            return None, of_text(_first_line(error))
         except Exception as error:  # it reads JSON, tokenizers and templates, each with errors of its own
             raise Refusal(Reason("models.processor-unreadable", folder=str(folder), problem=_first_line(error))) from error
 

@@ -34,8 +34,8 @@ class Phase(IntEnum):
 
     @property
     def title(self) -> str:
-        """The heading of its passes in lists."""
-        return _TITLES[self]
+        """The heading of its passes in lists, in the language that is spoken."""
+        return translated(f"phase.{_TITLES[self].lower().replace(' ', '-')}.title", _TITLES[self])
 
 
 _TITLES = {

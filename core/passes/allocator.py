@@ -61,7 +61,12 @@ class AllocatorOptions:
 
     def __post_init__(self) -> None:
         if self.keep_mib == 0 and not self.flush_denormal:
-            raise ValueError("keep_mib is 0 and flush_denormal off, which changes nothing; set one of them")
+            raise ValueError(
+                worded(
+                    "pass.allocator.changes-nothing",
+                    "keep_mib is 0 and flush_denormal off, which changes nothing; set one of them",
+                )
+            )
 
 
 @passes.register

@@ -54,7 +54,8 @@ class LayerDropOptions:
     def __post_init__(self) -> None:
         parts = _parts(self.layers)
         if parts != [AUTO] and (not parts or any(_PART.fullmatch(part) is None for part in parts)):
-            raise ValueError(f"layers is {self.layers!r}; give block numbers such as 14-16+20, or auto")
+            words = "layers is {layers!r}; give block numbers such as 14-16+20, or auto"
+            raise ValueError(worded("pass.layer_drop.layers", words, layers=self.layers))
 
 
 @passes.register

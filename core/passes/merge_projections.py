@@ -62,7 +62,7 @@ class MergeProjectionsOptions:
 
     def __post_init__(self) -> None:
         if not (self.gate_up or self.qkv):
-            raise ValueError("both gate_up and qkv are off; switch one of them on")
+            raise ValueError(worded("pass.merge_projections.both-off", "both gate_up and qkv are off; switch one of them on"))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,12 @@ class MixedPrecisionOptions:
 
     def __post_init__(self) -> None:
         if not _parts(self.keep):
-            raise ValueError("keep is empty; give block numbers such as 0-3+26-29, or words such as lm_head")
+            raise ValueError(
+                worded(
+                    "pass.mixed_precision.keep-empty",
+                    "keep is empty; give block numbers such as 0-3+26-29, or words such as lm_head",
+                )
+            )
 
 
 @passes.register

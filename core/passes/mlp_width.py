@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason, worded
+from core.messages.reason import Fact, Reason, worded
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -125,7 +125,7 @@ def _activity(
             "The neurons are chosen by the norms of their weights, because their activations cannot be watched here.",
         )
     tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
-    told: dict[str, int | str] = {"count": len(tokens.ids), "source": tokens.source}
+    told: dict[str, Fact] = {"count": len(tokens.ids), "source": tokens.source}
     if len(layers) == len(changed):
         words = "The neurons are chosen by what they add on {count} tokens, {source}."
         note = worded("pass.mlp_width.by-activity", words, **told)

@@ -81,7 +81,8 @@ class OffloadOptions:
     def __post_init__(self) -> None:
         share = _SHARE.fullmatch(self.blocks)
         if share is None and _NUMBERS.fullmatch(self.blocks) is None:
-            raise ValueError(f"blocks is {self.blocks!r}; give a share such as 50% or block numbers such as 8-15+20")
+            words = "blocks is {blocks!r}; give a share such as 50% or block numbers such as 8-15+20"
+            raise ValueError(worded("pass.offload.blocks", words, blocks=self.blocks))
 
 
 @passes.register

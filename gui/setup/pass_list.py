@@ -10,7 +10,7 @@ from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseE
 from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassReport
+from core.pass_api.base import Pass, PassReport, summary_of, title_of
 from gui.plain import plain_tip
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate
 from gui.setup.pass_text import details, foretold, install_command, predicted_line, short_reason, tooltip
@@ -35,7 +35,7 @@ class PassList(SwitchList):
 
     def __init__(self, known: Iterable[Pass], parent: QWidget | None = None) -> None:
         super().__init__("passList", "Passes", parent)
-        self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title.lower()))}
+        self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, title_of(one).lower()))}
         self._refused: dict[str, Reason] = {}
         self._reports: dict[str, PassReport] = {}
         self._measured: Mapping[str, float] = {}
@@ -62,7 +62,7 @@ class PassList(SwitchList):
             self._add_heading(group)
             for one in self._passes.values():
                 if one.phase.title == group:
-                    self.add(one.id, one.title)
+                    self.add(one.id, title_of(one))
                     self.item(self.count() - 1).setData(BADGE, "lossless" if one.lossless else "")
         self.addItem(self._slot)
         self.blockSignals(blocked)
@@ -142,7 +142,7 @@ class PassList(SwitchList):
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for one in missing:
-            text = "Copy install command" if pass_id else f"Copy install command of {self._passes[one].title}"
+            text = "Copy install command" if pass_id else f"Copy install command of {title_of(self._passes[one])}"
             action = menu.addAction(text)
             action.triggered.connect(lambda _=False, chosen=one: self.copy_command(chosen))
         return menu
@@ -179,7 +179,7 @@ class PassList(SwitchList):
         if report is not None:
             return str(report.summary)
         predicted = predicted_line(self._predictions.get(thing_id))
-        return " · ".join(part for part in (predicted, self._passes[thing_id].summary) if part)
+        return " · ".join(part for part in (predicted, summary_of(self._passes[thing_id])) if part)
 
     def forget(self, thing_id: str) -> None:
         """Its report is of a run in which it was switched otherwise; and what is on is to be seen."""
@@ -251,7 +251,7 @@ class PassList(SwitchList):
         self._headings[group] = item
 
     def _matches(self, one: Pass) -> bool:
-        return self._filter in " ".join((one.title, one.id, one.summary, one.phase.title)).lower()
+        return self._filter in " ".join((title_of(one), one.id, summary_of(one), one.phase.title)).lower()
 
     def _fold(self) -> None:
         """Hide what is folded or filtered out, and say on the headings what is on below them."""
@@ -259,7 +259,7 @@ class PassList(SwitchList):
         chosen, items = self.chosen(), {item.data(ID): item for item in self.rows()}
         for group, heading in self._headings.items():
             inside = [one for one in self._passes.values() if one.phase.title == group and self._matches(one)]
-            on = [one.title for one in self._passes.values() if one.phase.title == group and one.id in chosen]
+            on = [title_of(one) for one in self._passes.values() if one.phase.title == group and one.id in chosen]
             unfolded = self.is_open(group)
             for one in self._passes.values():
                 if one.phase.title == group:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import units
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassReport
+from core.pass_api.base import Pass, PassReport, summary_of, title_of
 
 if TYPE_CHECKING:
     from core.planning.gains import Prediction
@@ -68,7 +68,7 @@ def foretold(found: Prediction | None) -> list[str]:
     lines = [f"Predicted, not measured: {units.ratio(found.gain)} for a whole request ({kinds}), alone on the model as loaded"]
     if found.rough:
         lines.append(ROUGH)
-    return [*lines, found.rests_on] if found.rests_on else lines
+    return [*lines, str(found.rests_on)] if found.rests_on else lines
 
 
 def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> list[str]:
@@ -92,10 +92,10 @@ def details(report: PassReport, measured: Mapping[str, float], alone: bool) -> l
 
 def tooltip(one: Pass, reason: str, lines: Iterable[str]) -> str:
     """The whole of it, wrapped: title, why it is refused, what it is, what it did."""
-    parts = [f"<b>{html.escape(one.title)}</b>"]
+    parts = [f"<b>{html.escape(title_of(one))}</b>"]
     if reason:
         parts.append(f"Not available: {html.escape(reason, quote=False)}")
-    parts.append(html.escape(one.summary, quote=False))
+    parts.append(html.escape(summary_of(one), quote=False))
     if one.lossless:
         parts.append(f"Lossless. {LOSSLESS}.")
     parts += [html.escape(line, quote=False) for line in lines]
