@@ -197,7 +197,7 @@ def test_a_fault_is_told_and_finish_does_not_hang(store, fast):
     writer.follow(store.begin(synthetic_run()), new_recorder(), facts)
     assert not writer.finish()
     assert len(told) == 1
-    assert "a fault in Tickscope" in told[0]
+    assert "a fault in Tickscope" in str(told[0])
     assert not writer.close()
 
 

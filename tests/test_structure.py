@@ -13,6 +13,7 @@ import transformers
 from core.config import ModelConfig, PassConfig
 from core.errors import Cancelled, Refusal
 from core.execution.model_slot import ModelSlot
+from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks
 from core.models.base import ModelFacts
 from core.pass_api.base import PassContext, PassReport, passes
@@ -323,7 +324,7 @@ def test_a_silent_neuron_goes_although_its_weights_are_large() -> None:
     assert (mlp.c_fc.bias > -50).all()
     assert (by_weights.transformer.h[1].mlp.c_fc.bias < -50).all()
     assert (output(model) - before).norm() < (output(by_weights) - before).norm()
-    assert report.notes == (
+    assert tuple(map(str, report.notes)) == (
         "The neurons are chosen by what they add on 256 tokens, made-up tokens, because this model has no tokenizer.",
     )
 
@@ -606,10 +607,10 @@ class StopAt(Progress):
         self.stop_at = text
         self.texts: list[str] = []
 
-    def report(self, text: str | None = None, fraction: float | None = None) -> None:
-        super().report(text, fraction)
-        self.texts.append(str(text))
-        if text == self.stop_at:
+    def report(self, doing: Reason | None = None, fraction: float | None = None) -> None:
+        super().report(doing, fraction)
+        self.texts.append(str(doing))
+        if str(doing) == self.stop_at:
             self.cancelled.set()
 
 

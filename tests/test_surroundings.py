@@ -110,7 +110,7 @@ def test_numbers_that_are_none_are_told_and_written_as_null(tmp_path):
 def test_what_a_model_raises_is_a_sentence(act, sentence, tmp_path):
     with pytest.raises((KeyError, StopIteration, RuntimeError)) as raised:
         run(tmp_path, act)
-    assert what_failed(raised.value).startswith(sentence)
+    assert str(what_failed(raised.value)).startswith(sentence)
 
 
 def test_what_other_threads_print_is_shown(capsys):

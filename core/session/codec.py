@@ -14,7 +14,7 @@ import numpy as np
 
 from core.config import CONSENTS, ABTestConfig, RunConfig
 from core.messages.catalogue import ENGLISH
-from core.messages.reason import TEXT, Reason
+from core.messages.reason import TEXT, Reason, as_reason
 from core.models.base import ModelFacts
 from core.pass_api.base import PassReport
 from core.pass_api.options import read_run
@@ -111,7 +111,7 @@ def _worded(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name in names:
         given = plain[name]
-        several = given if isinstance(given, tuple) else () if given is None else (given,)
+        several = tuple(map(as_reason, given if isinstance(given, tuple) else () if given is None else (given,)))
         words = [one.say(ENGLISH) for one in several]
         if any(one.code != TEXT for one in several):
             said[name] = given
