@@ -106,7 +106,7 @@ def test_what_the_tokens_mean_stays(llama):
     mine = {"forced_bos_token_id": 7, "suppress_tokens": [5], "eos_token_id": [2, 3], "decoder_start_token_id": 4}
     llama.generation_config = transformers.GenerationConfig(**mine, lang_to_id={"<|en|>": 40}, return_timestamps=True)
     (note,) = generation.settle(llama)
-    assert "keeps forced_bos_token_id, suppress_tokens" in note
+    assert "keeps forced_bos_token_id, suppress_tokens" in str(note)
     assert {name: getattr(llama.generation_config, name) for name in mine} == mine
     assert llama.generation_config.lang_to_id == {"<|en|>": 40}
     assert llama.generation_config.return_timestamps is False
