@@ -128,7 +128,7 @@ class FakeProgram:
     def cancel(self) -> None:
         self.calls.append(("cancel", None))
         if self._thread is not None and self._thread.is_alive():
-            self.status = replace(self.status, state="cancelling", text="Cancelling")
+            self.status = replace(self.status, state="cancelling", said=(of_text("Cancelling"),))
             self._cancel.set()
 
     def skip_warm_up(self) -> None:

@@ -586,7 +586,7 @@ def test_the_bar_keeps_its_place_while_texts_change(qtbot):
     bar.show()
     places = []
     for text in ("Healing 99 of 100", "Healing 100 of 100", "Healing 1 of 100", "Exporting"):
-        bar.show_status(Status("preparing", text, 0.5))
+        bar.show_status(Status("preparing", (of_text(text),), 0.5))
         bar.layout().activate()
         assert bar.text.text() == text
         places.append(bar.progress.x())
