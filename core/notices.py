@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.units import clock
+from core.messages.reason import Reason, as_reason
 
 STATES = ("idle", "loading", "ready", "preparing", "running", "cancelling")
 
@@ -35,17 +35,23 @@ MEASURING = ("run", "ab_test")
 
 @dataclass(frozen=True)
 class Notice:
-    """``text`` is one sentence for people; ``detail`` a traceback or nothing; ``can_override`` as in ``Refusal``.
+    """``said`` is one sentence for people, None where there is nothing to say; ``detail`` a traceback or nothing;
+    ``can_override`` as in ``Refusal``.
 
-    ``job`` is the kind of job that it is about (``core.execution.jobs``), "" for none.
+    ``job`` is the kind of job that it is about (``core.execution.jobs``), "" for none. Only a face gives words as they are.
     """
 
     kind: str
-    text: str
+    said: Reason | str | None = None
     detail: str = ""
     run: int | None = None
     can_override: bool = False
     job: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sentence in words, for a face; "" where there is none."""
+        return "" if self.said is None else str(self.said)
 
     @property
     def starts_measuring(self) -> bool:
@@ -71,13 +77,13 @@ class Notice:
 class Warnings(logging.Handler):
     """Hands on what parts of the program warn of that know no program, such as a damaged cache. ``close`` ends it."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[Reason], None]) -> None:
         super().__init__(logging.WARNING)
         self._tell = tell
         logging.getLogger("tickscope").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record.getMessage())
+        self._tell(record.msg if isinstance(record.msg, Reason) else as_reason(record.getMessage()))
 
     def close(self) -> None:
         logging.getLogger("tickscope").removeHandler(self)
@@ -88,23 +94,31 @@ class Warnings(logging.Handler):
 class Status:
     """What the worker is doing now, as the status bar shows it. ``fraction`` and ``seconds_left`` are None while unknown.
 
+    ``said`` are the parts of what it does, from the whole to the step under way.
+
     ``warming``: requests that do not count are being made, which can be skipped. ``compiling``: a graph is compiled, so that
     nobody knows the time left. ``at_most``: it may be over sooner. ``then``: what follows, of which no time is known.
     """
 
     state: str = "idle"
-    text: str = ""
+    said: tuple[Reason, ...] = ()
     fraction: float | None = None
     seconds_left: float | None = None
     warming: bool = False
     compiling: bool = False
     at_most: bool = False
-    then: str = ""
+    then: tuple[Reason, ...] = ()
 
     @property
     def left(self) -> str:
         """``at most 0:21 left, then measuring quality``; "" where nobody knows it."""
         if self.seconds_left is None:
             return ""
-        told = f"{'at most ' if self.at_most else ''}{clock(self.seconds_left)} left"
-        return f"{told}, then {self.then}" if self.then else told
+        seconds = self.seconds_left
+        left = Reason("notices.at-most-left", seconds=seconds) if self.at_most else Reason("notices.left", seconds=seconds)
+        return str(Reason("notices.left-then", left=left, then=self.then) if self.then else left)
+
+    @property
+    def text(self) -> str:
+        """The parts in words, for a face."""
+        return " · ".join(map(str, self.said))

@@ -21,6 +21,7 @@ from core.execution.jobs.export_runs import ExportRuns
 from core.execution.jobs.import_trace import ImportTrace
 from core.execution.tried import note_tried
 from core.machine_cache import sweep_once
+from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.notices import Notice, Status, Warnings
 from core.records.noise_floors import NoiseFloors
@@ -126,7 +127,7 @@ class Program:
     def use(self, executor: str) -> None:
         """Carry out runs there from now on; the model that is loaded elsewhere is let go. ``ValueError`` where it is none."""
         if executor not in self._carriers:
-            raise ValueError(f"There is no executor {executor!r}; there are {' and '.join(self._carriers)}.")
+            raise ValueError(Reason("program.no-executor", executor=executor, known=tuple(self._carriers)))
         carrier = self._carriers[executor]
         if carrier is not self._carrier:
             self.unload()
@@ -216,7 +217,7 @@ class Program:
             self._session.close()
 
         if not within(LIMIT_S, write):
-            self.notices.put(Notice("warning", "The last second of what was measured could not be written in time."))
+            self.notices.put(Notice("warning", Reason("program.last-second-lost")))
 
     def import_ahead(self) -> None:
         """Get ready, while nobody waits, for the first model."""
@@ -246,5 +247,5 @@ class Program:
         self._last = run = self._session.add(run)
         return run
 
-    def _warn(self, sentence: str) -> None:
+    def _warn(self, sentence: Reason) -> None:
         self.notices.put(Notice("warning", sentence))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from core.errors import Cancelled
 from core.interrupting import PATIENCE_S, Region
+from core.messages.reason import Reason
 
 DEAF = 3
 """What was insisted upon so often does not hear."""
@@ -21,17 +22,17 @@ class Progress:
 
     def __init__(self, on_deaf: Callable[[], None] = lambda: None) -> None:
         self._on_deaf = on_deaf
-        self.text = ""
+        self.said: tuple[Reason, ...] = ()  # what is being done; () until the first report
         self.fraction: float | None = None
         self.cancelled = threading.Event()
         self.interruptible = Region()
         self._over = threading.Event()
         self.also: Callable[[], None] | None = None  # asked too whenever it is checked; may raise what ends the step
 
-    def report(self, text: str | None = None, fraction: float | None = None) -> None:
+    def report(self, doing: Reason | None = None, fraction: float | None = None) -> None:
         """Say what is being done and how much of it is (0 to 1); raises ``Cancelled`` where the user asked for that."""
-        if text is not None:
-            self.text = text
+        if doing is not None:
+            self.said = (doing,)
         self.fraction = fraction
         self.check()
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.messages.reason import Reason
+
 SHOWN = 80
 """Characters of what a model printed that are told."""
 
@@ -20,19 +22,21 @@ SHOWN = 80
 class Changes:
     """What was found changed when the work was over, in words; filled when ``kept`` ends."""
 
-    found: list[str] = field(default_factory=list)
+    found: list[Reason] = field(default_factory=list)
     printed: int = 0
     first_line: str = ""
 
-    def sentences(self, whose: str) -> tuple[str, ...]:
+    def sentences(self, whose: Reason | str) -> tuple[Reason, ...]:
         """For people; empty where nothing was changed."""
-        told = []
+        told: list[Reason] = []
         if self.found:
-            told.append(f"The code of {whose} changed {', '.join(self.found)}; that was put back after the run.")
+            told.append(Reason("surroundings.changed", whose=whose, what=tuple(self.found)))
         if self.printed:
             line = self.first_line[:SHOWN].strip()
-            begin = f", beginning with {line!r}" if line else ""
-            told.append(f"The code of {whose} printed {self.printed:,} characters{begin}; printing takes part of its time.")
+            if line:
+                told.append(Reason("surroundings.printed-beginning", whose=whose, count=self.printed, line=line))
+            else:
+                told.append(Reason("surroundings.printed", whose=whose, count=self.printed))
         return tuple(told)
 
 
@@ -56,10 +60,10 @@ def kept(*, threads: bool = True) -> Iterator[Changes]:
         if sys.stdout is listener:
             sys.stdout = stream
         elif sys.stdout is not stream:
-            changes.found.append("where Python prints to")
+            changes.found.append(Reason("surroundings.stdout"))
             sys.stdout = stream
         if listener.closed_by_model:
-            changes.found.append("stdout (it closed it)")
+            changes.found.append(Reason("surroundings.stdout-closed"))
         for name, before, write, read in states:
             with suppress(Exception):  # a folder that was removed meanwhile cannot be gone back to
                 now = read()
@@ -68,39 +72,52 @@ def kept(*, threads: bool = True) -> Iterator[Changes]:
                     write(before)
 
 
-_Told = Callable[[Any, Any], str]
+_Told = Callable[[Any, Any], Reason]
+_State = tuple[_Told, Callable[[], Any], Callable[[Any], object]]
 
 
-def _states(*, threads: bool) -> list[tuple[_Told, Callable[[], Any], Callable[[Any], object]]]:
+def _states(*, threads: bool) -> list[_State]:
     """Of each state how a change is told, how it is read and how it is written."""
-    found: list[tuple[_Told, Callable[[], Any], Callable[[Any], object]]] = [
-        (lambda _, now: f"the working folder (to {now})", _folder, os.chdir),
-        (lambda *_: "the garbage collector (off)", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
-        (lambda *_: "the garbage collector (frozen)", lambda: gc.get_freeze_count() > 0, lambda _: gc.unfreeze()),
-        (lambda _, now: f"the interpreter's switch interval (to {now:g} s)", sys.getswitchinterval, sys.setswitchinterval),
-        (lambda _, now: f"the mode of new files (umask {now:03o})", _umask, os.umask),
-        (lambda _, now: f"the recursion limit (to {now:,})", sys.getrecursionlimit, sys.setrecursionlimit),
+    found: list[_State] = [
+        (lambda _, now: Reason("surroundings.folder", now=str(now)), _folder, os.chdir),
+        (lambda *_: Reason("surroundings.collector-off"), gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        (lambda *_: Reason("surroundings.collector-frozen"), lambda: gc.get_freeze_count() > 0, lambda _: gc.unfreeze()),
+        (lambda _, now: Reason("surroundings.switch-interval", now_s=now), sys.getswitchinterval, sys.setswitchinterval),
+        (lambda _, now: Reason("surroundings.umask", now=now), _umask, os.umask),
+        (lambda _, now: Reason("surroundings.recursion-limit", now=now), sys.getrecursionlimit, sys.setrecursionlimit),
     ]
     torch = sys.modules.get("torch")
     if torch is not None:
-        found += [
-            (lambda _, now: f"torch's default dtype (to {now})", torch.get_default_dtype, torch.set_default_dtype),
-            (lambda _, now: f"gradients ({'on' if now else 'off'})", torch.is_grad_enabled, torch.set_grad_enabled),
-            (
-                lambda _, now: f"the precision of torch's products (to {now})",
-                torch.get_float32_matmul_precision,
-                torch.set_float32_matmul_precision,
-            ),
-            (
-                lambda _, now: f"torch's deterministic algorithms ({'on' if now else 'off'})",
-                torch.are_deterministic_algorithms_enabled,
-                torch.use_deterministic_algorithms,
-            ),
-            (lambda _, now: f"torch's default device (to {now})", torch.get_default_device, _default_device),
-        ]
+        found += _of_torch(torch)
     if torch is not None and threads:
-        found.append((lambda was, now: f"torch's threads (from {was} to {now})", torch.get_num_threads, torch.set_num_threads))
+        found.append((_threads, torch.get_num_threads, torch.set_num_threads))
     return found
+
+
+def _of_torch(torch: Any) -> list[_State]:
+    return [
+        (lambda _, now: Reason("surroundings.default-dtype", now=str(now)), torch.get_default_dtype, torch.set_default_dtype),
+        (_gradients, torch.is_grad_enabled, torch.set_grad_enabled),
+        (
+            lambda _, now: Reason("surroundings.product-precision", now=str(now)),
+            torch.get_float32_matmul_precision,
+            torch.set_float32_matmul_precision,
+        ),
+        (_deterministic, torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+        (lambda _, now: Reason("surroundings.default-device", now=str(now)), torch.get_default_device, _default_device),
+    ]
+
+
+def _gradients(_: bool, now: bool) -> Reason:
+    return Reason("surroundings.gradients-on") if now else Reason("surroundings.gradients-off")
+
+
+def _deterministic(_: bool, now: bool) -> Reason:
+    return Reason("surroundings.deterministic-on") if now else Reason("surroundings.deterministic-off")
+
+
+def _threads(was: int, now: int) -> Reason:
+    return Reason("surroundings.threads", was=was, now=now)
 
 
 def _umask() -> int:

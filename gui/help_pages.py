@@ -84,7 +84,7 @@ def _terms(terms: Iterable[Term]) -> str:
     parts = []
     for term in terms:
         also = f" ({', '.join(term.also)})" if term.also else ""
-        parts.append(f"<p><b>{html.escape(term.word)}</b>{html.escape(also)}<br>{html.escape(term.meaning)}</p>")
+        parts.append(f"<p><b>{html.escape(term.word)}</b>{html.escape(also)}<br>{html.escape(term.explained)}</p>")
     return "".join(parts)
 
 

@@ -140,7 +140,7 @@ class StatusBar(QFrame):
 def _left(status: Status, *, roomy: bool) -> str:
     """Time left, where anybody can know it: not while a graph is compiled, and not once it has become absurd."""
     if status.seconds_left is not None and 0 <= status.seconds_left < MOST_LEFT_S:
-        return status.left if roomy else replace(status, then="").left
+        return status.left if roomy else replace(status, then=()).left
     return "compiling" if status.compiling else ""
 
 

@@ -126,11 +126,11 @@ def _tiles(a: Run, b: Run) -> list[TileDifference]:
         medians = of_a.median, of_b.median
         measured = median_ratio(of_b, of_a)
         told = (_ratio(*medians), None, None) if measured is None else (measured.ratio, measured.low, measured.high)
-        tiles.append(TileDifference(metric.title, metric.unit, *medians, *told))
+        tiles.append(TileDifference(metric.called, metric.unit, *medians, *told))
     for metric in metrics.of_table(metrics.MEMORY, metrics.START):
         values = metric.value(left), metric.value(right)
         if values != (None, None):
-            tiles.append(TileDifference(metric.title, metric.unit, *values, _ratio(*values), None, None))
+            tiles.append(TileDifference(metric.called, metric.unit, *values, _ratio(*values), None, None))
     return tiles
 
 

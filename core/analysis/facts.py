@@ -31,7 +31,7 @@ def model_json(run: Run) -> Json:
         "context_length": facts.context_length if facts else None,
         "has_tokenizer": facts.has_tokenizer if facts else None,
         "keeps_cache": facts.keeps_cache if facts else None,
-        "notes": list(facts.notes) if facts else [],
+        "notes": list(map(str, facts.notes)) if facts else [],
     }
 
 
@@ -43,12 +43,12 @@ def passes_json(run: Run) -> list[Json]:
             "title": report.title,
             "options": dict(report.options),
             "changed_modules": report.changed_modules,
-            "summary": report.summary,
+            "summary": str(report.summary),
             "kernels": list(report.kernels),
             "weight_bytes_before": report.weight_bytes_before,
             "weight_bytes_after": report.weight_bytes_after,
             "apply_ns": report.apply_ns,
-            "notes": list(report.notes),
+            "notes": list(map(str, report.notes)),
             "predicted": dict(report.predicted),
             "prediction": "" if report.prediction is None else str(report.prediction),
         }

@@ -17,6 +17,7 @@ from core.analysis.energy import energy
 from core.analysis.memory import kv_cache_bytes, rss_peak_bytes
 from core.analysis.samples import RequestTimes, Samples, samples
 from core.analysis.statistics import Spread, spread
+from core.messages.catalogue import translated
 from core.records.run import Run
 from profilers import trace
 from profilers.trace import Array
@@ -74,7 +75,7 @@ class Metric:
 
     Args:
         id: its name in JSON, files and floors, which is a promise.
-        title: what people call it.
+        title: what people call it, in English.
         unit: "ns", "tok/s", "bytes", "count" or "J".
         better: ``LOWER`` or ``HIGHER``.
         definition: what it is, in a sentence or two.
@@ -103,9 +104,15 @@ class Metric:
     judged: Judged | None = None
 
     @property
+    def called(self) -> str:
+        """Its title in the language that is spoken."""
+        return translated(f"metric.{self.id}.title", self.title)
+
+    @property
     def explained(self) -> str:
-        """The definition, with what others call it."""
-        return f"{self.definition} {self.source}".rstrip()
+        """The definition, with what others call it, in the language that is spoken."""
+        parts = (("definition", self.definition), ("source", self.source))
+        return " ".join(translated(f"metric.{self.id}.{name}", text) for name, text in parts if text)
 
     def spread(self, measured: Measured, *, intervals: bool = True) -> Spread:
         """Its spread in a run; ``n`` 0 where it was not measured. A single value is a spread of one."""
@@ -336,7 +343,7 @@ def judged() -> tuple[Metric, ...]:
 
 def title(metric_id: str) -> str:
     """What people call a metric; the id itself where another version's file names one that there is not."""
-    return next((one.title for one in METRICS if one.id == metric_id), metric_id)
+    return next((one.called for one in METRICS if one.id == metric_id), metric_id)
 
 
 def explained(metric_id: str) -> str:

@@ -15,7 +15,7 @@ from core.analysis.select import counted, kinds_present, of_kind
 from core.analysis.statistics import spread
 from core.messages.reason import Reason
 from core.models.base import TASKS
-from core.pass_api.base import title_of
+from core.pass_api.base import title_of_id
 from core.records import conditions
 from core.records.run import Quality, Run
 
@@ -99,7 +99,7 @@ def point(run: Run) -> Point | None:
     measured = spread(speeds)  # one value per request
     if measured.median is None:
         return None
-    passes = tuple(report.title for report in facts.passes) or tuple(title_of(choice.id) for choice in config.passes)
+    passes = tuple(report.title for report in facts.passes) or tuple(title_of_id(choice.id) for choice in config.passes)
     cost = cost_of(facts.quality) if passes else Cost(0.0)
     quality = facts.quality
     return Point(

@@ -105,7 +105,7 @@ def _course(run: Run, *, provisional: bool) -> Json:
     """How the run went: its status, what it took to begin, and what ended it."""
     facts = run.facts
     return {
-        **{name: getattr(facts, name) for name in _COURSE},
+        **{name: getattr(facts, name) if name != "error" else _said(facts.error) for name in _COURSE},
         "warmup_done": _said(facts.warmup_done),
         "provisional": provisional,
         "stopped": _said(facts.stopped),

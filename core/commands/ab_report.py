@@ -14,6 +14,7 @@ from core.analysis.summary import summarize
 from core.analysis.verdict import Verdict, layer_verdicts
 from core.analysis.word import Word
 from core.commands.output import table
+from core.messages.reason import of_text
 from core.notices import Status
 from profilers.trace import PLACES
 
@@ -34,7 +35,7 @@ def standing(status: Status, state: ABTestState | None) -> Status:
     if state is None or not state.verdicts or state.stopped is not None or status.state != "running":
         return status
     # the round alone, without side and moment, so that on a log the line changes once a round
-    return replace(status, text=f"{status.text.partition(' · ')[0]}: {' · '.join(_said(state.verdicts))}")
+    return replace(status, said=(of_text(f"{''.join(map(str, status.said[:1]))}: {' · '.join(_said(state.verdicts))}"),))
 
 
 def _said(verdicts: Sequence[SideVerdict]) -> list[str]:

@@ -52,7 +52,7 @@ def _models(_args: argparse.Namespace) -> list[Row]:
 
     rows = []
     for one in catalog.listings():
-        reason = None if one.available else one.reason or "not available here"
+        reason: Reason | str | None = None if one.available else one.reason or "not available here"
         rows.append(_row(one.spec, one.title, reason))
     return rows
 
@@ -60,13 +60,13 @@ def _models(_args: argparse.Namespace) -> list[Row]:
 def _passes(args: argparse.Namespace) -> list[Row]:
     from core.config import ModelConfig
     from core.models import catalog
-    from core.pass_api.base import passes
+    from core.pass_api.base import passes, summary_of, title_of
     from core.planning import plan
 
     model = catalog.describe(ModelConfig(args.model)) if args.model else None
     reasons = plan.reasons(model, _target(args.target), ())
     ordered = sorted(passes, key=lambda one: (one.phase, one.id))
-    rows = [_row(one.id, one.title, reasons[one.id], options_json(one.options), summary=one.summary) for one in ordered]
+    rows = [_row(one.id, title_of(one), reasons[one.id], options_json(one.options), summary=summary_of(one)) for one in ordered]
     if model is not None and args.predict:
         _predict(args, rows)
     return rows
@@ -87,12 +87,13 @@ def _predict(args: argparse.Namespace, rows: list[Row]) -> None:
         holder.load(config.model, args.target, Progress())
         found = foresee(Foreseen(config, choices), holder, Progress(), lambda _: None)
     except Refusal as refusal:
-        found = Foreseen(config, choices, why=str(refusal))
+        found = Foreseen(config, choices, why=refusal.reason)
     for row in rows:
         one = found.found.get(row["id"])
         told = one is not None and one.gain is not None
         row["predicted"] = {"gain": one.gain, "by_kind": dict(one.by_kind), "rough": one.rough} if one and told else None
-        row["prediction"] = found.why if one is None else one.rests_on if told else one.why
+        why = found.why if one is None else one.rests_on if told else one.why
+        row["prediction"] = "" if why is None else str(why)
 
 
 def _target(target_id: str) -> Any:
@@ -109,7 +110,7 @@ def _targets(_args: argparse.Namespace) -> list[Row]:
 
     rows = []
     for facts in sorted((target.probe() for target in targets), key=lambda facts: (not facts.available, facts.id)):
-        reason = None if facts.available else facts.reason or "not found on this machine"
+        reason: Reason | str | None = None if facts.available else facts.reason or "not found on this machine"
         title = f"{facts.title} {facts.name}".strip()
         rows.append(_row(facts.id, title, reason, name=facts.name, memory_bytes=facts.memory_bytes, threads=facts.threads))
     return rows
@@ -131,14 +132,18 @@ def _formats(_args: argparse.Namespace) -> list[Row]:
 
 def options_json(options: type | None) -> Row:
     """An options dataclass as JSON: type, default and what its metadata says, by name."""
-    from core.pass_api.options import DECLARED
+    from core.pass_api.options import DECLARED, declared
 
+    known = declared(options)
     told: Row = {}
     for field in dataclasses.fields(options) if options is not None else ():
         entry: Row = {"type": field.type if isinstance(field.type, str) else field.type.__name__}
         if field.default is not dataclasses.MISSING:
             entry["default"] = field.default
-        told[field.name] = entry | {key: _plain(field.metadata[key]) for key in DECLARED if key in field.metadata}
+        said = {"label": known[field.name].called, "help": known[field.name].explained}
+        told[field.name] = entry | {
+            key: said.get(key, _plain(field.metadata[key])) for key in DECLARED if key in field.metadata
+        }
     return told
 
 

@@ -128,7 +128,7 @@ def _metrics(summary: Json) -> Section:
             continue
         formatted = units.of_unit(metric.unit)
         tail = tuple(formatted(spread[q]) for q in ("p90", "p95", "p99", "max"))
-        rows.append((metric.title, formatted(spread["median"]), _between(spread, formatted), *tail, str(spread["n"])))
+        rows.append((metric.called, formatted(spread["median"]), _between(spread, formatted), *tail, str(spread["n"])))
     header = ("", "median", "95 % interval", "p90", "p95", "p99", "max", "n")
     return Section("Latency (clean moments)", header, rows)
 
@@ -140,7 +140,7 @@ def _per_token(summary: Json) -> Section:
     for metric in metrics.of_table(metrics.PER_TOKEN):
         spread, formatted = spreads[metric.id], units.of_unit(metric.unit)
         if spread["n"]:
-            rows.append((metric.title, formatted(spread["median"]), _between(spread, formatted)))
+            rows.append((metric.called, formatted(spread["median"]), _between(spread, formatted)))
     if cycles["median"] and instructions["median"] is not None:
         rows.append(("instructions per cycle", units.number(instructions["median"] / cycles["median"]), ""))
     energy = summary["energy"]
@@ -199,7 +199,7 @@ def _effect_bounds(ratio: Json) -> str:
 def _memory(summary: Json) -> Section:
     memory = summary["memory"]
     known = metrics.of_table(metrics.MEMORY)
-    rows = [(one.title, units.of_unit(one.unit)(memory[one.id])) for one in known if memory[one.id] is not None]
+    rows = [(one.called, units.of_unit(one.unit)(memory[one.id])) for one in known if memory[one.id] is not None]
     phases = ", ".join(f"{phase.replace('_', ' ')} {units.size(peak)}" for phase, peak in summary["phases"].items())
     if phases:
         rows.append(("peak by phase", phases))

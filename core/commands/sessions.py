@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> int:
     for path in written:
         warned = exporter.warning(path) if isinstance(exporter, WarningExporter) else None
         if warned:
-            note(warned)
+            note(str(warned))
     return 0
 
 
@@ -196,7 +196,7 @@ def _listed(summaries: list[dict[str, Any]]) -> str:
     for summary in summaries:
         numbers = [units.of_unit(one.unit)(summary["metrics"][one.id]["median"]) for one in listed]
         rows.append((str(summary["id"]), summary["name"], summary["created"], summary["status"], *numbers))
-    return table(("run", "name", "created", "status", *(one.title for one in listed)), rows)
+    return table(("run", "name", "created", "status", *(one.called for one in listed)), rows)
 
 
 def _place(text: str, same: Path | None = None) -> tuple[Path, int | None]:

@@ -87,7 +87,7 @@ def _add_field(group: argparse._ActionsContainer, one: WorkloadField, default: A
     """The switch of one field, as it is declared."""
     name = f"--{one.name.replace('_', '-')}"
     usual = default if default is not None else one.default if one.default is not None else one.none
-    told = f"{one.help[:1].lower()}{one.help[1:]}".replace("%", "%%")
+    told = f"{one.explained[:1].lower()}{one.explained[1:]}".replace("%", "%%")
     told += f" (default: {usual})" if usual not in ("", None) and (one.default is not None or one.none == AUTO) else ""
     if one.kind is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=told)

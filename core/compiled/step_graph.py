@@ -239,7 +239,7 @@ class StepGraph:
             plan = read(folder / "plan.json")
             self._direct = load_library(folder, {name: state[path] for name, path in plan.constants.items()})
         except (OSError, ValueError, LookupError, RuntimeError) as error:
-            set_aside(folder, f"cannot be used ({type(error).__name__})")
+            set_aside(folder, Reason("compiled.cannot-be-used", error=type(error).__name__))
             return False
         self._plan, self._ticks = plan, plan.ticks
         if self._captured is not None:

@@ -91,7 +91,7 @@ class ABTest:
         self.config = config
         self.active: Recording | None = None
         self.stopped: Reason | None = None
-        self.trouble: str | None = None  # why the noise floor could not be kept
+        self.trouble: Reason | None = None  # why the noise floor could not be kept
         self._group = Group(uuid4().hex, "ab_test", datetime.now(UTC).isoformat(timespec="seconds"), config)
         self._holders = [holder, *(ModelSlot() for _ in config.sides[1:])]
         self._gate = gate
@@ -363,7 +363,7 @@ class ABTest:
             )
             side.recording.facts = replace(side.recording.facts, trial=part)
 
-    def _end(self, status: str, error: str | None) -> None:
+    def _end(self, status: str, error: Reason | None) -> None:
         for side in self._sides:
             side.stage.close()
             side.recording.finish(status, error)

@@ -21,12 +21,11 @@ from core.models.base import LoadedModel, ModelFacts
 from core.models.stored import stored_quantized
 from core.progress import Progress
 from core.records.run import Quality, file_is_quantized
-from core.units import size
 
 if TYPE_CHECKING:
     import torch
 
-MEASURING = "Measuring the unoptimized model"
+MEASURING = Reason("execution.measuring-unoptimized")
 LAYERS_ERROR = Reason("execution.layers-error")
 
 SPARE = 1.05
@@ -78,7 +77,7 @@ class Baseline:
         import torch
 
         folder, needed = tempfile.gettempdir(), sum(tensor.nbytes for tensor in _tensors(tensors))
-        no_room = f"What the unoptimized model says takes {size(needed)} in {folder}; free some space, or switch quality off."
+        no_room = Reason("execution.no-room-for-baseline", needed_bytes=needed, folder=folder)
         try:
             if shutil.disk_usage(folder).free < needed * SPARE:
                 raise Refusal(no_room)
@@ -147,9 +146,11 @@ def _why_failed(error: Exception) -> Reason:
     """What an error says, as a clause."""
     if isinstance(error, Refusal):
         return Reason("execution.as-clause", sentence=error.reason)
+    if error.args and isinstance(error.args[0], Reason):
+        return error.args[0]
     if isinstance(error, ValueError) or type(error) is RuntimeError:
         return of_text((str(error).strip().splitlines() or [""])[0].rstrip("."))
-    return of_text(what_failed(error))
+    return what_failed(error)
 
 
 # -- collecting it --------------------------------------------------------------------------------------------------------

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.messages.reason import Reason
+
 if TYPE_CHECKING:
     import torch
 
 
-NO_REACTION = "what was going on did not react to the cancel"
+NO_REACTION = Reason("execution.no-reaction")
 
 
-def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> str:
+def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> Reason:
     """The error in one line; with ``model``, the innermost of its layers on the traceback is named.
 
     The sentence is kept on the error (``tickscope_sentence``), for those who see it later without the model.
     """
-    known: str | None = getattr(error, "tickscope_sentence", None)
+    known: Reason | None = getattr(error, "tickscope_sentence", None)
     if known is not None:
         return known
     layer = _failing_layer(error, model) if model is not None else None
-    where = f" in layer {layer}" if layer else " in the model itself" if layer == "" else ""
     message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
-    sentence = f"{type(error).__name__}{where}: {message}"
+    kind = type(error).__name__
     if isinstance(error, SystemExit | KeyboardInterrupt):
-        sentence = f"The model's code asked the whole program to end{where} ({type(error).__name__}: {message}); it goes on"
+        sentence = _asked_to_end(kind, message, layer)
+    elif layer:
+        sentence = Reason("execution.error-in-layer", kind=kind, layer=layer, words=message)
+    elif layer == "":
+        sentence = Reason("execution.error-in-model", kind=kind, words=message)
+    else:
+        sentence = Reason("execution.error-in-words", kind=kind, words=message)
     error.tickscope_sentence = sentence  # type: ignore[attr-defined]
     return sentence
+
+
+def _asked_to_end(kind: str, message: str, layer: str | None) -> Reason:
+    if layer:
+        return Reason("execution.asked-to-end-in-layer", kind=kind, layer=layer, words=message)
+    if layer == "":
+        return Reason("execution.asked-to-end-in-model", kind=kind, words=message)
+    return Reason("execution.asked-to-end", kind=kind, words=message)
 
 
 def _failing_layer(error: BaseException, model: torch.nn.Module) -> str | None:

@@ -11,6 +11,7 @@ from core.errors import Cancelled, Refusal
 from core.execution.model_slot import ModelSlot, give_memory_back
 from core.execution.tasks.base import form_of
 from core.execution.worker import Worker
+from core.messages.reason import Reason
 from core.planning import plan
 from core.planning.gains import IN_USE, Asked, Prediction, predictions
 from core.progress import Progress
@@ -28,7 +29,7 @@ class Foreseen:
     choices: tuple[PassConfig, ...]
     found: Mapping[str, Prediction] = field(default_factory=lambda: MappingProxyType({}))
     done: bool = False
-    why: str = ""
+    why: Reason | None = None
 
 
 class Foresight:
@@ -70,13 +71,13 @@ def foresee(wanted: Foreseen, holder: ModelSlot, progress: Progress, tell: Calla
     """Predict, and ``tell`` after each pass; ``Cancelled`` where ``progress`` says so."""
     config, loaded = wanted.config, holder.untouched
     if loaded is None or loaded.config != config.model:
-        return replace(wanted, why=IN_USE if holder.loaded is not None else "")
+        return replace(wanted, why=IN_USE if holder.loaded is not None else None)
     target = targets.get(config.target.id)
     facts = target.probe()
     try:
         length = form_of(loaded, config.workload, target.device).length()
     except Refusal as refusal:
-        return replace(wanted, why=str(refusal))
+        return replace(wanted, why=refusal.reason)
     threads = config.target.threads or facts.threads or 1
     asked = Asked(length, config.workload.new_tokens, config.workload.batch, threads)
     refused = plan.reasons(loaded.facts, facts, ())

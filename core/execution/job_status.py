@@ -5,8 +5,11 @@ from __future__ import annotations
 from core.execution import time_left
 from core.execution.ab_test import NAMES, ABTest
 from core.execution.recording import MEASURING_QUALITY, Recording
+from core.messages.reason import Reason
 from core.models.base import generates
 from core.notices import Status
+
+COMPILING = Reason("execution.compiling")
 
 
 def run_status(state: str, recording: Recording) -> Status:
@@ -15,35 +18,46 @@ def run_status(state: str, recording: Recording) -> Status:
     requests, measured = recorder.requests.count, recording.measured_requests
     warming = recording.facts.warmup_done is None
     if warming:
-        text = f"warm-up {requests}" + (f" of {workload.warmup}" if workload.warmup is not None else "")
+        said = _numbered_warm_up(requests, workload.warmup)
     elif recording.facts.stopped is not None:
-        return Status(state, *recording.looking_at)
+        doing, fraction = recording.looking_at
+        return Status(state, (doing,), fraction)
     else:
-        text = f"repeat {measured + 1}" + (f" of {workload.repeats}" if workload.repeats is not None else "")
+        said = _numbered_repeat(measured + 1, workload.repeats)
     done, planned = recorder.moments.count, recording.facts.planned_moments
     fraction = min(1.0, done / planned) if planned else None
-    text += _step(recording)
+    parts = (said, *_step(recording))
     if recording.compiling:
-        return Status(state, f"{text} · compiling", fraction, warming=warming, compiling=True)
+        return Status(state, (*parts, COMPILING), fraction, warming=warming, compiling=True)
     open_end = workload.repeats is None or (warming and workload.warmup is None)
-    then = MEASURING_QUALITY if recording.measures_quality else ""
-    return Status(state, text, fraction, _run_seconds(recording, warming), warming, at_most=open_end, then=then)
+    then = (MEASURING_QUALITY,) if recording.measures_quality else ()
+    return Status(state, parts, fraction, _run_seconds(recording, warming), warming, at_most=open_end, then=then)
 
 
 def ab_test_status(state: str, trial: ABTest) -> Status:
     """Round, side and moment; the fraction is that of the cap, which is rarely reached."""
     active = trial.active
     if active is None:
-        return Status(state, "getting the sides ready")
+        return Status(state, (Reason("execution.getting-sides-ready"),))
     side = NAMES[next((number for number, run in enumerate(trial.recordings) if run is active), 0)]
     if not trial.round:
-        text = f"warm-up of {side}{_step(active)}" + (" · compiling" if active.compiling else "")
+        parts = (Reason("execution.warm-up-of-side", side=side), *_step(active), *((COMPILING,) if active.compiling else ()))
         left = None if active.compiling else _warm_up_seconds(trial)
-        return Status(state, text, None, left, warming=True, compiling=active.compiling, at_most=True, then="the rounds")
+        then: tuple[Reason, ...] = (Reason("execution.the-rounds"),)
+        return Status(state, parts, None, left, warming=True, compiling=active.compiling, at_most=True, then=then)
     fraction = min(1.0, trial.round / trial.most_rounds)
-    text = f"round {trial.round} of at most {trial.most_rounds}" + ("" if trial.by_moments else f" · {side}") + _step(active)
-    then = MEASURING_QUALITY if any(one.measures_quality for one in trial.recordings) else ""
-    return Status(state, text, fraction, trial.seconds_left, at_most=True, then=then)
+    turn = () if trial.by_moments else (Reason("execution.side", side=side),)
+    parts = (Reason("execution.round-of", number=trial.round, most=trial.most_rounds), *turn, *_step(active))
+    then = (MEASURING_QUALITY,) if any(one.measures_quality for one in trial.recordings) else ()
+    return Status(state, parts, fraction, trial.seconds_left, at_most=True, then=then)
+
+
+def _numbered_warm_up(number: int, of: int | None) -> Reason:
+    return Reason("execution.warm-up", number=number) if of is None else Reason("execution.warm-up-of", number=number, of=of)
+
+
+def _numbered_repeat(number: int, of: int | None) -> Reason:
+    return Reason("execution.repeat", number=number) if of is None else Reason("execution.repeat-of", number=number, of=of)
 
 
 def _run_seconds(recording: Recording, warming: bool) -> float | None:
@@ -69,11 +83,11 @@ def _warm_up_seconds(trial: ABTest) -> float | None:
     return sum(known) if len(known) == len(left) else None
 
 
-def _step(recording: Recording) -> str:
+def _step(recording: Recording) -> tuple[Reason, ...]:
     """Which moment of its request is under way, for requests of several."""
     steps = recording.config.workload.new_tokens
     request = recording.recorder.moments.view()["request"]
     if steps < 2 or (recording.facts.model is not None and not generates(recording.facts.model.task)):
-        return ""
+        return ()
     done = int((request[-steps:] == recording.recorder.requests.count - 1).sum()) if len(request) else 0
-    return f" · moment {min(done + 1, steps)} of {steps}"
+    return (Reason("execution.moment-of", number=min(done + 1, steps), of=steps),)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from core.config import RunConfig
+from core.messages.reason import Reason
 from core.records.deltas import Delta, put_into
 from core.records.run import Group, Run, RunFacts
 from profilers.trace import Recorder, Tag
@@ -54,7 +55,7 @@ class Mirror:
             self.recorder.moments.set(row, tags=int(moments["tags"][row]) | Tag.PERTURBED)
         return rows
 
-    def fail(self, why: str, status: str = "failed") -> None:
+    def fail(self, why: Reason, status: str = "failed") -> None:
         """Its process is gone: no more will come."""
         if self.facts.status == "running":
             paused = int(self.recorder.moments.view()["paused_ns"].sum())

@@ -159,7 +159,7 @@ class ModelSlot:
         known = self._baseline
         standard = self._standard(shape, progress)
         untouched = self._baseline is known
-        progress.report("Applying passes" if shape.passes else "Getting ready", None)
+        progress.report(Reason("execution.applying-passes") if shape.passes else Reason("execution.getting-ready"), None)
         subject = Subject(self.loaded.model, self.loaded.facts.task, Execution(threads), length, config.workload.batch)
         subject.progress = progress
         subject.tokenizer = self.loaded.tokenizer

@@ -14,17 +14,17 @@ from core.messages.reason import Reason
 from core.notices import Notice
 from core.records.run import Run
 
-KILLED = "It did not react to the cancel, so its process was ended."
+KILLED = Reason("execution.killed")
 
 
-def of_run(run: Run) -> str:
+def of_run(run: Run) -> Reason:
     """How a run ended."""
     if run.facts.status == "finished" and _without_quality(run):
-        return f"Finished {run.name}; measuring what its passes cost in quality was cancelled."
+        return Reason("execution.run-finished-without-quality", name=run.name)
     return {
-        "finished": f"Finished {run.name}.",
-        "cancelled": f"Cancelled {run.name}; what was measured is kept.",
-        "failed": f"{run.name} failed; what was measured until then is kept.",
+        "finished": Reason("execution.run-finished", name=run.name),
+        "cancelled": Reason("execution.run-cancelled", name=run.name),
+        "failed": Reason("execution.run-failed", name=run.name),
     }[run.facts.status]
 
 
@@ -34,38 +34,38 @@ def _without_quality(run: Run) -> bool:
     return lost is not None and lost.code == "execution.cancelled-before-known"
 
 
-def worth_telling(run: Run, known: set[str]) -> list[str]:
+def worth_telling(run: Run, known: set[Reason]) -> list[Reason]:
     """Sentences about a run that is over: what is special about its model, unless it was ``known`` before, and drift."""
     notes = run.facts.model.notes if run.facts.model is not None else ()
     new = [note for note in notes if note not in known]
     known.update(new)
     drifted = sentence(drift(run))
-    return [*new, str(drifted)] if drifted else new
+    return [*new, drifted] if drifted else new
 
 
-def of_ab_test(status: str, stopped: Reason | None, runs: Sequence[Run] = ()) -> str:
+def of_ab_test(status: str, stopped: Reason | None, runs: Sequence[Run] = ()) -> Reason:
     """How an A/B test ended; ``stopped``: why it took no further rounds. ``runs`` are its sides."""
     if status == "finished" and any(map(_without_quality, runs)):
-        return f"The A/B test is over: {stopped}; measuring what passes cost in quality was cancelled."
+        return Reason("execution.trial-over-without-quality", stopped=stopped)
     return {
-        "finished": f"The A/B test is over: {stopped}.",
-        "cancelled": "The A/B test was cancelled; what was measured is kept.",
-        "failed": "The A/B test failed; what was measured until then is kept.",
+        "finished": Reason("execution.trial-over", stopped=stopped),
+        "cancelled": Reason("execution.trial-cancelled"),
+        "failed": Reason("execution.trial-failed"),
     }[status]
 
 
 def of_error(error: BaseException, job: str = "") -> Notice:
     """What a job raised, in a sentence, with the traceback for the log; lets go of what the error holds."""
     if isinstance(error, Cancelled):
-        return Notice("cancelled", "Cancelled before anything was measured.", job=job)
+        return Notice("cancelled", Reason("execution.cancelled-before-anything"), job=job)
     detail = "".join(traceback.format_exception(error))
     traceback.clear_frames(error.__traceback__)
     if isinstance(error, Refusal):
         kind = "failed" if isinstance(error, NotWritten) else "refused"
-        return Notice(kind, str(error), can_override=error.can_override, job=job)
+        return Notice(kind, error.reason, can_override=error.can_override, job=job)
     if is_out_of_memory(error):
         give_memory_back()
-        sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."
+        sentence = Reason("execution.memory-ran-out")
     else:
-        sentence = f"{what_failed(error)}."
+        sentence = Reason("execution.failed-because", why=what_failed(error))
     return Notice("failed", sentence, detail, job=job)

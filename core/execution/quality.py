@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NEAR_TIE = 0.02
 """Two best tokens whose log-probabilities lie this close may change places by rounding alone."""
 
-MEASURING = "Measuring quality"
+MEASURING = Reason("execution.measuring")
 
 
 def cost(

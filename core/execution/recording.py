@@ -42,9 +42,9 @@ from profilers.trace import Recorder, Tag
 FEW_STEPS = 8
 """Requests of fewer tokens have no room inside for pauses, which then come between them."""
 
-MEASURING_QUALITY = "measuring quality"
+MEASURING_QUALITY = Reason("execution.measuring-quality")
 
-NOT_FINITE = "The model gave numbers that are none (NaN or infinite): its times are real, its results are not."
+NOT_FINITE = Reason("execution.not-finite")
 
 PROFILED_TOKENS = 4
 """Tokens of the request under the operator profiler: a prefill and three decodes tell what a hundred would."""
@@ -115,7 +115,7 @@ class Recording:
         self._measured: list[float] = []  # E2E of each measured request, ns
         self._measured_ns = 0
         self._look_wanted = False
-        self._looking_at = "naming operators and kernels"
+        self._looking_at = Reason("execution.naming-kernels")
         self._measured_peak_bytes: int | None = None
         self._measured_device_bytes: int | None = None
         longer = beyond_context(prepared.loaded.facts, prepared.subject.max_length)
@@ -172,7 +172,7 @@ class Recording:
         return self._stage is not None
 
     @property
-    def looking_at(self) -> tuple[str, float | None]:
+    def looking_at(self) -> tuple[Reason, float | None]:
         """What is done after the measured requests, and how much of it is."""
         return self._looking_at, self._progress.fraction if self._looking_at == MEASURING_QUALITY else None
 
@@ -213,7 +213,7 @@ class Recording:
         """Another side of the A/B test has its turn (or this one again): what is sampled meanwhile is not about this run."""
         self._sampler.resting = resting
 
-    def finish(self, status: str, error: str | None = None) -> None:
+    def finish(self, status: str, error: Reason | None = None) -> None:
         """The run is over: end the sampler and complete the facts."""
         self._sampler.stop()
         if status == "cancelled":
@@ -355,7 +355,7 @@ class Recording:
         """How many moments there will be in all, where so many requests are left."""
         self.facts = replace(self.facts, planned_moments=self.recorder.moments.count + left * self._steps)
 
-    def _note(self, *sentences: str) -> None:
+    def _note(self, *sentences: Reason) -> None:
         """Something special about how the model ran."""
         if self.facts.model is not None and sentences:
             self.facts = replace(self.facts, model=replace(self.facts.model, notes=(*self.facts.model.notes, *sentences)))
@@ -366,7 +366,7 @@ class Recording:
         if missing not in self.facts.unavailable:
             self.facts = replace(self.facts, unavailable=(*self.facts.unavailable, missing))
 
-    def _complete(self, status: str, error: str | None) -> None:
+    def _complete(self, status: str, error: Reason | None) -> None:
         trace = self.recorder.snapshot()
         peak = self._measured_peak_bytes or self._peak_bytes()
         known = merged(self.facts.instruments, self._sampler.facts)

@@ -28,11 +28,7 @@ def pristine(loaded: LoadedModel, device: str, progress: Progress) -> Callable[[
     def load() -> torch.nn.Module:
         fit = catalog.fit(facts, config.dtype, psutil.virtual_memory().available)
         if not fit.fits and not config.force:
-            raise Refusal(Reason("execution.original-does-not-fit", sentence=_lower(fit.sentence)))
+            raise Refusal(Reason("execution.original-does-not-fit", sentence=fit.sentence))
         return catalog.load(config, device, progress).model
 
     return load
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]

@@ -149,7 +149,7 @@ def _read(output: Any, example: Example, *, generative: bool) -> TaskOutput:
         return TaskOutput("embedding", _pooled(hidden, example.tensors.get("attention_mask")).float().cpu())
     tensor = first_tensor(output)
     if tensor is None:
-        raise ValueError("its output has no numbers that could be compared")
+        raise ValueError(Reason("execution.no-numbers"))
     return TaskOutput("numbers", tensor.reshape(1, -1).float().cpu())
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.execution.eval_data import spread_out
 from core.execution.workload import text_config
+from core.messages.reason import Reason
 from profilers.forward_patch import has_own_forward
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def bulk_logits(model: Any, ids: torch.Tensor, scored: int) -> torch.Tensor:
         )
     logits: torch.Tensor = output.logits[0]
     if len(logits) < scored:
-        raise ValueError("it gives predictions for the last position only, so a text cannot be read in one go")
+        raise ValueError(Reason("execution.last-position-only"))
     return logits[-scored:].cpu()
 
 

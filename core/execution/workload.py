@@ -36,9 +36,13 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
         return input_tokens
     new_tokens = workload.new_tokens if generates(facts.task) else 0
     length = input_tokens + new_tokens
-    asked = f"{input_tokens} prompt and {new_tokens} new tokens" if new_tokens else f"{input_tokens} tokens"
+    if new_tokens:
+        asked = Reason("execution.asks-prompt-and-new", prompt=input_tokens, new=new_tokens)
+    else:
+        asked = Reason("execution.asks-tokens", tokens=input_tokens)
     if facts.task == "speech":
-        length, asked = new_tokens + SPEECH_PROMPT, f"{new_tokens} new tokens and {SPEECH_PROMPT} before them"
+        length = new_tokens + SPEECH_PROMPT
+        asked = Reason("execution.asks-new-after", new=new_tokens, before=SPEECH_PROMPT)
     elif facts.task == "seq2seq":
         length = max(input_tokens, new_tokens + 1)
     limit = facts.context_length
@@ -47,15 +51,12 @@ def check_length(facts: ModelFacts, workload: WorkloadConfig, input_tokens: int,
     return length
 
 
-def beyond_context(facts: ModelFacts, length: int) -> str | None:
+def beyond_context(facts: ModelFacts, length: int) -> Reason | None:
     """A sentence for people where a sequence of ``length`` positions is longer than the model was made for, or None."""
     limit = facts.context_length
     if limit is None or length <= limit or not facts.context_is_soft:
         return None
-    return (
-        f"A request is {length:,} tokens long, but {facts.name} was made for {limit:,}: "
-        "speed and memory are real, the text may not be."
-    )
+    return Reason("execution.beyond-context", length=length, name=facts.name, limit=limit)
 
 
 def request_bytes(model: Any, batch: int, input_tokens: int, length: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from core.messages.reason import Reason
 from core.records.run import Run
 from core.registry import Registry
 
@@ -17,7 +18,7 @@ class Exporter(Protocol):
     title: str
     suffix: str  # of the files, with the dot
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         """Why it cannot be used here, as a short clause, or None."""
         ...
 
@@ -34,7 +35,7 @@ class Exporter(Protocol):
 class WarningExporter(Protocol):
     """A format whose files may be too large for the programs that read them."""
 
-    def warning(self, path: Path) -> str | None:
+    def warning(self, path: Path) -> Reason | None:
         """What to know before a written file is opened elsewhere, as a sentence, or None."""
         ...
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import resources
+from core.messages.reason import Reason
 from core.plain_text import visible
 from core.presentation.palette import THEMES, ChartColours
 from core.records.run import Run
@@ -119,7 +120,7 @@ def framed(title: str, below: str, made_by: str, theme: str, height_in: float = 
     from matplotlib.figure import Figure
 
     if theme not in THEMES:
-        raise ValueError(f"There is no theme {theme!r}; there is {', '.join(sorted(THEMES))}.")
+        raise ValueError(Reason("export.no-theme", theme=theme, known=tuple(sorted(THEMES))))
     look = THEMES[theme]
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor=look.card)
     FigureCanvasAgg(figure)  # no pyplot: nothing global, and any thread may draw

@@ -35,7 +35,7 @@ class ChromeTrace:
     title = "Chrome trace (Perfetto, HTA)"
     suffix = ".json.gz"
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         return None
 
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:
@@ -44,7 +44,7 @@ class ChromeTrace:
             write_trace(run, file)
         return files
 
-    def warning(self, path: Path) -> str | None:
+    def warning(self, path: Path) -> Reason | None:
         """What to know before opening a written file that is large, or None."""
         return size_warning(path)
 
@@ -78,7 +78,7 @@ def write_trace(run: Run, path: Path, options: Options | None = None) -> None:
             file.write(piece)
 
 
-def size_warning(path: Path) -> str | None:
+def size_warning(path: Path) -> Reason | None:
     """A sentence if viewers will have trouble with a written trace, or None."""
     size = path.stat().st_size
     if path.suffix == ".gz":
@@ -86,9 +86,9 @@ def size_warning(path: Path) -> str | None:
             file.seek(-4, 2)
             size = max(size, int.from_bytes(file.read(4), "little"))
     if size >= _PERFETTO_BYTES:
-        return f"{path.name} is {size >> 20} MB unpacked: more than Perfetto takes in a browser; query it with trace_processor."
+        return Reason("export.too-large-for-perfetto", name=path.name, megabytes=size >> 20)
     if size >= _CHROME_BYTES:
-        return f"{path.name} is {size >> 20} MB unpacked: too much for chrome://tracing; open it in Perfetto."
+        return Reason("export.too-large-for-chrome", name=path.name, megabytes=size >> 20)
     return None
 
 

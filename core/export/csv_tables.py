@@ -12,6 +12,7 @@ from core.analysis.operators import operator_columns
 from core.analysis.series import allocated, allocated_table, layer_rows, memory, stages
 from core.export.base import exporters
 from core.export.files import names, write_table
+from core.messages.reason import Reason
 from core.records.run import Run
 from profilers.trace import KINDS, NOT_MEASURED, Array, Tag
 
@@ -81,7 +82,7 @@ class CsvTables:
     title = "Tables as CSV"
     suffix = ".csv"
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         return None
 
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:

@@ -42,9 +42,9 @@ _METADATA: Mapping[str, dict[str, Any]] = {
 }
 
 
-def check() -> str | None:
+def check() -> Reason | None:
     """Why no picture can be made here, or None."""
-    return None if find_spec("matplotlib") else "needs matplotlib (pip install matplotlib)"
+    return None if find_spec("matplotlib") else Reason("export.needs-matplotlib")
 
 
 def figure(name: str, run: Run, theme: str = "light") -> Any:
@@ -52,7 +52,7 @@ def figure(name: str, run: Run, theme: str = "light") -> Any:
     if name == SPEED_QUALITY:
         return draw_speed_quality(points([run]), theme).figure
     if name not in _DRAW:
-        raise ValueError(f"There is no chart {name!r}; there is {', '.join(CHARTS)}.")
+        raise ValueError(Reason("export.no-chart", name=name, known=tuple(CHARTS)))
     return _DRAW[name](run, theme).figure
 
 
@@ -103,7 +103,7 @@ def chart_table(name: str, run: Run) -> Mapping[str, Sequence[Any]]:
     if name == SPEED_QUALITY:
         return point_table(points([run]))
     if name not in _DRAW:
-        raise ValueError(f"There is no chart {name!r}; there is {', '.join(CHARTS)}.")
+        raise ValueError(Reason("export.no-chart", name=name, known=tuple(CHARTS)))
     if name == "machine":
         rows = [
             (time, track.title, value, track.unit)

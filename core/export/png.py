@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.export import figures
 from core.export.base import exporters
+from core.messages.reason import Reason
 from core.records.run import Run
 
 
@@ -18,7 +19,7 @@ class PngCharts:
     title = "Charts as PNG"
     suffix = ".png"
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         return figures.check()
 
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:

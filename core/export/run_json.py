@@ -9,6 +9,7 @@ from core.analysis.summary import SCHEMA, summarize
 from core.export.base import exporters
 from core.export.files import replacing
 from core.json_text import strict
+from core.messages.reason import Reason
 from core.records.run import Run
 
 
@@ -20,7 +21,7 @@ class RunJson:
     title = "Run as JSON"
     suffix = ".json"
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         return None
 
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from core.export.files import replacing
 from core.imports.modules import ROOT
 from core.imports.nesting import in_reading_order, strictly_nested
 from core.json_text import strict
+from core.messages.reason import Reason
 from core.records.run import Run
 from profilers.trace import KINDS, PLACES, Array
 
@@ -29,7 +30,7 @@ class Speedscope:
     title = "speedscope"
     suffix = ".speedscope.json"
 
-    def check(self) -> str | None:
+    def check(self) -> Reason | None:
         return None
 
     def write(self, runs: Sequence[Run], path: Path) -> list[Path]:

@@ -53,6 +53,11 @@ def template(code: str, n: object = None, language: str | None = None) -> str | 
     return None
 
 
+def translated(code: str, english: str) -> str:
+    """What was declared in English (a title, a help), in the language that is spoken where its catalogue has the code."""
+    return template(code) or english
+
+
 @cache
 def _catalogue(language: str) -> gettext.GNUTranslations:
     """A compiled catalogue, read once, with the English one behind it."""

@@ -22,7 +22,7 @@ _SHOWN = ("clock", "count", "duration", "number", "percent", "rate", "ratio", "s
 _UNITS: Mapping[str, Callable[[Any], str]] = {name: getattr(units, name) for name in _SHOWN}
 
 
-_BETWEEN = {"or": "messages.or", "sentences": "messages.between-sentences"}
+_BETWEEN = {"and": "messages.and", "or": "messages.or", "sentences": "messages.between-sentences"}
 """What stands between several facts, by the format that a template asks for; else a comma."""
 
 
@@ -93,6 +93,20 @@ def of_text(text: str) -> Reason:
     return Reason(TEXT, text=text)
 
 
+def worded(code: str, /, *english: str, **facts: Fact) -> Reason:
+    """A reason whose English template stands where it is made, for what is one file to add (a pass, say).
+
+    Another language has its words under the code, as those of every other reason; files hold code, facts and English words.
+
+    Args:
+        code: ``pass.<id>.<what>``.
+        english: the template, or two where ``n`` chooses: for one of it, and for any other number.
+        facts: as of every reason.
+    """
+    words = english[0] if facts.get("n") == 1 else english[-1]
+    return _remade(code, facts, _Words(ENGLISH).vformat(words, (), facts))
+
+
 def as_reason(given: Reason | str) -> Reason:
     """What is a reason already as it is, and words from elsewhere (a library, another floor) as they are."""
     return given if isinstance(given, Reason) else of_text(given)
@@ -100,7 +114,7 @@ def as_reason(given: Reason | str) -> Reason:
 
 class _Words(Formatter):
     """Puts facts into a template: ``{name}``, ``{name!r}``, ``{weight_bytes:size}``, ``{why:capital}``, ``{sentence:clause}``
-    (a sentence without its full stop).
+    (a sentence without its full stop), ``{sentence:lower}``.
 
     Several facts are joined by commas, or as in ``{choices:or}``.
     """
@@ -120,6 +134,8 @@ class _Words(Formatter):
             return (between or ", ").join(parts)
         if format_spec == "capital":
             return f"{value[:1].upper()}{value[1:]}"
+        if format_spec == "lower":
+            return f"{str(value)[:1].lower()}{str(value)[1:]}"
         if format_spec == "clause":
             return str(value).rstrip(".。")
         return _UNITS[format_spec](value) if format_spec in _UNITS else format(value, format_spec)

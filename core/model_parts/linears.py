@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 
@@ -172,17 +171,17 @@ def swap(
 # -- what was left out, for people ----------------------------------------------------------------------------------------
 
 
-def head_note(model: torch.nn.Module, paths: Collection[str], form: str) -> tuple[str, ...]:
+def head_note(model: torch.nn.Module, paths: Collection[str], form: str) -> tuple[Reason, ...]:
     """To be asked before changing: what becomes of a head that shares its weight with the embedding."""
     find = getattr(model, "get_input_embeddings", None)
     path = head_path(model)
     embedding = find() if find is not None and path is not None else None
     if path not in paths or getattr(embedding, "weight", None) is not model.get_submodule(str(path)).weight:
         return ()
-    return (f"The head shared its weight with the embedding: it gets an {form} copy, the embedding stays as it is.",)
+    return (Reason("model_parts.head-copied", form=form),)
 
 
-def left_out(model: torch.nn.Module, unfit: Mapping[str, str] | None = None) -> tuple[str, ...]:
+def left_out(model: torch.nn.Module, unfit: Mapping[str, Reason] | None = None) -> tuple[Reason, ...]:
     """To be asked after changing: which linear layers and other large weights are as they were, and why.
 
     Args:
@@ -191,21 +190,22 @@ def left_out(model: torch.nn.Module, unfit: Mapping[str, str] | None = None) -> 
     """
     unfit = unfit or {}
     notes = [
-        f"{_listed([path for path in unfit if unfit[path] == reason])} left as they were: {reason}."
+        Reason("model_parts.unfit", layers=_listed([path for path in unfit if unfit[path] == reason]), why=reason)
         for reason in dict.fromkeys(unfit.values())
     ]
     kept = [path for path, module in model.named_modules() if path and path not in unfit and is_linear(module)]
     if kept:
-        notes.append(f"{_listed(kept)} left as they were by the options.")
+        notes.append(Reason("model_parts.kept-by-options", layers=_listed(kept)))
     stacked = [weight for weight in model.parameters() if weight.dim() == 3 and weight.is_floating_point()]
     if stacked:
-        size = units.size(sum(weight.nbytes for weight in stacked))
-        notes.append(f"{len(stacked)} stacked expert weights ({size}) are no linear layers and stay as they are.")
+        held = sum(weight.nbytes for weight in stacked)
+        notes.append(Reason("model_parts.stacked-experts", count=len(stacked), held_bytes=held))
     return tuple(notes)
 
 
-def _listed(paths: Collection[str]) -> str:
-    shown = ", ".join(list(paths)[:SHOWN_PATHS])
+def _listed(paths: Collection[str]) -> Reason:
+    shown = tuple(list(paths)[:SHOWN_PATHS])
     more = len(paths) - SHOWN_PATHS
-    noun = "layer" if len(paths) == 1 else "layers"
-    return f"{len(paths)} {noun} ({shown}{f' and {more} more' if more > 0 else ''})"
+    if more > 0:
+        return Reason("model_parts.layers-and-more", n=len(paths), shown=shown, more=more)
+    return Reason("model_parts.layers", n=len(paths), shown=shown)

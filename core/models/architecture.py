@@ -79,7 +79,7 @@ def make_config(model_type: str, options: Mapping[str, str]) -> Any:
             owner = _part(owner, part, inner)
             within = within.setdefault(part, {"model_type": owner.model_type} if owner.model_type else {})
         within[inner] = _value(owner.model_type, inner, text, owner)
-    with loading.refusing(f"arch:{model_type} with these options", REMEDY), loading.quiet(Progress(), ""):
+    with loading.refusing(f"arch:{model_type} with these options", REMEDY), loading.quiet(Progress(), None):
         config = AutoConfig.for_model(model_type, **deepcopy(values))  # configs take what they are given apart
         return AutoConfig.for_model(model_type, **(values | _tokens_within(config, values)))
 
@@ -89,7 +89,7 @@ def _part(owner: Any, name: str, inner: str) -> Any:
     found = getattr(owner, name, None)
     if found is None or not hasattr(found, "attribute_map"):
         parts = [part for part, value in vars(owner).items() if hasattr(value, "attribute_map")]
-        has = f"its parts are {', '.join(parts)}" if parts else "its config has no parts"
+        has = Reason("models.config-parts", parts=tuple(parts)) if parts else Reason("models.config-without-parts")
         raise Refusal(Reason("models.no-part-for-option", model_type=owner.model_type, name=name, inner=inner, has=has))
     return found
 
@@ -283,17 +283,18 @@ class Architecture:
 
         sketch = self.describe(config, rest)
         loading.import_libraries(progress, sketch.task, sketch.architecture)
-        with loading.quiet(progress, "Counting the weights"):
+        with loading.quiet(progress, Reason("models.counting-weights")):
             facts = exact_facts(config, rest)
         # Asked here again: before torch was there, describe() could not know.
         fits = fit(facts, config.dtype, psutil.virtual_memory().available)
         if not fits.fits and not config.force:
             raise Refusal(fits.sentence, can_override=True)
         watch = loading.Stopwatch()
-        progress.report("Filling in random weights")
+        filling = Reason("models.filling-weights")
+        progress.report(filling)
         model_type, options = parse_spec(rest)
         with (
-            loading.quiet(progress, "Filling in random weights"),
+            loading.quiet(progress, filling),
             torch.random.fork_rng(devices=[]),
             _checking(progress),
         ):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from core import units
 from core.config import ModelConfig
+from core.messages.reason import Reason
 from core.progress import Progress
 from core.registry import Registry
 
@@ -79,7 +80,7 @@ class ModelFacts:
     packed: bool = False  # its files hold the weights in few bits, and they stay so whatever the dtype (GPTQ, AWQ, fp8 …)
     keeps_cache: bool = True  # its configuration lets ``generate`` keep keys and values from one token to the next
     context_is_soft: bool = False  # a longer sequence runs all the same: it is only more than the model was made for
-    notes: tuple[str, ...] = ()  # sentences for people about what is special in how it runs
+    notes: tuple[Reason, ...] = ()  # sentences for people about what is special in how it runs
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Listing:
     spec: str
     title: str
     available: bool
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 @dataclass
@@ -109,7 +110,7 @@ class LoadedModel:
     rss_before_bytes: int
     rss_after_bytes: int
     processor: Any | None = None
-    no_processor: str = ""
+    no_processor: Reason | None = None
     example: Mapping[str, Any] | None = None
 
 

@@ -149,7 +149,7 @@ def read_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
     The format: https://huggingface.co/docs/safetensors (8 bytes of little-endian length, a JSON header, the data).
     """
     size = path.stat().st_size
-    broken = f"{path} is not a safetensors file or is damaged; download or save it again."
+    broken = Reason("models.safetensors-damaged", path=str(path))
     if not path.is_file():  # a pipe would be waited at for ever
         raise Refusal(broken)
     with path.open("rb") as file:

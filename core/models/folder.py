@@ -67,7 +67,7 @@ def load_folder(
     watch: loading.Stopwatch | None = None,
 ) -> LoadedModel:
     """Check a model folder and load it."""
-    progress.report("Checking the files")
+    progress.report(Reason("models.checking-files"))
     facts = describe_folder(folder, config, spec=spec, name=name)
     loading.import_libraries(progress, facts.task, facts.architecture)
     return loading.load_checked(folder, config, facts, device, progress, watch or loading.Stopwatch())
@@ -80,7 +80,9 @@ def task_from_config(settings: dict[str, Any], config: ModelConfig, name: str) -
     own_code = settings.get("auto_map")
     if not isinstance(model_type, str) or not known.is_known(model_type):
         if not own_code:
-            what = f"the architecture {shown(str(model_type))!r}" if model_type else "no architecture (model_type)"
+            what = Reason("models.names-no-architecture")
+            if model_type:
+                what = Reason("models.the-architecture", name=shown(str(model_type)))
             raise Refusal(Reason("models.config-names-unknown", name=name, what=what))
         if not config.trust_remote_code:
             raise Refusal(Reason("models.own-code", name=name))

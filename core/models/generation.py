@@ -74,7 +74,7 @@ TOLD: Mapping[str, tuple[Any, ...]] = {
 _OF_WHISPER = ("return_timestamps", "return_token_timestamps", "return_segments")
 
 
-def settle(model: Any) -> tuple[str, ...]:
+def settle(model: Any) -> tuple[Reason, ...]:
     """Set the generation config of a model back to neutral.
 
     Args:
@@ -123,19 +123,13 @@ def keeps_cache(model: Any) -> bool:
     return getattr(config, "use_cache", None) is not False
 
 
-def _about(left_out: list[str], in_force: list[str]) -> str:
-    parts = []
+def _about(left_out: list[str], in_force: list[str]) -> Reason | None:
+    if left_out and in_force:
+        return Reason("models.config-leaves-out-and-keeps", left_out=tuple(left_out), kept=tuple(in_force))
     if left_out:
-        parts.append(f"leaves out {', '.join(left_out)}, so that requests are greedy and of fixed length")
-    if in_force:
-        parts.append(f"keeps {', '.join(in_force)}, which say what may be written")
-    return f"Of the model's generation config this run {' and '.join(parts)}." if parts else ""
+        return Reason("models.config-leaves-out", left_out=tuple(left_out))
+    return Reason("models.config-keeps", kept=tuple(in_force)) if in_force else None
 
 
-def _about_cache(model: Any) -> str:
-    if keeps_cache(model):
-        return ""
-    return (
-        "The model's config switches the KV cache off (use_cache), so each token reads the whole text anew; "
-        "set use_cache to true in generation_config.json (config.json where there is none) to measure it as it is usually run."
-    )
+def _about_cache(model: Any) -> Reason | None:
+    return None if keeps_cache(model) else Reason("models.cache-off")

@@ -58,7 +58,7 @@ def load_file(
     path: Path, config: ModelConfig, device: str, progress: Progress, *, spec: str, name: str | None = None
 ) -> LoadedModel:
     """Load a GGUF file, converting it first if that was not done yet (the conversion counts into the load time)."""
-    progress.report("Checking the file")
+    progress.report(Reason("models.checking-file"))
     facts = describe_file(path, config, spec=spec, name=name)
     loading.import_libraries(progress, facts.task, facts.architecture)
     watch = loading.Stopwatch()

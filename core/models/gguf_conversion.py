@@ -82,15 +82,15 @@ def _write(path: Path, dtype: str, header: GgufHeader, into: Path, progress: Pro
     import transformers
     from safetensors import SafetensorError
 
-    text = "Converting the GGUF file (only the first time)"
-    with loading.quiet(progress, text), _watched_reader(header, progress):
+    doing = Reason("models.converting-file")
+    with loading.quiet(progress, doing), _watched_reader(header, progress):
         with loading.refusing(path.name):
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
             )
         loading.refuse_missing(path.name, model, report)  # kept, they would look like the file's own
         _forget_quantization(model)
-        progress.report("Saving the converted weights")
+        progress.report(Reason("models.saving-converted"))
         try:
             model.save_pretrained(into, max_shard_size=_SHARD)
         except SafetensorError as error:  # how safetensors passes on what the system said about a file
@@ -108,7 +108,7 @@ def _write_tokenizer(path: Path, into: Path, progress: Progress) -> str | None:
     """Convert the tokenizer, or say why that is impossible; the model still runs workloads given as a number of tokens."""
     import transformers
 
-    progress.report("Converting the tokenizer (only the first time)")
+    progress.report(Reason("models.converting-tokenizer"))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     except Exception as error:  # noqa: BLE001 - the tokenizers library raises bare Exception for a vocabulary it cannot take
@@ -149,7 +149,7 @@ def _watched_reader(header: GgufHeader, progress: Progress) -> Iterator[None]:
             return super()._get_field_parts(orig_offs, raw_type)
 
         def _push_field(self, field: Any, skip_sum: bool = False) -> Any:
-            progress.report("Reading the GGUF header", min(1.0, int(field.offset) / header.data_start))
+            progress.report(Reason("models.reading-header"), min(1.0, int(field.offset) / header.data_start))
             return super()._push_field(field, skip_sum)
 
     readers: dict[str, Reader] = {}
@@ -160,7 +160,7 @@ def _watched_reader(header: GgufHeader, progress: Progress) -> Iterator[None]:
         return readers[str(path)]
 
     def bar(items: Any, **_: Any) -> loading.Bar:
-        return loading.Bar(progress, "Dequantizing the weights (only the first time)", items)
+        return loading.Bar(progress, Reason("models.dequantizing"), items)
 
     reader, tqdm = gguf.GGUFReader, loader.tqdm
     gguf.GGUFReader, loader.tqdm = read_once, bar

@@ -48,8 +48,9 @@ def needed_files(names: Sequence[str], repository: str, config: ModelConfig) -> 
     if not weights:
         pickles = [name for name in names if _PICKLES.match(name)]
         if not pickles:
-            other = "; download its GGUF file and open that" if any(name.endswith(".gguf") for name in names) else ""
-            raise Refusal(Reason("models.hub-without-weights", repository=repository, other=other or "; choose another model"))
+            has_gguf = any(name.endswith(".gguf") for name in names)
+            other = Reason("models.open-its-gguf") if has_gguf else Reason("models.choose-another")
+            raise Refusal(Reason("models.hub-without-weights", repository=repository, other=other))
         if not config.allow_pickle:
             raise Refusal(Reason("models.hub-pickled-only", repository=repository))
         weights = pickles
@@ -106,7 +107,7 @@ def download(repository: str, revision: str | None, config: ModelConfig, progres
     """Fetch what loading needs and return its folder in the cache. What arrived before a cancel is kept for the next try."""
     import huggingface_hub
 
-    progress.report(f"Asking the hub for {repository}")
+    progress.report(Reason("models.asking-hub", repository=repository))
     with _explained(repository, revision):
         info = huggingface_hub.HfApi().model_info(repository, revision=revision)
         names = needed_files([file.rfilename for file in info.siblings or ()], repository, config)
@@ -146,7 +147,7 @@ def _bar_class(progress: Progress, repository: str) -> type:
             self.n += n or 0
             # Of its several bars snapshot_download counts bytes in some and files in another; only bytes say how far it is.
             if self.unit == "B" and self.total:
-                progress.report(f"Downloading {repository}", min(1.0, self.n / self.total))
+                progress.report(Reason("models.downloading", repository=repository), min(1.0, self.n / self.total))
             return None
 
     return SilentBar

@@ -17,7 +17,7 @@ import psutil
 
 from core.config import ModelConfig
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, of_text
 from core.models import generation, positions
 from core.models.base import TASKS, LoadedModel, ModelFacts
 from core.models.experts import active_of
@@ -54,6 +54,11 @@ AUTO_CLASSES = {
     "depth-estimation": "AutoModelForDepthEstimation",
 }
 
+IMPORTING = Reason("models.importing-libraries")
+WEIGHTS = Reason("models.loading-weights")
+TOKENIZER = Reason("models.loading-tokenizer")
+PROCESSOR = Reason("models.loading-processor")
+
 _PROCESSORS = {"image": "AutoImageProcessor", "image-text": "AutoProcessor", "speech": "AutoFeatureExtractor"}
 """What makes inputs, by what a task is given."""
 
@@ -75,9 +80,9 @@ def _text_encoders() -> set[str]:
 class Bar:
     """Stands in for a library's progress bar: prints nothing, reports to ``progress``, raises ``Cancelled`` when asked."""
 
-    def __init__(self, progress: Progress, text: str, items: Any = None, total: float | None = None) -> None:
+    def __init__(self, progress: Progress, doing: Reason | None, items: Any = None, total: float | None = None) -> None:
         self._progress = progress
-        self._text = text
+        self._doing = doing
         self._items = items
         self._done = 0.0
         self.total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
@@ -85,7 +90,7 @@ class Bar:
     def update(self, amount: float | None = 1) -> None:
         """So much more is done."""
         self._done += amount or 0
-        self._progress.report(self._text, min(1.0, self._done / self.total) if self.total else None)
+        self._progress.report(self._doing, min(1.0, self._done / self.total) if self.total else None)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -114,23 +119,23 @@ class Stopwatch:
 
 def import_libraries(progress: Progress, task: str, architecture: str) -> None:
     """Import torch, transformers and the model's class (about 4 s the first time), so that load times do not count that."""
-    progress.report("Importing torch and transformers")
+    progress.report(IMPORTING)
     import torch
     import transformers
 
     assert torch
-    with quiet(progress, "Importing torch and transformers"):
+    with quiet(progress, IMPORTING):
         for name in (auto_class(task, architecture), "AutoTokenizer", architecture):
             getattr(transformers, name, None)  # transformers imports its modules when a name is first asked for
 
 
 @contextmanager
-def quiet(progress: Progress, text: str) -> Iterator[None]:
-    """Nothing of transformers reaches the terminal; its bars report to ``progress`` as ``text``. Restored afterwards."""
+def quiet(progress: Progress, doing: Reason | None) -> Iterator[None]:
+    """Nothing of transformers reaches the terminal; its bars report to ``progress`` as ``doing``. Restored afterwards."""
     from transformers.utils import logging as library_logging
 
     def make_bar(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bar:
-        return Bar(progress, text, args[0] if args else kwargs.get("iterable"), kwargs.get("total"))
+        return Bar(progress, doing, args[0] if args else kwargs.get("iterable"), kwargs.get("total"))
 
     verbosity = library_logging.get_verbosity()
     library_logging.set_verbosity(library_logging.CRITICAL)
@@ -173,8 +178,8 @@ def load_checked(
     import transformers
 
     weights = find_weights(folder, allow_pickle=config.allow_pickle)
-    progress.report("Loading weights", 0.0)
-    with quiet(progress, "Loading weights"), refusing(facts.name):
+    progress.report(WEIGHTS, 0.0)
+    with quiet(progress, WEIGHTS), refusing(facts.name):
         model, report = getattr(transformers, auto_class(facts.task, facts.architecture)).from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
@@ -229,7 +234,7 @@ def _own_weights(model: torch.nn.Module, progress: Progress) -> None:
     import torch
 
     with torch.no_grad():
-        for tensor in Bar(progress, "Reading weights into memory", [*model.parameters(), *model.buffers()]):
+        for tensor in Bar(progress, Reason("models.reading-weights"), [*model.parameters(), *model.buffers()]):
             tensor.data = tensor.data.clone()
 
 
@@ -237,8 +242,8 @@ def load_tokenizer(folder: Path, config: ModelConfig, progress: Progress) -> Any
     """The folder's tokenizer; ``Refusal`` if its files are damaged."""
     import transformers
 
-    progress.report("Loading the tokenizer")
-    with quiet(progress, "Loading the tokenizer"):
+    progress.report(TOKENIZER)
+    with quiet(progress, TOKENIZER):
         try:
             return transformers.AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code, local_files_only=True
@@ -264,18 +269,18 @@ def _wants_sentencepiece(folder: Path) -> bool:
     return False
 
 
-def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progress) -> tuple[Any | None, str]:
+def load_processor(folder: Path, kind: str, config: ModelConfig, progress: Progress) -> tuple[Any | None, Reason | None]:
     """The folder's processor, or None and why (a library that it needs is not here); ``Refusal`` if its files are damaged."""
     import transformers
 
-    progress.report("Loading the processor")
-    with quiet(progress, "Loading the processor"):
+    progress.report(PROCESSOR)
+    with quiet(progress, PROCESSOR):
         try:
             return getattr(transformers, kind).from_pretrained(
                 folder, trust_remote_code=config.trust_remote_code, local_files_only=True
-            ), ""
+            ), None
         except ImportError as error:
-            return None, _first_line(error)
+            return None, of_text(_first_line(error))
         except Exception as error:  # it reads JSON, tokenizers and templates, each with errors of its own
             raise Refusal(Reason("models.processor-unreadable", folder=str(folder), problem=_first_line(error))) from error
 

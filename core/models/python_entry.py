@@ -49,7 +49,7 @@ def check(rest: str, config: ModelConfig) -> tuple[Path, str]:
     assigned = {name.id for node in tree.body for name in ast.walk(node) if isinstance(name, ast.Name)}
     imported = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     if function not in {*names, *assigned, *imported}:
-        there = f"it has {', '.join(names[:6])}" if names else "it defines none"
+        there = Reason("models.file-has", names=tuple(names[:6])) if names else Reason("models.file-defines-none")
         raise Refusal(Reason("models.no-function", name=file.name, function=function, there=there))
     if not config.trust_remote_code:
         raise Refusal(Reason("models.is-python-code", name=file.name))
@@ -57,7 +57,7 @@ def check(rest: str, config: ModelConfig) -> tuple[Path, str]:
 
 
 @contextmanager
-def explained(file: Path, what: str) -> Iterator[None]:
+def explained(file: Path, what: Reason) -> Iterator[None]:
     """Whatever the user's code raises becomes one sentence with the line of their file that it came from."""
     try:
         yield
@@ -65,7 +65,7 @@ def explained(file: Path, what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # it is any code at all
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-        where = f" in line {lines[-1]}" if lines else ""
+        where: Reason | str = Reason("models.in-line", line=lines[-1]) if lines else ""
         message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".;:")[:200]
         raise Refusal(
             Reason("models.python-failed", name=file.name, where=where, what=what, model=type(error).__name__, message=message)
@@ -82,12 +82,12 @@ def call(file: Path, function: str) -> Any:
     sys.modules[name] = module  # dataclasses and pickles look there
     sys.path.insert(0, str(file.parent))
     try:
-        with explained(file, "while it was run"):
+        with explained(file, Reason("models.while-run")):
             spec.loader.exec_module(module)
         made = getattr(module, function, None)
         if not callable(made):
             raise Refusal(Reason("models.not-a-function", function=function, name=file.name))
-        with explained(file, f"in {function}()"):
+        with explained(file, Reason("models.in-function", function=function)):
             return made()
     finally:
         sys.path.remove(str(file.parent))
@@ -165,18 +165,18 @@ class PythonEntry:
         facts = self.describe(config, rest)
         file, function = split_spec(rest)
         file = file.resolve()
-        progress.report("Importing torch and transformers")
+        progress.report(loading.IMPORTING)
         import torch
 
         watch = loading.Stopwatch()
-        progress.report(f"Running {file.name}")
+        progress.report(Reason("models.running-file", name=file.name))
         with kept() as changes, torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             module, example = split_result(call(file, function), file, function)
         facts = dataclasses.replace(facts, notes=changes.sentences(facts.name))
         progress.check()
         dtype = getattr(torch, config.dtype)
-        with explained(file, f"while its module was cast to {config.dtype}"):
+        with explained(file, Reason("models.while-cast", dtype=config.dtype)):
             module = module.to(device, dtype)
         loaded = loading.finish(module, None, config, facts, watch)
         loaded.example = None if example is None else {name: _cast(value, device, dtype) for name, value in example.items()}

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
 from core.config import PassConfig
+from core.messages.catalogue import translated
 from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.pass_api.exclusions import Exclusion, Group
@@ -33,8 +34,8 @@ class Phase(IntEnum):
 
     @property
     def title(self) -> str:
-        """The heading of its passes in lists."""
-        return _TITLES[self]
+        """The heading of its passes in lists, in the language that is spoken."""
+        return translated(f"phase.{_TITLES[self].lower().replace(' ', '-')}.title", _TITLES[self])
 
 
 _TITLES = {
@@ -99,12 +100,12 @@ class PassReport:
     title: str
     options: Mapping[str, Any]
     changed_modules: int
-    summary: str  # for people: "210 layers → int8, 538 → 202 MB"
+    summary: Reason  # for people: "210 layers → int8, 538 → 202 MB"
     kernels: tuple[str, ...] = ()
     weight_bytes_before: int = 0
     weight_bytes_after: int = 0
     apply_ns: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     predicted: Mapping[str, float] = field(default_factory=dict)
     prediction: Reason | None = None
 
@@ -154,12 +155,22 @@ class Pass(Protocol):
 passes: Registry[Pass] = Registry("pass", "core.passes")
 
 
+def title_of(one: Pass) -> str:
+    """What people call a pass, in the language that is spoken; English stands in its own file."""
+    return translated(f"pass.{one.id}.title", one.title)
+
+
+def summary_of(one: Pass) -> str:
+    """Its one line for lists, in the language that is spoken."""
+    return translated(f"pass.{one.id}.summary", one.summary)
+
+
 def any_pass(choices: Iterable[PassConfig], is_so: Callable[[Pass], bool]) -> bool:
     """Whether one of the passes chosen is so. A pass that this version does not know (of another one's file) is not."""
     return any(one is not None and is_so(one) for one in (passes.find(choice.id) for choice in choices))
 
 
-def title_of(pass_id: str) -> str:
+def title_of_id(pass_id: str) -> str:
     """What people call a pass; the id of one that this version does not know (of another one's file)."""
     known = passes.find(pass_id)
-    return pass_id if known is None else known.title
+    return pass_id if known is None else title_of(known)

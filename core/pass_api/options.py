@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import typing
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ from typing import Any
 import msgspec
 
 from core.config import PassConfig, RunConfig
-from core.errors import Refusal
+from core.errors import Refusal, reason_of
+from core.messages.catalogue import translated
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, passes
 
@@ -44,6 +46,17 @@ class Option:
     step: float | None = None
     label: str = ""
     help: str = ""
+    owner: str = ""  # the dataclass that declares it, which several passes may share
+
+    @property
+    def called(self) -> str:
+        """The label in the language that is spoken."""
+        return translated(f"option.{self.owner}.{self.name}.label", self.label)
+
+    @property
+    def explained(self) -> str:
+        """The help in the language that is spoken."""
+        return translated(f"option.{self.owner}.{self.name}.help", self.help) if self.help else ""
 
     def typed(self, given: Any) -> Any:
         """``given`` (text, or a value of about its type) as a value of its kind, whatever its limits; else ``ValueError``."""
@@ -94,10 +107,17 @@ def declared(options: type | None) -> Mapping[str, Option]:
     if options is None:
         return MappingProxyType({})
     kinds = typing.get_type_hints(options)
-    return MappingProxyType({one.name: _option(one, kinds[one.name]) for one in dataclasses.fields(options)})
+    return MappingProxyType(
+        {one.name: _option(one, kinds[one.name], _owner(options, one.name)) for one in dataclasses.fields(options)}
+    )
 
 
-def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
+def _owner(options: type, name: str) -> str:
+    """The class that declares a field, of those that ``options`` is made of."""
+    return next(one.__name__ for one in options.__mro__ if name in inspect.get_annotations(one))
+
+
+def _option(field: dataclasses.Field[Any], hint: Any, owner: str) -> Option:
     parts = typing.get_args(hint) or (hint,)  # "int | None" is a union of two
     (kind,) = (part for part in parts if part is not NoneType)
     assert kind in _KINDS, f"{field.name} is a {kind}, for which there is neither a field in a form nor a text"
@@ -105,7 +125,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
         "label": field.name.replace("_", " "),
         **{name: field.metadata[name] for name in DECLARED if name in field.metadata},
     }
-    return Option(field.name, kind, NoneType in parts, None if field.default is MISSING else field.default, **told)
+    return Option(field.name, kind, NoneType in parts, None if field.default is MISSING else field.default, **told, owner=owner)
 
 
 def parse(one: Pass, given: Mapping[str, Any]) -> Any:
@@ -127,7 +147,7 @@ def parse(one: Pass, given: Mapping[str, Any]) -> Any:
     try:
         return {} if one.options is None else one.options(**values)
     except ValueError as error:
-        raise Refusal(Reason("pass_api.options-do-not-fit", id=one.id, problem=str(error))) from error
+        raise Refusal(Reason("pass_api.options-do-not-fit", id=one.id, problem=reason_of(error))) from error
 
 
 def _value(pass_id: str, option: Option, given: Any) -> Any:

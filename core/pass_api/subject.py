@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core.messages.reason import Reason
 from core.progress import Progress
 from profilers.tick_op import TickClock
 
@@ -64,7 +65,7 @@ class Execution:
     drafts: list[torch.nn.Module] = field(default_factory=list)  # they guess tokens; their forwards are ``draft`` moments
     step: CompiledStep | None = None
     runtime: Runtime | None = None
-    untickable: str | None = None
+    untickable: Reason | None = None
 
     def is_compiled(self, width: int, context: int) -> bool:
         """Whether a forward of ``width`` new positions after ``context`` cached ones runs as a compiled graph."""
@@ -90,4 +91,6 @@ class Subject:
     progress: Progress = field(default_factory=Progress)  # passes that take long report to it and look whether to stop
     undo: ExitStack = field(default_factory=ExitStack)
     changed_by: dict[str, str] = field(default_factory=dict)
-    afterwards: dict[str, Callable[[], tuple[str, ...]]] = field(default_factory=dict)  # notes known after the run, by pass id
+    afterwards: dict[str, Callable[[], tuple[Reason, ...]]] = field(
+        default_factory=dict
+    )  # notes known after the run, by pass id

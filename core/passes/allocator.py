@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.subject import Subject
 
@@ -61,7 +61,12 @@ class AllocatorOptions:
 
     def __post_init__(self) -> None:
         if self.keep_mib == 0 and not self.flush_denormal:
-            raise ValueError("keep_mib is 0 and flush_denormal off, which changes nothing; set one of them")
+            raise ValueError(
+                worded(
+                    "pass.allocator.changes-nothing",
+                    "keep_mib is 0 and flush_denormal off, which changes nothing; set one of them",
+                )
+            )
 
 
 @passes.register
@@ -85,22 +90,28 @@ class Allocator(Pass):
     def apply(self, subject: Subject, options: AllocatorOptions) -> PassReport:
         if (reason := unusable()) is not None:
             raise Refusal(Reason("passes.allocator-not-set", reason=reason))
-        done, notes = [], [_other_allocators()]
+        done: list[Reason] = []
+        notes = [_other_allocators()]
         if options.keep_mib:
             subject.undo.callback(_keep(options.keep_mib * MIB))
-            done.append(f"up to {options.keep_mib} MiB of freed memory kept")
-            notes.append("Switched off, it leaves glibc's thresholds fixed at 32 and 64 MiB; they adapt again after a restart.")
+            done.append(worded("pass.allocator.kept", "up to {mib} MiB of freed memory kept", mib=options.keep_mib))
+            notes.append(
+                worded(
+                    "pass.allocator.fixed",
+                    "Switched off, it leaves glibc's thresholds fixed at 32 and 64 MiB; they adapt again after a restart.",
+                )
+            )
         if options.flush_denormal:
             undo, note = _flush()
             subject.undo.callback(undo)
-            done.append("denormal numbers are zero")
+            done.append(worded("pass.allocator.denormals", "denormal numbers are zero"))
             notes += [note] if note else []
         return PassReport(
             self.id,
             self.title,
             asdict(options),
             0,
-            ", ".join(done),
+            worded("pass.allocator.done", "{what}", what=tuple(done)),
             notes=tuple(notes),
             prediction=self.unpredictable,
         )
@@ -123,12 +134,20 @@ def preloaded() -> str | None:
     return None if found is None else found.group(1)
 
 
-def _other_allocators() -> str:
+def _other_allocators() -> Reason:
     """The command that starts Tickscope with another allocator."""
     for name in ("tcmalloc_minimal", "tcmalloc", "jemalloc"):
         if (library := ctypes.util.find_library(name)) is not None:
-            return f"The allocator is glibc's; to try {name}, start with LD_PRELOAD={library} tickscope."
-    return "The allocator is glibc's; to try another, install jemalloc or tcmalloc and start with LD_PRELOAD=FILE tickscope."
+            return worded(
+                "pass.allocator.other",
+                "The allocator is glibc's; to try {name}, start with LD_PRELOAD={library} tickscope.",
+                name=name,
+                library=library,
+            )
+    return worded(
+        "pass.allocator.no-other",
+        "The allocator is glibc's; to try another, install jemalloc or tcmalloc and start with LD_PRELOAD=FILE tickscope.",
+    )
 
 
 def _keep(kept_bytes: int) -> Callable[[], None]:
@@ -147,7 +166,7 @@ def _keep(kept_bytes: int) -> Callable[[], None]:
     return usual
 
 
-def _flush() -> tuple[Callable[[], None], str | None]:
+def _flush() -> tuple[Callable[[], None], Reason | None]:
     """Treat denormal numbers as zero; returns what ends that, and a sentence where it does not reach all threads."""
     import torch
 
@@ -162,7 +181,10 @@ def _flush() -> tuple[Callable[[], None], str | None]:
     after = left()
     note = None
     if after:
-        note = "Torch's worker threads were there before and still compute denormal numbers; only the calling thread does not."
+        note = worded(
+            "pass.allocator.workers-before",
+            "Torch's worker threads were there before and still compute denormal numbers; only the calling thread does not.",
+        )
 
     def restore() -> None:
         if before:

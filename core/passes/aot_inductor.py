@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core import units
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.pass_api.subject import Runtime, Subject
@@ -19,7 +18,12 @@ from core.runtimes.runtime_pass import threads_in_words
 if TYPE_CHECKING:
     import torch
 
-UNTICKABLE = "AOTInductor's library does not tell when its layers begin and end; compile_forward and compile_decode do"
+UNTICKABLE = worded(
+    "pass.aot_inductor.untickable",
+    "AOTInductor's library does not tell when its layers begin and end; compile_forward and compile_decode do",
+)
+
+COMPILING = worded("pass.aot_inductor.compiling", "Compiling ahead of time (only the first time)")
 
 CLOSE = 1e-3
 """By how much results may differ from torch's, as a share of their largest: sums of float32 in another order stay far below."""
@@ -53,7 +57,7 @@ class AotInductor(Pass):
         key = key_of(model, subject.task)
         kept = is_kept(key)
         if not kept:
-            subject.progress.report("Compiling ahead of time (only the first time)", None)
+            subject.progress.report(COMPILING, None)
             make(model, sample, key)
             subject.progress.check()
         engine = AotPackage(folder_of(key), model, sample)
@@ -71,21 +75,42 @@ class AotInductor(Pass):
             raise Refusal(Reason("passes.aot-gives-other-results", model=type(model).__name__))
         subject.execution.runtime, subject.execution.untickable = Runtime(engine.name), UNTICKABLE
         subject.changed_by |= {path: self.id for path, _ in model.named_modules()}
-        size = units.size(sum(file.stat().st_size for file in folder_of(key).iterdir()))
         notes = (
-            f"{'The library was on disk' if kept else 'The library was compiled now and is kept for the next start'} ({size}); "
-            f"it holds no weights and computes with {threads_in_words(subject.execution.threads)}.",
-            f"On a small input its results differ from torch's by {drift:.1g} of the largest.",
+            _where_from(sum(file.stat().st_size for file in folder_of(key).iterdir()), subject.execution.threads, kept=kept),
+            worded(
+                "pass.aot_inductor.drift",
+                "On a small input its results differ from torch's by {drift:.1g} of the largest.",
+                drift=drift,
+            ),
         )
         return PassReport(
             self.id,
             self.title,
             {},
             sum(1 for _ in model.modules()),
-            "one compiled graph" + (" for prefill and decode alike" if generates else ""),
+            worded("pass.aot_inductor.done-for-both", "one compiled graph for prefill and decode alike")
+            if generates
+            else worded("pass.aot_inductor.done", "one compiled graph"),
             notes=notes,
             prediction=self.unpredictable,
         )
+
+
+def _where_from(size_bytes: int, threads: int, *, kept: bool) -> Reason:
+    if kept:
+        return worded(
+            "pass.aot_inductor.from-disk",
+            "The library was on disk ({size_bytes:size}); it holds no weights and computes with {threads}.",
+            size_bytes=size_bytes,
+            threads=threads_in_words(threads),
+        )
+    return worded(
+        "pass.aot_inductor.compiled",
+        "The library was compiled now and is kept for the next start ({size_bytes:size}); "
+        "it holds no weights and computes with {threads}.",
+        size_bytes=size_bytes,
+        threads=threads_in_words(threads),
+    )
 
 
 def _results(model: torch.nn.Module, sample: Sample) -> list[torch.Tensor]:

@@ -10,7 +10,7 @@ import psutil
 
 from core.config import DTYPES, ModelConfig
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.models import catalog
 from core.models.base import LoadedModel, ModelFacts
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
@@ -75,13 +75,18 @@ class Assistant(Pass):
         draft = _load(subject, options.model)
         model: Any = draft.model
         arguments: dict[str, Any] = {"assistant_model": model}
-        notes = []
+        notes: list[Reason] = []
         if _vocabulary(subject.model) == _vocabulary(model):  # transformers goes by the number of tokens alone
-            how = "the same tokens"
+            how = worded("pass.assistant.same-tokens", "the same tokens")
         else:
-            how = "tokens of its own"
+            how = worded("pass.assistant.own-tokens", "tokens of its own")
             arguments |= {"tokenizer": subject.tokenizer, "assistant_tokenizer": draft.tokenizer}
-            notes.append("The assistant has tokens of its own, so every guess is made into text and back, which takes time.")
+            notes.append(
+                worded(
+                    "pass.assistant.into-text",
+                    "The assistant has tokens of its own, so every guess is made into text and back, which takes time.",
+                )
+            )
         drafts = {"num_assistant_tokens": options.tokens, "assistant_confidence_threshold": options.confidence}
         set_for_drafts(subject, model.generation_config, drafts)
         tell_generate(subject, arguments)
@@ -89,8 +94,14 @@ class Assistant(Pass):
         subject.undo.callback(lambda: _unload(subject, model))
         share = (draft.facts.weight_bytes or 0) / max(1, _bytes(subject.model))
         if share >= 1:
-            notes.append("The assistant is no smaller than the model, so it cannot pay.")
-        summary = f"{draft.facts.name} guesses up to {options.tokens} tokens, {how}"
+            notes.append(worded("pass.assistant.no-smaller", "The assistant is no smaller than the model, so it cannot pay."))
+        summary = worded(
+            "pass.assistant.done",
+            "{name} guesses up to {tokens} tokens, {how}",
+            name=draft.facts.name,
+            tokens=options.tokens,
+            how=how,
+        )
         prediction = Reason("passes.guess-reads", unknown=UNKNOWN_GAIN, percent=100 * share)
         return PassReport(self.id, self.title, asdict(options), 0, summary, notes=tuple(notes), prediction=prediction)
 

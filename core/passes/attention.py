@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import torch_private
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_from, passes
 from core.pass_api.exclusions import Group
@@ -73,8 +73,8 @@ class Attention(Pass):
             self.title,
             asdict(options),
             _attentions(model),
-            f"attention {before} → {wanted}",
-            notes=(f"What ran on a small input: {ran}.",),
+            worded("pass.attention.done", "attention {before} → {wanted}", before=before, wanted=wanted),
+            notes=(worded("pass.attention.ran", "What ran on a small input: {ran}.", ran=ran),),
             prediction=none_from(Reason("passes.how-scores-are-kept")),
         )
 
@@ -127,21 +127,27 @@ def _attentions(model: torch.nn.Module) -> int:
     return max(1, sum(not any(other.startswith(f"{path}.") for other in named) for path in named))
 
 
-def _seen(model: torch.nn.Module, wanted: str) -> str:
+def _seen(model: torch.nn.Module, wanted: str) -> Reason | str:
     """What really computes attention in a small call of the model; ``Refusal`` where that fails."""
     call = small_call(model)
     if call is None:
-        return f"not looked at, this kind of model has no small input (set to {wanted})"
+        return worded(
+            "pass.attention.not-looked-at",
+            "not looked at, this kind of model has no small input (set to {wanted})",
+            wanted=wanted,
+        )
     try:
         if wanted == "flex_attention":
             call()
-            return "flex_attention, compiled by torch's inductor"
+            return worded("pass.attention.flex", "flex_attention, compiled by torch's inductor")
         names = _operators(call)
     except MODEL_ERRORS as error:
         reason = str(error).strip().splitlines()[0].rstrip(".:")[:120]
         raise Refusal(Reason("passes.attention-fails", wanted=wanted, reason=reason)) from error
     found = [what for name, what in torch_private.ATTENTION_OPERATORS.items() if f"aten.{name}.default" in names]
-    return " and ".join(found[:1] if wanted != "eager" else found[-1:]) or f"no operator that tells (set to {wanted})"
+    if not found:
+        return worded("pass.attention.no-operator", "no operator that tells (set to {wanted})", wanted=wanted)
+    return found[0] if wanted != "eager" else found[-1]
 
 
 def _operators(call: Callable[[], object]) -> set[str]:

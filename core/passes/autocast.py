@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import is_linear
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
@@ -65,8 +65,16 @@ class Autocast(Pass):
         patch = ForwardPatch(Order.PASS, [(model, lambda forward: _cast(forward, device, dtype))])
         patch.push()
         subject.undo.callback(patch.pop)
-        note = "The float32 weights stay and are cast on every call, which costs most where a moment has few tokens (decode)."
-        summary = f"products of {changed} layers → {options.dtype}, weights stay float32"
+        note = worded(
+            "pass.autocast.cast-each-call",
+            "The float32 weights stay and are cast on every call, which costs most where a moment has few tokens (decode).",
+        )
+        summary = worded(
+            "pass.autocast.done",
+            "products of {count} layers → {dtype}, weights stay float32",
+            count=changed,
+            dtype=options.dtype,
+        )
         return PassReport(self.id, self.title, asdict(options), changed, summary, notes=(note,))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.weights import cast
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -36,4 +36,6 @@ class Bfloat16(Pass):
         changed = cast(subject.model, torch.bfloat16)
         if changed == 0:
             raise Refusal(Reason("passes.nothing-to-cast-bfloat16"))
-        return PassReport(self.id, self.title, {}, changed, f"{changed} modules → bfloat16")
+        return PassReport(
+            self.id, self.title, {}, changed, worded("pass.bfloat16.done", "{count} modules → bfloat16", count=changed)
+        )

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -75,24 +75,25 @@ class Bitsandbytes(Pass):
         notes = head_note(model, fits, options.kind)
         subject.undo.callback(_quiet())
         swap(model, fits, lambda linear: _bnb_linear(linear, options.kind), subject.progress.check)
-        memory = (
-            "Memory only on the CPU: bitsandbytes' kernels there are simple ones, and quality is that of its number format."
+        memory = worded(
+            "pass.bitsandbytes.memory-only",
+            "Memory only on the CPU: bitsandbytes' kernels there are simple ones, and quality is that of its number format.",
         )
-        summary = f"{len(fits)} layers → {options.kind} (bitsandbytes)"
+        summary = worded("pass.bitsandbytes.done", "{count} layers → {kind} (bitsandbytes)", count=len(fits), kind=options.kind)
         return PassReport(
             self.id, self.title, asdict(options), len(fits), summary, notes=(memory, *notes, *left_out(model, unfit))
         )
 
 
-def _unfit(model: torch.nn.Module, paths: list[str]) -> dict[str, str]:
+def _unfit(model: torch.nn.Module, paths: list[str]) -> dict[str, Reason]:
     """Reasons, by path, for layers that the 4-bit kernel for the CPU cannot take (it would fail at the first call)."""
-    found = {}
+    found: dict[str, Reason] = {}
     for path in paths:
         linear = as_linear(model.get_submodule(path))
         if linear.in_features % BLOCK:
-            found[path] = f"their inputs are no multiple of {BLOCK}"
+            found[path] = Reason("passes.inputs-no-multiple", size=BLOCK)
         elif linear.out_features % OUTPUTS_MULTIPLE:
-            found[path] = f"their outputs are no multiple of {OUTPUTS_MULTIPLE}"
+            found[path] = Reason("passes.outputs-no-multiple", size=OUTPUTS_MULTIPLE)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from core import torch_private
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
 from core.pass_api.subject import Subject
@@ -58,7 +58,13 @@ class ChunkedPrefill(Pass):
             self.title,
             asdict(options),
             1,
-            f"prompts read {options.tokens} tokens at a time",
-            notes=(f"A prompt of up to {options.tokens} tokens is still read at once.",),
+            worded("pass.chunked_prefill.done", "prompts read {tokens} tokens at a time", tokens=options.tokens),
+            notes=(
+                worded(
+                    "pass.chunked_prefill.short",
+                    "A prompt of up to {tokens} tokens is still read at once.",
+                    tokens=options.tokens,
+                ),
+            ),
             prediction=self.unpredictable,
         )

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from core import torch_private
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes, without_cache
 from core.pass_api.exclusions import Exclusion, Group
 from core.pass_api.subject import Subject
@@ -57,5 +57,9 @@ class CompileDecode(Pass):
         subject.undo.callback(undo)
         graphs = compile_step(subject, options, self.id, subject.max_length)
         subject.afterwards[self.id] = partial(told, graphs)
-        summary = f"decode → compiled graph, static cache of {subject.max_length} positions"
+        summary = worded(
+            "pass.compile_decode.done",
+            "decode → compiled graph, static cache of {positions} positions",
+            positions=subject.max_length,
+        )
         return PassReport(self.id, self.title, asdict(options), 1, summary)

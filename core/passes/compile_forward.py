@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.models.base import generates
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -39,4 +39,6 @@ class CompileForward(Pass):
             raise Refusal(Reason("passes.compile-forward-reads-at-once"))
         graphs = compile_step(subject, options, self.id, every=True)
         subject.afterwards[self.id] = partial(told, graphs)
-        return PassReport(self.id, self.title, asdict(options), 1, "forward → compiled graph")
+        return PassReport(
+            self.id, self.title, asdict(options), 1, worded("pass.compile_forward.done", "forward → compiled graph")
+        )

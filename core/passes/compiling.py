@@ -104,7 +104,7 @@ def compile_step(
     execution.step = step = CompiledStep(_clean(clean, pass_id), every)
     ticked = _add_ticks(subject, clean.key, step, settings, options) if on_cpu else None
     if not on_cpu:
-        execution.untickable = "The clock in compiled graphs is the processor's; it does not see when an accelerator computes."
+        execution.untickable = Reason("passes.ticks-are-the-processors")
     graphs = (clean,) if ticked is None else (clean, ticked)
 
     def undo() -> None:
@@ -116,14 +116,16 @@ def compile_step(
     return graphs
 
 
-def told(graphs: Sequence[StepGraph]) -> tuple[str, ...]:
+NOT_ONE_GRAPH = Reason("passes.ticks-not-one-graph")
+
+
+def told(graphs: Sequence[StepGraph]) -> tuple[Reason, ...]:
     """What is special about the graphs, once they have run: sentences for people."""
     clean = graphs[0]
     if clean.from_disk and not clean.compiled:
-        return ("The graph was taken from disk, where an earlier run of this configuration had left it.",)
+        return (Reason("passes.graph-from-disk"),)
     anew = clean.compiled - 1
-    how = "it was compiled once" if anew <= 0 else f"it was compiled anew {anew} times, because what it is given changed"
-    return (f"One graph without breaks (a break would have been refused); {how}.",)
+    return (Reason("passes.graph-compiled-once") if anew <= 0 else Reason("passes.graph-compiled-anew", times=anew),)
 
 
 def _settings(options: CompileOptions) -> dict[str, Any]:
@@ -141,8 +143,7 @@ def _add_ticks(
 ) -> StepGraph | None:
     """Give the step a second graph with the layer clock's ticks; or say why there is none. ``key``: of the first one."""
     if options.freezing:
-        why = "Frozen weights are packed into the graph; a second one, for layer times, would pack them again."
-        subject.execution.untickable = why
+        subject.execution.untickable = Reason("passes.frozen-untickable")
         return None
     layers = layers_of(subject.model)
     rows = [row for piece in outline(layers, len(layers)) for row in piece.rows]
@@ -170,7 +171,8 @@ def _ticked(execution: Execution, ticks: TickClock, ticked: StepGraph, clean: Ca
             except RuntimeError as error:
                 if _refused(error) is not None or not torch_private.is_dynamos(error, "TorchDynamoException"):
                     raise
-                execution.untickable = ticks.problem = "This model is not one graph with the clock's ticks in it."
+                execution.untickable = NOT_ONE_GRAPH
+                ticks.problem = str(NOT_ONE_GRAPH)
         return clean(*args, **kwargs)
 
     return decode
@@ -187,8 +189,7 @@ def _clean(graph: StepGraph, pass_id: str) -> Callable[..., Any]:
                 raise refusal from error
             if not torch_private.is_dynamos(error, "Unsupported"):
                 raise
-            sentence = f"This model cannot be compiled into one graph; switch the pass {pass_id} off."
-            raise Refusal(sentence) from error
+            raise Refusal(Reason("passes.not-one-graph", id=pass_id)) from error
 
     return decode
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import torch_private
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_can_be_given, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.pass_api.subject import Subject
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     import torch
 
 NOTES = (
-    "A token counts as visible when every sequence of the batch has it.",
-    "All sequences of a batch are alike here, so nothing is won by their coming and going; it pays where lengths differ.",
+    worded("pass.continuous_batching.visible", "A token counts as visible when every sequence of the batch has it."),
+    worded(
+        "pass.continuous_batching.alike",
+        "All sequences of a batch are alike here, so nothing is won by their coming and going; it pays where lengths differ.",
+    ),
 )
 
 
@@ -93,8 +96,14 @@ class ContinuousBatching(Pass):
         before = model.__dict__.get("generate")
         model.__dict__["generate"] = schedule.generate
         subject.undo.callback(lambda: _put_back(model, before))
-        pages = f"{blocks} pages of {options.page_size} tokens"
-        summary = f"{subject.batch} sequences, {pages}, up to {options.max_batch_tokens} tokens a forward"
+        summary = worded(
+            "pass.continuous_batching.done",
+            "{batch} sequences, {blocks} pages of {page} tokens, up to {most} tokens a forward",
+            batch=subject.batch,
+            blocks=blocks,
+            page=options.page_size,
+            most=options.max_batch_tokens,
+        )
         return PassReport(
             self.id,
             self.title,

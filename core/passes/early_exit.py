@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.pass_api.subject import Subject
@@ -20,7 +20,10 @@ from core.passes.speculative import (
     unguessable,
 )
 
-NOTE = "Only pays if the model was trained to answer from its first blocks too; others guess wrong nearly always."
+NOTE = worded(
+    "pass.early_exit.trained",
+    "Only pays if the model was trained to answer from its first blocks too; others guess wrong nearly always.",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,13 @@ class EarlyExit(Pass):
         drafts = {"num_assistant_tokens": options.tokens, "assistant_confidence_threshold": options.confidence}
         set_for_drafts(subject, model.generation_config, drafts)
         tell_generate(subject, {"assistant_early_exit": blocks})
-        summary = f"{blocks} of {count} blocks guess up to {options.tokens} tokens"
+        summary = worded(
+            "pass.early_exit.done",
+            "{blocks} of {count} blocks guess up to {tokens} tokens",
+            blocks=blocks,
+            count=count,
+            tokens=options.tokens,
+        )
         prediction = Reason("passes.guess-costs", unknown=UNKNOWN_GAIN, percent=100 * blocks / count)
         return PassReport(
             self.id, self.title, asdict(options) | {"block": blocks}, 0, summary, notes=(NOTE,), prediction=prediction

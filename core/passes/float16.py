@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.weights import cast
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -46,6 +46,11 @@ class Float16(Pass):
             self.title,
             {},
             changed,
-            f"{changed} modules → float16",
-            notes=("Values above 65504 overflow in float16: the quality shows whether this model has any.",),
+            worded("pass.float16.done", "{count} modules → float16", count=changed),
+            notes=(
+                worded(
+                    "pass.float16.overflow",
+                    "Values above 65504 overflow in float16: the quality shows whether this model has any.",
+                ),
+            ),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -39,14 +39,15 @@ class Float8WeightOnly(Pass):
         paths = chosen(model, self.title, options, options.include_head)
         notes = head_note(model, paths, "float8")
         swap(model, paths, float8_linear, subject.progress.check)
-        memory_only = (
-            "Memory only: the weight is dequantised on every call; no float8 product runs, as oneDNN has no fast one here."
+        memory_only = worded(
+            "pass.float8_weight_only.memory-only",
+            "Memory only: the weight is dequantised on every call; no float8 product runs, as oneDNN has no fast one here.",
         )
         return PassReport(
             self.id,
             self.title,
             asdict(options),
             len(paths),
-            f"{len(paths)} layers → float8 weights",
+            worded("pass.float8_weight_only.done", "{count} layers → float8 weights", count=len(paths)),
             notes=(memory_only, *notes, *left_out(model)),
         )

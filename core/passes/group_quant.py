@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import as_linear, linear_paths, output_head, replace
 from core.native import available
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
@@ -78,10 +78,27 @@ class GroupQuant(Pass):
             module = model.get_submodule(path)
             bits = int(options.head if module is head else options.bits)
             replace(model, path, grouped_linear(as_linear(module), bits))
-        notes = [f"Products of up to {MOST_ROWS} rows are of integers; more rows expand the weights to bfloat16 on every call."]
+        notes = [
+            worded(
+                "pass.group_quant.rows",
+                "Products of up to {most} rows are of integers; more rows expand the weights to bfloat16 on every call.",
+                most=MOST_ROWS,
+            )
+        ]
         if tied and options.head != KEEP:
-            notes.append("The output head shared its weight with the embedding; it has a copy of its own now.")
-        summary = f"{len(paths)} layers → int{options.bits} in groups of {GROUP}"
+            notes.append(
+                worded(
+                    "pass.group_quant.head-copied",
+                    "The output head shared its weight with the embedding; it has a copy of its own now.",
+                )
+            )
+        summary = worded(
+            "pass.group_quant.done",
+            "{count} layers → int{bits} in groups of {group}",
+            count=len(paths),
+            bits=options.bits,
+            group=GROUP,
+        )
         return PassReport(self.id, self.title, asdict(options), len(paths), summary, notes=tuple(notes))
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.models.base import generates
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
@@ -81,14 +81,15 @@ class HeadRemoval(Pass):
             if new[one.groups] < one.groups:
                 ties.setdefault(one.tie, []).append(one)
         for place, tied in enumerate(ties.values()):
-            subject.progress.report(f"Removing heads, layer {place + 1} of {len(ties)}", place / len(ties))
+            subject.progress.report(_under_way(place + 1, len(ties)), place / len(ties))
             _cut(tied, new[tied[0].groups], activity)
         _tell_configs(model, found, new)
         calibration.refuse_unless_it_runs(model, subject.task, self.title)
         after = expectation.work_of(model)
         predicted, prediction = expectation.gains(before, after, subject.task)
         changed = [one for tied in ties.values() for one in tied]
-        summary = f"{_counted(changed, new)}, {expectation.millions(before, after)}"
+        parameters = expectation.millions(before, after)
+        summary = worded("pass.head_removal.done", "{what}, {parameters}", what=_counted(changed, new), parameters=parameters)
         notes = (note, _cache_note(found, new)) if generates(subject.task) else (note,)
         return PassReport(
             self.id, self.title, asdict(options), len(changed), summary, notes=notes, predicted=predicted, prediction=prediction
@@ -110,14 +111,24 @@ def _new_counts(found: list[Attention], unsafe: list[str], options: HeadRemovalO
     return {groups: min(groups, count) for groups, count in new.items()}
 
 
-def _activity(subject: Subject, found: list[Attention], options: HeadRemovalOptions) -> tuple[Mapping[int, torch.Tensor], str]:
+def _activity(
+    subject: Subject, found: list[Attention], options: HeadRemovalOptions
+) -> tuple[Mapping[int, torch.Tensor], Reason]:
     """Mean squares of what the heads give, by the id of the layer that takes it, and the sentence on how they are chosen."""
     if options.by == "weights":
-        return {}, "The heads are chosen by the norms of their weights."
+        return {}, worded("pass.head_removal.by-weights", "The heads are chosen by the norms of their weights.")
     if not calibration.reads_tokens(subject.model, subject.task):
-        return {}, "The heads are chosen by the norms of their weights, because this model reads no tokens to watch it with."
+        return {}, worded(
+            "pass.head_removal.no-tokens",
+            "The heads are chosen by the norms of their weights, because this model reads no tokens to watch it with.",
+        )
     tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
-    note = f"The heads are chosen by what they add on {len(tokens.ids)} tokens, {tokens.source}."
+    note = worded(
+        "pass.head_removal.by-activity",
+        "The heads are chosen by what they add on {count} tokens, {source}.",
+        count=len(tokens.ids),
+        source=tokens.source,
+    )
     return mean_squares(subject.model, [one.out for one in found], tokens, subject.progress), note
 
 
@@ -147,19 +158,27 @@ def _tell_configs(model: Any, found: list[Attention], new: dict[int, int]) -> No
             config.head_dim = next(iter(sizes))
 
 
-def _counted(changed: list[Attention], new: dict[int, int]) -> str:
+def _under_way(number: int, of: int) -> Reason:
+    return worded("pass.head_removal.under-way", "Removing heads, layer {number} of {of}", number=number, of=of)
+
+
+def _counted(changed: list[Attention], new: dict[int, int]) -> Reason:
     """``30 layers 9 → 6 heads (3 → 2 key/value groups)``."""
     kinds: dict[tuple[int, int], int] = {}
     for one in changed:
         kinds[one.queries, one.groups] = kinds.get((one.queries, one.groups), 0) + 1
     parts = []
     for (queries, groups), count in kinds.items():
-        of_groups = "" if queries == groups else f" ({groups} → {new[groups]} key/value groups)"
-        parts.append(f"{count} layers {queries} → {queries // groups * new[groups]} heads{of_groups}")
-    return " and ".join(parts)
+        told = {"count": count, "before": queries, "after": queries // groups * new[groups]}
+        if queries == groups:
+            parts.append(worded("pass.head_removal.heads", "{count} layers {before} → {after} heads", **told))
+        else:
+            words = "{count} layers {before} → {after} heads ({groups} → {kept} key/value groups)"
+            parts.append(worded("pass.head_removal.groups", words, **told, groups=groups, kept=new[groups]))
+    return worded("pass.head_removal.kinds", "{kinds:and}", kinds=tuple(parts))
 
 
-def _cache_note(found: list[Attention], new: dict[int, int]) -> str:
+def _cache_note(found: list[Attention], new: dict[int, int]) -> Reason:
     held = sum(one.groups for one in found)
     kept = sum(new[one.groups] for one in found)
-    return f"The KV cache takes {100 * kept / held:.0f} % of what it took."
+    return worded("pass.head_removal.cache", "The KV cache takes {percent:.0f} % of what it took.", percent=100 * kept / held)

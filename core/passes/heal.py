@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import psutil
 
-from core import units
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.weights import weight_bytes
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Group
@@ -20,6 +19,9 @@ from core.pruning import calibration, expectation, healing
 NEEDED = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask"})
 STATES = 3
 """Per trained weight: its gradient and AdamW's two moments."""
+
+
+LOADING = worded("pass.heal.loading", "Loading the original to learn from")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Heal(Pass):
         )
         data = healing.sequences(tokens.ids, options.tokens)
         _refuse_without_room(model, options)
-        subject.progress.report("Loading the original to learn from", None)
+        subject.progress.report(LOADING, None)
         teacher = subject.original()
         plan = healing.Plan(options.steps, options.tokens, options.learning_rate, options.temperature)
         try:
@@ -89,8 +91,13 @@ class Heal(Pass):
             del teacher
             gc.collect()
         predicted, prediction = expectation.nothing_gained(subject.task)
-        summary = (
-            f"{options.steps} steps on {units.count(healed.tokens_seen)} tokens: KLD {healed.before:.3g} → {healed.after:.3g}"
+        summary = worded(
+            "pass.heal.done",
+            "{steps} steps on {tokens:count} tokens: KLD {before:.3g} → {after:.3g}",
+            steps=options.steps,
+            tokens=healed.tokens_seen,
+            before=healed.before,
+            after=healed.after,
         )
         return PassReport(
             self.id,
@@ -124,11 +131,25 @@ def _refuse_without_room(model: Any, options: HealOptions) -> None:
         raise Refusal(Reason("passes.heal-memory-too-small", needed_bytes=needed, free_bytes=free))
 
 
-def _notes(healed: healing.Healed, tokens: calibration.Tokens) -> tuple[str, ...]:
+def _notes(healed: healing.Healed, tokens: calibration.Tokens) -> tuple[Reason, ...]:
     notes = [
-        f"KLD to the original in nats, on {healed.held_out_tokens} tokens that were held out; the text is {tokens.source}.",
-        f"The training part was seen {healed.rounds:.1f} times; embeddings and the head were not trained.",
+        worded(
+            "pass.heal.measured-on",
+            "KLD to the original in nats, on {count} tokens that were held out; the text is {source}.",
+            count=healed.held_out_tokens,
+            source=tokens.source,
+        ),
+        worded(
+            "pass.heal.trained",
+            "The training part was seen {times:.1f} times; embeddings and the head were not trained.",
+            times=healed.rounds,
+        ),
     ]
     if healed.after >= healed.before:
-        notes.append("Healing did not bring the model nearer to the original; try a lower learning rate or more steps.")
+        notes.append(
+            worded(
+                "pass.heal.in-vain",
+                "Healing did not bring the model nearer to the original; try a lower learning rate or more steps.",
+            )
+        )
     return tuple(notes)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import LayerPatterns, as_linear, chosen, head_note, head_path, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 AS_IT_IS = "as it is"
+
+
+DONE = "{count} layers → int4 (groups of {groups:and})"
+SMALLER = "{count} layers have groups of {size}: {wanted} does not divide their inputs."
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Int4WeightOnly(Pass):
         int8 = [path for path in wanted if path == head and options.head == "int8"]
         fits, unfit = _sorted_out(model, [path for path in wanted if path not in int8], options.group)
         if not fits:
-            raise Refusal(Reason("passes.int4-fits-nothing", why=next(iter(unfit.values()), "only the head was chosen")))
+            raise Refusal(Reason("passes.int4-fits-nothing", why=next(iter(unfit.values()), Reason("passes.only-the-head"))))
         notes = head_note(model, [*fits, *int8], options.head)
         sizes = iter(fits.values())
         search, check = options.scales == "search", subject.progress.check
@@ -81,10 +85,10 @@ class Int4WeightOnly(Pass):
         swap(model, int8, lambda linear: int8_linear(linear, round_activations=True), check)
         groups = Counter(sizes)
         changed = len(fits) + len(int8)
-        summary = f"{len(fits)} layers → int4 (groups of {' and '.join(map(str, sorted(groups)))})"
-        summary += ", the head → int8" if int8 else ""
+        done = worded("pass.int4_weight_only.done", DONE, count=len(fits), groups=tuple(sorted(groups)))
+        summary = worded("pass.int4_weight_only.and-head", "{what}, the head → int8", what=done) if int8 else done
         notes += tuple(
-            f"{count} layers have groups of {size}: {options.group} does not divide their inputs."
+            worded("pass.int4_weight_only.smaller-groups", SMALLER, count=count, size=size, wanted=options.group)
             for size, count in sorted(groups.items())
             if size != options.group
         )
@@ -97,17 +101,17 @@ def _group(linear: torch.nn.Linear, wanted: int) -> int:
     return size
 
 
-def _sorted_out(model: torch.nn.Module, paths: list[str], wanted: int) -> tuple[dict[str, int], dict[str, str]]:
+def _sorted_out(model: torch.nn.Module, paths: list[str], wanted: int) -> tuple[dict[str, int], dict[str, Reason]]:
     """Group sizes of the layers that the kernel can take, and reasons for those that it cannot, both by path."""
     fits: dict[str, int] = {}
-    unfit: dict[str, str] = {}
+    unfit: dict[str, Reason] = {}
     for path in paths:
         linear = as_linear(model.get_submodule(path))
         size = group_for(linear.in_features, wanted)
         if size is None:
-            unfit[path] = f"their inputs are no multiple of {GROUPS[-1]}"
+            unfit[path] = Reason("passes.inputs-no-multiple", size=GROUPS[-1])
         elif linear.out_features % ROWS_MULTIPLE:
-            unfit[path] = f"their outputs are no multiple of {ROWS_MULTIPLE}"
+            unfit[path] = Reason("passes.outputs-no-multiple", size=ROWS_MULTIPLE)
         else:
             fits[path] = size
     return fits, unfit

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from core import torch_private
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import LayerChoice, as_linear, chosen, head_note, left_out, replace, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -81,14 +81,21 @@ class Int8Dynamic(Pass):
         else:
             fine = options.activations == "int16"
             swap(model, paths, lambda linear: int8_token_linear(linear, fine), subject.progress.check)
-            how = f"activations {options.activations}, a scale per token"
+            how = worded(
+                "pass.int8_dynamic.per-token", "activations {activations}, a scale per token", activations=options.activations
+            )
             if levels()[0] < LEVELS:
-                notes.append("This processor has no VNNI instructions, so activations are rounded to 7 bits instead of 8.")
-        summary = f"{len(paths)} layers → int8 ({how})"
+                notes.append(
+                    worded(
+                        "pass.int8_dynamic.no-vnni",
+                        "This processor has no VNNI instructions, so activations are rounded to 7 bits instead of 8.",
+                    )
+                )
+        summary = worded("pass.int8_dynamic.done", "{count} layers → int8 ({how})", count=len(paths), how=how)
         return PassReport(self.id, self.title, asdict(options), len(paths), summary, notes=(*notes, *left_out(model)))
 
 
-def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> str:
+def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> Reason:
     """``torch.ao.quantization.quantize_dynamic`` on these layers; names the engine that it uses."""
     import torch
 
@@ -103,7 +110,7 @@ def _torchs_own(model: torch.nn.Module, paths: list[str], granularity: str) -> s
     with _quiet():
         scales = dict.fromkeys(paths, torch_private.dynamic_scales(granularity))
         quantize(model, scales, dtype=torch.qint8, inplace=True)
-    return f"torch's own, {torch.backends.quantized.engine}"
+    return worded("pass.int8_dynamic.torchs-own", "torch's own, {engine}", engine=torch.backends.quantized.engine)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import LayerChoice, chosen, head_note, left_out, swap
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -50,6 +50,8 @@ class Int8WeightOnly(Pass):
         on_cpu = all(model.get_submodule(path).weight.device.type == "cpu" for path in paths)
         rounded = options.activations == "bfloat16"
         swap(model, paths, lambda linear: int8_linear(linear, rounded), subject.progress.check)
-        how = "" if on_cpu else "; dequantised on every call, the int8 kernel is the CPU's"
-        summary = f"{len(paths)} layers → int8 weights{how}"
+        summary = worded("pass.int8_weight_only.done", "{count} layers → int8 weights", count=len(paths))
+        if not on_cpu:
+            words = "{what}; dequantised on every call, the int8 kernel is the CPU's"
+            summary = worded("pass.int8_weight_only.dequantised", words, what=summary)
         return PassReport(self.id, self.title, asdict(options), len(paths), summary, notes=(*notes, *left_out(model)))

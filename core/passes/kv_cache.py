@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 from core import torch_private
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.weights import weight_bytes
 from core.models.sample_inputs import MODEL_ERRORS, sample_inputs
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes, without_cache
 from core.pass_api.exclusions import Group
 from core.pass_api.subject import Subject
-from core.units import size
 
 STATIC, FP8 = "static", "fp8"
 
@@ -103,8 +102,19 @@ def _static(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str,
     whole = per_token * subject.max_length * subject.batch
     weights = weight_bytes(subject.model)
     return added, {
-        "summary": f"static cache of {subject.max_length} positions, {size(per_token)} per token",
-        "notes": (f"{size(whole)} are set aside at once, and each token reads all of them, the empty ones too.",),
+        "summary": worded(
+            "pass.kv_cache.static",
+            "static cache of {positions} positions, {token_bytes:size} per token",
+            positions=subject.max_length,
+            token_bytes=per_token,
+        ),
+        "notes": (
+            worded(
+                "pass.kv_cache.set-aside",
+                "{whole_bytes:size} are set aside at once, and each token reads all of them, the empty ones too.",
+                whole_bytes=whole,
+            ),
+        ),
         "predicted": {"prefill": 1.0, "decode": (weights + whole / 2) / (weights + whole)},
         "prediction": Reason("passes.weights-and-cache"),
     }
@@ -120,7 +130,17 @@ def _fp8(subject: Subject, per_token: int) -> tuple[dict[str, Any], dict[str, An
     item = next(subject.model.parameters()).element_size()
     packed = per_token // item  # one byte a number; the two scales of each layer are nothing
     return {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}}, {
-        "summary": f"fp8 cache, {size(per_token)} → {size(packed)} per token",
-        "notes": ("Saves memory, not time: the whole cache is unpacked in every layer at every token.",),
+        "summary": worded(
+            "pass.kv_cache.fp8",
+            "fp8 cache, {before_bytes:size} → {after_bytes:size} per token",
+            before_bytes=per_token,
+            after_bytes=packed,
+        ),
+        "notes": (
+            worded(
+                "pass.kv_cache.unpacked",
+                "Saves memory, not time: the whole cache is unpacked in every layer at every token.",
+            ),
+        ),
         "prediction": none_because(Reason("passes.unpacked-copy")),
     }

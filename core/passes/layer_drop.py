@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.blocks import block_config, find_blocks, ranges
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -54,7 +54,8 @@ class LayerDropOptions:
     def __post_init__(self) -> None:
         parts = _parts(self.layers)
         if parts != [AUTO] and (not parts or any(_PART.fullmatch(part) is None for part in parts)):
-            raise ValueError(f"layers is {self.layers!r}; give block numbers such as 14-16+20, or auto")
+            words = "layers is {layers!r}; give block numbers such as 14-16+20, or auto"
+            raise ValueError(worded("pass.layer_drop.layers", words, layers=self.layers))
 
 
 @passes.register
@@ -78,7 +79,7 @@ class LayerDrop(Pass):
     def apply(self, subject: Subject, options: LayerDropOptions) -> PassReport:
         model = subject.model
         path, blocks = find_blocks(model)
-        notes: tuple[str, ...] = ()
+        notes: tuple[Reason, ...] = ()
         if options.by == "influence" and _parts(options.layers) == [AUTO]:
             dropped, note = _least_influential(subject, blocks, options.share)
             notes = (note,)
@@ -89,7 +90,13 @@ class LayerDrop(Pass):
         drop(model, path, blocks, dropped)
         after = expectation.work_of(model)
         predicted, prediction = expectation.gains(before, after, subject.task)
-        summary = f"{len(dropped)} of {count} blocks dropped: {ranges(dropped)}"
+        summary = worded(
+            "pass.layer_drop.done",
+            "{dropped} of {count} blocks dropped: {blocks}",
+            dropped=len(dropped),
+            count=count,
+            blocks=ranges(dropped),
+        )
         return PassReport(
             self.id, self.title, asdict(options), len(dropped), summary, notes=notes, predicted=predicted, prediction=prediction
         )
@@ -119,7 +126,7 @@ def drop(model: torch.nn.Module, path: str, blocks: Any, dropped: list[int]) -> 
         _shorten(block_config(model), kept, len(blocks))
 
 
-def _least_influential(subject: Subject, blocks: Any, share: float) -> tuple[list[int], str]:
+def _least_influential(subject: Subject, blocks: Any, share: float) -> tuple[list[int], Reason]:
     """The blocks of least influence, sorted, and the note that says how little it is and on which tokens."""
     if not calibration.reads_tokens(subject.model, subject.task):
         raise Refusal(Reason("passes.layer-drop-needs-tokens"))
@@ -129,9 +136,14 @@ def _least_influential(subject: Subject, blocks: Any, share: float) -> tuple[lis
     dropped = sorted(sorted(range(len(blocks)), key=influence.__getitem__)[:count])
     rest = sorted(set(range(len(blocks))) - set(dropped))
     most, least = max(influence[number] for number in dropped), min(influence[number] for number in rest)
-    note = (
-        f"Influence of the dropped blocks: at most {most:.3g}; of the others at least {least:.3g} "
-        f"(on {len(tokens.ids)} tokens, {tokens.source})."
+    note = worded(
+        "pass.layer_drop.influence",
+        "Influence of the dropped blocks: at most {most:.3g}; of the others at least {least:.3g} "
+        "(on {count} tokens, {source}).",
+        most=most,
+        least=least,
+        count=len(tokens.ids),
+        source=tokens.source,
     )
     return dropped, note
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from core import paths
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.weights import weight_bytes
 from core.models.base import TASKS
 from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, passes
@@ -24,6 +24,9 @@ LEAST_CONTEXT = 512
 
 GRAIN = 256
 """llama.cpp rounds its context up to this by itself."""
+
+
+OPENING = worded("pass.llama_cpp.opening", "Opening the file in llama.cpp")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class LlamaCpp(Pass):
         if subject.batch > 1:
             raise Refusal(Reason("passes.llama-one-sequence"))
         path = _file(subject, options)
-        subject.progress.report("Opening the file in llama.cpp", None)
+        subject.progress.report(OPENING, None)
         context = -(-max(subject.max_length, LEAST_CONTEXT) // GRAIN) * GRAIN
         binding = open_file(path, Settings(subject.execution.threads, context, options.repack))
         try:
@@ -96,7 +99,13 @@ class LlamaCpp(Pass):
             self.title,
             asdict(options),
             modules,
-            f"llama.cpp {binding.build} runs {path.name} ({binding.kind})",
+            worded(
+                "pass.llama_cpp.done",
+                "llama.cpp {build} runs {file} ({kind})",
+                build=str(binding.build),
+                file=path.name,
+                kind=str(binding.kind),
+            ),
             notes=_notes(subject, binding, path),
             predicted={"decode": gain},
             prediction=Reason("passes.fewer-bytes-in-file", times=gain),
@@ -120,17 +129,32 @@ def _require_same_vocabulary(subject: Subject, binding: Binding, path: Path) -> 
         raise Refusal(Reason("passes.llama-other-vocabulary", name=path.name, vocabulary=binding.vocabulary, own=own))
 
 
-def _notes(subject: Subject, binding: Binding, path: Path) -> tuple[str, ...]:
-    features = f": {binding.features}" if binding.features else ", which does not say which instructions its kernels use"
-    threads = threads_in_words(subject.execution.threads)
+def _through(binding: Binding) -> Reason:
+    package = str(binding.package)
+    if binding.features:
+        words = "Through {package}: {features}."
+        return worded("pass.llama_cpp.through", words, package=package, features=str(binding.features))
+    words = "Through {package}, which does not say which instructions its kernels use."
+    return worded("pass.llama_cpp.through-unknown", words, package=package)
+
+
+def _notes(subject: Subject, binding: Binding, path: Path) -> tuple[Reason, ...]:
     notes = [
-        f"Computes with {threads}, weights as {path.name} holds them, keys and values in 16 bits.",
-        f"Through {binding.package}{features}.",
-        "llama.cpp does not tell which kernels it ran, nor when its layers begin and end.",
+        worded(
+            "pass.llama_cpp.computes",
+            "Computes with {threads}, weights as {file} holds them, keys and values in 16 bits.",
+            threads=threads_in_words(subject.execution.threads),
+            file=path.name,
+        ),
+        _through(binding),
+        worded("pass.llama_cpp.tells-not", "llama.cpp does not tell which kernels it ran, nor when its layers begin and end."),
     ]
     if binding.copies_logits:
         notes.append(
-            "This package gives predictions as a list of Python numbers: for a vocabulary of 50,000 that takes 1 to 3 ms of "
-            "every step, which llama.cpp itself does not need. Where llama-cpp-python is installed, it is used instead."
+            worded(
+                "pass.llama_cpp.copies",
+                "This package gives predictions as a list of Python numbers: for a vocabulary of 50,000 that takes 1 to 3 ms "
+                "of every step, which llama.cpp itself does not need. Where llama-cpp-python is installed, it is used instead.",
+            )
         )
     return tuple(notes)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Group
 from core.pass_api.subject import Subject, Windows
@@ -88,10 +88,19 @@ class LongText(Pass):
             self.title,
             {**asdict(options), "window": size},
             1,
-            f"{subject.max_length} tokens read in windows of {size}, {options.overlap} shared",
+            worded(
+                "pass.long_text.done",
+                "{tokens} tokens read in windows of {size}, {overlap} shared",
+                tokens=subject.max_length,
+                size=size,
+                overlap=options.overlap,
+            ),
             notes=(
-                "Each window is a moment of its own. Embeddings are the mean over all tokens, each counted once; class"
-                " probabilities the mean over windows, weighted by their tokens; results per token are put side by side.",
+                worded(
+                    "pass.long_text.how",
+                    "Each window is a moment of its own. Embeddings are the mean over all tokens, each counted once; class"
+                    " probabilities the mean over windows, weighted by their tokens; results per token are put side by side.",
+                ),
             ),
             prediction=self.unpredictable,
         )

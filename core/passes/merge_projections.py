@@ -19,7 +19,7 @@ from core import torch_private
 from core.compiled.key import graph_key
 from core.errors import Refusal
 from core.machine_facts import remembered
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.models.sample_inputs import MODEL_ERRORS, small_call
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -62,7 +62,7 @@ class MergeProjectionsOptions:
 
     def __post_init__(self) -> None:
         if not (self.gate_up or self.qkv):
-            raise ValueError("both gate_up and qkv are off; switch one of them on")
+            raise ValueError(worded("pass.merge_projections.both-off", "both gate_up and qkv are off; switch one of them on"))
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ class MergeProjections(Pass):
         for group in groups:
             subject.progress.check()
             _merge(group)
-        difference = trial["difference"]
-        how = f"differs by {difference:.0e} of its size" if difference else "is the same bit for bit"
-        notes = [f"Tried on a small input: the result {how}."]
-        notes += [f"{kind}: {' + '.join(names)} left apart, its result would change." for kind, names in sorted(refused)]
+        notes = [_tried_so(trial["difference"])]
+        notes += [
+            worded("pass.merge_projections.apart", APART, kind=kind, names=" + ".join(names)) for kind, names in sorted(refused)
+        ]
         return PassReport(
             self.id,
             self.title,
@@ -271,8 +271,20 @@ def _merging_class(kind: Any, merged: str) -> Any:
     return type(kind.__name__, (kind,), body)
 
 
-def _summary(groups: list[_Group]) -> str:
+APART = "{kind}: {names} left apart, its result would change."
+
+
+def _tried_so(difference: float) -> Reason:
+    if not difference:
+        words = "Tried on a small input: the result is the same bit for bit."
+        return worded("pass.merge_projections.same", words)
+    words = "Tried on a small input: the result differs by {difference:.0e} of its size."
+    return worded("pass.merge_projections.differs", words, difference=difference)
+
+
+def _summary(groups: list[_Group]) -> Reason:
     counts = Counter(group.names for group in groups)
     before = sum(len(group.names) for group in groups)
     what = ", ".join(f"{count} × {' + '.join(names)}" for names, count in counts.items())
-    return f"{before} layers → {len(groups)}: {what}"
+    words = "{before} layers → {after}: {what}"
+    return worded("pass.merge_projections.done", words, before=before, after=len(groups), what=what)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.blocks import find_blocks, ranges
 from core.model_parts.linears import matches, output_head
 from core.model_parts.weights import cast
@@ -42,7 +42,12 @@ class MixedPrecisionOptions:
 
     def __post_init__(self) -> None:
         if not _parts(self.keep):
-            raise ValueError("keep is empty; give block numbers such as 0-3+26-29, or words such as lm_head")
+            raise ValueError(
+                worded(
+                    "pass.mixed_precision.keep-empty",
+                    "keep is empty; give block numbers such as 0-3+26-29, or words such as lm_head",
+                )
+            )
 
 
 @passes.register
@@ -80,10 +85,18 @@ class MixedPrecision(Pass):
             kind: Any = type(root)
             root.__class__ = _casting_class(kind)
         words = [path for path in roots if not path.rpartition(".")[2].isdigit()]
-        parts = [f"blocks {ranges(numbers)}"] if numbers else []
-        parts += [f"{len(words)} layers" if len(words) > 1 else words[0]] if words else []
-        summary = f"{changed} modules → bfloat16; {' and '.join(parts)} in float32"
-        note = "Kept blocks have their part of the KV cache in float32 too; positions and masks reach them rounded to bfloat16."
+        parts: list[Reason | str] = []
+        if numbers:
+            parts.append(worded("pass.mixed_precision.blocks", "blocks {blocks}", blocks=ranges(numbers)))
+        if words:
+            many = len(words) > 1
+            parts.append(worded("pass.mixed_precision.layers", "{count} layers", count=len(words)) if many else words[0])
+        done = "{count} modules → bfloat16; {kept:and} in float32"
+        summary = worded("pass.mixed_precision.done", done, count=changed, kept=tuple(parts))
+        note = worded(
+            "pass.mixed_precision.cache",
+            "Kept blocks have their part of the KV cache in float32 too; positions and masks reach them rounded to bfloat16.",
+        )
         return PassReport(self.id, self.title, asdict(options), changed, summary, notes=(note,) if numbers else ())
 
 

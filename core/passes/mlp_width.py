@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Fact, Reason, worded
 from core.model_parts.blocks import all_configs, replace_numbers
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -89,7 +89,7 @@ class MlpWidth(Pass):
         before = expectation.work_of(model)
         activity, note = _activity(subject, changed, options)
         for place, one in enumerate(changed):
-            subject.progress.report(f"Narrowing MLP {place + 1} of {len(changed)}", place / len(changed))
+            subject.progress.report(_under_way(place + 1, len(changed)), place / len(changed))
             if isinstance(one, mlps.Mlp):
                 one.narrow(new[one.width], activity.get(id(one.down)))
             else:
@@ -98,7 +98,8 @@ class MlpWidth(Pass):
         calibration.refuse_unless_it_runs(model, subject.task, self.title)
         after = expectation.work_of(model)
         predicted, prediction = expectation.gains(before, after, subject.task)
-        summary = f"{_counted(changed, new)}, {expectation.millions(before, after)}"
+        parameters = expectation.millions(before, after)
+        summary = worded("pass.mlp_width.done", "{what}, {parameters}", what=_counted(changed, new), parameters=parameters)
         return PassReport(
             self.id,
             self.title,
@@ -113,16 +114,27 @@ class MlpWidth(Pass):
 
 def _activity(
     subject: Subject, changed: Sequence[mlps.Mlp | mlps.Experts], options: MlpWidthOptions
-) -> tuple[Mapping[int, torch.Tensor], str]:
+) -> tuple[Mapping[int, torch.Tensor], Reason]:
     """The neurons' mean squares by the narrowing layer's id, and the sentence on how they are chosen."""
     layers = [one.down for one in changed if isinstance(one, mlps.Mlp)]
     if options.by == "weights":
-        return {}, "The neurons are chosen by the norms of their weights."
+        return {}, worded("pass.mlp_width.by-weights", "The neurons are chosen by the norms of their weights.")
     if not layers or not calibration.reads_tokens(subject.model, subject.task):
-        return {}, "The neurons are chosen by the norms of their weights, because their activations cannot be watched here."
+        return {}, worded(
+            "pass.mlp_width.unwatched",
+            "The neurons are chosen by the norms of their weights, because their activations cannot be watched here.",
+        )
     tokens = calibration.calibration_tokens(subject.model, subject.tokenizer)
-    rest = "" if len(layers) == len(changed) else "; those of experts by the norms of their weights"
-    note = f"The neurons are chosen by what they add on {len(tokens.ids)} tokens, {tokens.source}{rest}."
+    told: dict[str, Fact] = {"count": len(tokens.ids), "source": tokens.source}
+    if len(layers) == len(changed):
+        words = "The neurons are chosen by what they add on {count} tokens, {source}."
+        note = worded("pass.mlp_width.by-activity", words, **told)
+    else:
+        words = (
+            "The neurons are chosen by what they add on {count} tokens, {source}; "
+            "those of experts by the norms of their weights."
+        )
+        note = worded("pass.mlp_width.experts-by-weights", words, **told)
     return mean_squares(subject.model, layers, tokens, subject.progress), note
 
 
@@ -131,10 +143,22 @@ def narrowed(width: int, keep: float, multiple: int) -> int:
     return min(width, max(1, int(width * keep / multiple + ROUNDING)) * multiple)
 
 
-def _counted(changed: list[mlps.Mlp | mlps.Experts], new: dict[int, int]) -> str:
+def _under_way(number: int, of: int) -> Reason:
+    return worded("pass.mlp_width.under-way", "Narrowing MLP {number} of {of}", number=number, of=of)
+
+
+def _counted(changed: list[mlps.Mlp | mlps.Experts], new: dict[int, int]) -> Reason:
     """``30 MLPs 1536 → 1152``; expert layers apart."""
-    kinds = Counter(("expert layers" if isinstance(one, mlps.Experts) else "MLPs", one.width) for one in changed)
-    return " and ".join(f"{count} {noun} {width} → {new[width]}" for (noun, width), count in kinds.items())
+    kinds = Counter((isinstance(one, mlps.Experts), one.width) for one in changed)
+    parts = []
+    for (experts, width), count in kinds.items():
+        told = {"count": count, "before": width, "after": new[width]}
+        parts.append(
+            worded("pass.mlp_width.experts", "{count} expert layers {before} → {after}", **told)
+            if experts
+            else worded("pass.mlp_width.mlps", "{count} MLPs {before} → {after}", **told)
+        )
+    return worded("pass.mlp_width.kinds", "{kinds:and}", kinds=tuple(parts))
 
 
 def _tell_configs(subject: Subject, new: dict[int, int]) -> None:

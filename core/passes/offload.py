@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from core import paths, torch_private
 from core.errors import Refusal
 from core.folders import cache_folder
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.blocks import find_blocks, ranges
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_because, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.pass_api.subject import Subject
 from core.private_folders import is_alive, make_private, process_mark
-from core.units import size
 from profilers.forward_patch import remember_forward
 from profilers.torch_private import children_of
 
@@ -82,7 +81,8 @@ class OffloadOptions:
     def __post_init__(self) -> None:
         share = _SHARE.fullmatch(self.blocks)
         if share is None and _NUMBERS.fullmatch(self.blocks) is None:
-            raise ValueError(f"blocks is {self.blocks!r}; give a share such as 50% or block numbers such as 8-15+20")
+            words = "blocks is {blocks!r}; give a share such as 50% or block numbers such as 8-15+20"
+            raise ValueError(worded("pass.offload.blocks", words, blocks=self.blocks))
 
 
 @passes.register
@@ -128,7 +128,13 @@ class Offload(Pass):
             self.title,
             asdict(options),
             len(chosen),
-            f"blocks {ranges(chosen)} of {len(blocks)} → {options.where}",
+            worded(
+                "pass.offload.done",
+                "blocks {blocks} of {count} → {where}",
+                blocks=ranges(chosen),
+                count=len(blocks),
+                where=options.where,
+            ),
             notes=_notes(options, total, largest),
             prediction=self.unpredictable,
         )
@@ -164,15 +170,34 @@ def _own_weights(model: torch.nn.Module, block: torch.nn.Module) -> dict[str, An
     return {name: parameter for name, parameter in block.named_parameters() if holders[id(parameter)] == 1}
 
 
-def _notes(options: OffloadOptions, total: int, largest: int) -> tuple[str, ...]:
-    where = "on the disk" if options.where == DISK else "in the CPU's memory"
-    notes = [f"{size(total)} of weights are {where}; at most one block's ({size(largest)}) is loaded at a time."]
+ON_DISK = "{total_bytes:size} of weights are on the disk; at most one block's ({largest_bytes:size}) is loaded at a time."
+IN_MEMORY = (
+    "{total_bytes:size} of weights are in the CPU's memory; at most one block's ({largest_bytes:size}) is loaded at a time."
+)
+
+
+def _notes(options: OffloadOptions, total: int, largest: int) -> tuple[Reason, ...]:
+    told = {"total_bytes": total, "largest_bytes": largest}
+    if options.where == DISK:
+        notes = [worded("pass.offload.on-disk", ON_DISK, **told)]
+    else:
+        notes = [worded("pass.offload.in-memory", IN_MEMORY, **told)]
     if options.where == CPU:
-        notes.append("Not verified on hardware by us.")
+        notes.append(worded("pass.offload.unverified", "Not verified on hardware by us."))
     elif not options.past_cache:
-        notes.append("The operating system may keep the files in free memory, so that the disk is hardly read.")
+        notes.append(
+            worded(
+                "pass.offload.cached",
+                "The operating system may keep the files in free memory, so that the disk is hardly read.",
+            )
+        )
     elif not hasattr(os, "posix_fadvise"):
-        notes.append("This operating system cannot be told to forget a file, so it may come from memory and not from the disk.")
+        notes.append(
+            worded(
+                "pass.offload.not-forgotten",
+                "This operating system cannot be told to forget a file, so it may come from memory and not from the disk.",
+            )
+        )
     return tuple(notes)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.pass_api.subject import Subject
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("onnxruntime", "onnx", "onnxscript")
+
+
+EXPORTING = worded("pass.onnxruntime.exporting", "Exporting to ONNX")
+OPENING = worded("pass.onnxruntime.opening", "Opening the graph in ONNX Runtime")
+INT8_PRODUCTS = worded("pass.onnxruntime.int8-products", "int8 products")
+INT8_WHERE = worded("pass.onnxruntime.int8-where", "int8 where it multiplies by weights, else in float32")
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,10 @@ class OnnxRuntime(Pass):
 
     def apply(self, subject: Subject, options: OnnxRuntimeOptions) -> PassReport:
         require(self.title, PACKAGES, "onnx")
-        subject.progress.report("Exporting to ONNX", None)
+        subject.progress.report(EXPORTING, None)
         sample = sample_of(subject.model, subject.task)
         exported = _exported(subject.model, sample, options)
-        subject.progress.report("Opening the graph in ONNX Runtime", None)
+        subject.progress.report(OPENING, None)
         engine = OnnxEngine(exported, subject.execution.threads, options.optimization)
         int8 = options.quantize == "int8"
         return replaced(
@@ -78,8 +84,8 @@ class OnnxRuntime(Pass):
             exported,
             sample,
             smaller="int8" if int8 else None,
-            precision="int8 products" if int8 else "float32",
-            computes="int8 where it multiplies by weights, else in float32" if int8 else "float32",
+            precision=INT8_PRODUCTS if int8 else "float32",
+            computes=INT8_WHERE if int8 else "float32",
         )
 
 

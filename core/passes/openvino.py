@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import RUNS_ELSEWHERE, Exclusion, Group
 from core.pass_api.subject import Subject
@@ -16,6 +16,9 @@ from core.runtimes.runtime_pass import replaced, require, why_not
 
 if TYPE_CHECKING:
     import torch
+
+EXPORTING = worded("pass.openvino.exporting", "Exporting to OpenVINO")
+COMPILING = worded("pass.openvino.compiling", "Compiling the graph in OpenVINO")
 
 _WORDS = {"f32": "float32", "bf16": "bfloat16"}
 
@@ -66,14 +69,16 @@ class OpenVINO(Pass):
         require(self.title, ("openvino",) if options.weights == "none" else ("openvino", "nncf"), "openvino")
         if options.precision == "bf16" and not computes_in_bfloat16():
             raise Refusal(Reason("passes.openvino-no-bfloat16"))
-        subject.progress.report("Exporting to OpenVINO", None)
+        subject.progress.report(EXPORTING, None)
         sample = sample_of(subject.model, subject.task)
         with layer_names() as names:
             exported = _exported(subject.model, sample, options)
-        subject.progress.report("Compiling the graph in OpenVINO", None)
+        subject.progress.report(COMPILING, None)
         engine = OpenVINOEngine(exported, names, subject.execution.threads, options.precision)
         smaller = None if options.weights == "none" else options.weights
-        precision = _WORDS[options.precision] + (f", weights in {smaller}" if smaller else "")
+        dtype = _WORDS[options.precision]
+        words = "{dtype}, weights in {smaller}"
+        precision = worded("pass.openvino.precision", words, dtype=dtype, smaller=smaller) if smaller else dtype
         return replaced(
             subject, self, options, engine, exported, sample, smaller=smaller, precision=precision, computes=precision
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Exclusion, Group
 from core.pass_api.subject import Subject
 from core.passes.speculative import GUESSING_EXCLUDES, UNKNOWN_GAIN, refuse_unguessable, tell_generate, unguessable
 
-NOTE = "Pays where the answer repeats the prompt: summaries, corrections, code. Elsewhere nothing is found to guess from."
+NOTE = worded(
+    "pass.prompt_lookup.pays",
+    "Pays where the answer repeats the prompt: summaries, corrections, code. Elsewhere nothing is found to guess from.",
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,12 @@ class PromptLookup(Pass):
     def apply(self, subject: Subject, options: PromptLookupOptions) -> PassReport:
         refuse_unguessable(self.title, subject)
         tell_generate(subject, {"prompt_lookup_num_tokens": options.tokens, "max_matching_ngram_size": options.ngram})
-        summary = f"up to {options.tokens} tokens guessed from the text before, after {options.ngram} that match"
+        summary = worded(
+            "pass.prompt_lookup.done",
+            "up to {tokens} tokens guessed from the text before, after {ngram} that match",
+            tokens=options.tokens,
+            ngram=options.ngram,
+        )
         return PassReport(
             self.id,
             self.title,

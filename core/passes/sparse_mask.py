@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from core import units
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.model_parts.linears import linear_paths
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.exclusions import Group
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 PATTERNS = {"2:4": (2, 4), "4:8": (4, 8)}
 HALF_BITS = 16
+
+
+ZEROING = worded("pass.sparse_mask.zeroing", "Setting weights to zero")
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,21 @@ class SparseMask(Pass):
         if options.pattern == "unstructured":
             groups = [fits] if options.compare == "model" else [[layer] for layer in fits]
             for place, group in enumerate(groups):
-                subject.progress.report("Setting weights to zero", place / len(groups))
+                subject.progress.report(ZEROING, place / len(groups))
                 zero_smallest([layer.weight.data for layer in group], options.share)
         else:
             for place, layer in enumerate(fits):
-                subject.progress.report("Setting weights to zero", place / len(fits))
+                subject.progress.report(ZEROING, place / len(fits))
                 zero_in_groups(layer, *PATTERNS[options.pattern])
         zeros = sum(int((layer.weight == 0).sum()) for layer in fits)
         held = sum(layer.weight.numel() for layer in fits)
-        summary = f"{units.percent(zeros / held)} of {units.count(held)} weights in {len(fits)} layers set to zero"
+        summary = worded(
+            "pass.sparse_mask.done",
+            "{share:percent} of {held:count} weights in {layers} layers set to zero",
+            share=zeros / held,
+            held=held,
+            layers=len(fits),
+        )
         predicted, prediction = expectation.nothing_gained(subject.task)
         notes = _notes(options.pattern, fits[0].weight.device.type, len(layers) - len(fits))
         return PassReport(
@@ -155,12 +163,19 @@ def _histogram(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return total
 
 
-def _notes(pattern: str, device: str, left_out: int) -> tuple[str, ...]:
-    notes = ["Quality only on this target: dense kernels multiply zeros too.", "Bytes stay: a zero is stored like any weight."]
+def _notes(pattern: str, device: str, left_out: int) -> tuple[Reason, ...]:
+    notes = [
+        worded("pass.sparse_mask.quality-only", "Quality only on this target: dense kernels multiply zeros too."),
+        worded("pass.sparse_mask.bytes-stay", "Bytes stay: a zero is stored like any weight."),
+    ]
     if device == "cuda" and pattern == "2:4":
         notes.append(
-            "2:4 gains speed only with semi-structured kernels (compute capability 8.0 or newer), which are not used here."
+            worded(
+                "pass.sparse_mask.semi-structured",
+                "2:4 gains speed only with semi-structured kernels (compute capability 8.0 or newer), which are not used here.",
+            )
         )
     if left_out:
-        notes.append(f"{left_out} layers are left as they are: their inputs are not a multiple of {PATTERNS[pattern][1]}.")
+        words = "{count} layers are left as they are: their inputs are not a multiple of {size}."
+        notes.append(worded("pass.sparse_mask.left-out", words, count=left_out, size=PATTERNS[pattern][1]))
     return tuple(notes)

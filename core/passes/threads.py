@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from core.errors import Refusal
-from core.messages.reason import Reason
+from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
 from core.pass_api.subject import Subject
 from core.targets.cpu import usable_threads
@@ -59,4 +59,10 @@ class Threads(Pass):
             subject.execution.threads = before_model
 
         subject.undo.callback(restore)
-        return PassReport(self.id, self.title, {"count": options.count}, 0, f"{before} → {options.count} threads")
+        return PassReport(
+            self.id,
+            self.title,
+            {"count": options.count},
+            0,
+            worded("pass.threads.done", "{before} → {after} threads", before=before, after=options.count),
+        )

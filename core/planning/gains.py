@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import psutil
 
@@ -45,9 +46,9 @@ COPIED_BYTES = 256 << 20  # of blocks: more than caches hold
 LEAST_BLOCKS = 10  # of which a pass that takes a share of the blocks can take a tenth
 ROOM = 3  # times the copy's bytes that must be free: the copy, what a pass makes of it, and what it needs on the way
 
-NO_ROOM = "There is not enough free memory to try layers beside the model."
-OWN_FORWARD = "This model's code puts its own forward on its layers, so that a copy would still call the model itself."
-IN_USE = "The model carries passes now; it is predicted once it was loaded anew or has run without passes."
+NO_ROOM = Reason("planning.no-room-to-try")
+OWN_FORWARD = Reason("planning.own-forward")
+IN_USE = Reason("planning.carries-passes")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Prediction:
     pass_id: str
     gain: float | None = None
     by_kind: Mapping[str, float] = field(default_factory=dict)
-    rests_on: str = ""
-    why: str = ""
+    rests_on: Reason | None = None
+    why: Reason | None = None
     rough: bool = False  # others computed while layers were tried
 
 
@@ -101,7 +102,9 @@ def predictions(
         for choice in choices:
             progress.check()
             reason = refused.get(choice.id)
-            yield Prediction(choice.id, why=f"Not available: {reason}") if reason else predictor.predict(choice)
+            yield (
+                Prediction(choice.id, why=Reason("planning.not-available", why=reason)) if reason else predictor.predict(choice)
+            )
     finally:
         torch.set_num_threads(threads)
 
@@ -129,25 +132,26 @@ class GainPredictor:
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         start, others = time.perf_counter(), others_s()
         try:
-            found = remembered(f"gain {digest}", lambda: asdict(self._predicted(one, choice)))
+            found = remembered(f"gain {digest}", lambda: _kept(self._predicted(one, choice)))
         except Refusal as refusal:
-            return Prediction(choice.id, why=str(refusal))
+            return Prediction(choice.id, why=refusal.reason)
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a model's or a pass's code raises, the others are predicted
-            return Prediction(choice.id, why=f"It could not be tried on this model ({type(error).__name__}).")
+            return Prediction(choice.id, why=Reason("planning.not-tried", error=type(error).__name__))
         busy = others_s() - others > BUSY * (time.perf_counter() - start) + TICK_S
-        return Prediction(**found | {"rough": busy and found["gain"] is not None and one.phase not in COUNTED})
+        said = {name: Reason.from_json(found[name]) if found[name] else None for name in ("rests_on", "why")}
+        return Prediction(**found | said | {"rough": busy and found["gain"] is not None and one.phase not in COUNTED})
 
-    def _unpredictable(self, one: Pass) -> str:
-        """Why nothing can be told before the pass has run; "" where something can."""
+    def _unpredictable(self, one: Pass) -> Reason | None:
+        """Why nothing can be told before the pass has run; None where something can."""
         if not on_cpu(self._loaded.model):
             return _clean(NOT_HERE)
         if one.unpredictable:
             return _clean(one.unpredictable)
         if one.phase == Phase.ENGINE:
             return _clean(roofline.OTHER_ENGINE)
-        return "" if one.phase in APPLIED or one.phase == Phase.COMPILE else _clean(roofline.UNCHANGED)
+        return None if one.phase in APPLIED or one.phase == Phase.COMPILE else _clean(roofline.UNCHANGED)
 
     def _predicted(self, one: Pass, choice: PassConfig) -> Prediction:
         plain = self._first_look()
@@ -189,7 +193,7 @@ class GainPredictor:
             return Prediction(pass_id, why=_clean(told or roofline.UNCHANGED))
         assert self._plain is not None
         gain = request_gain(self._whole(self._plain), self._steps, mine, self._asked)
-        return Prediction(pass_id, gain, mine, str(told or ""))
+        return Prediction(pass_id, gain, mine, told)
 
     # -- the copy ---------------------------------------------------------------------------------------------------------
 
@@ -270,9 +274,15 @@ def _block_of(product: str, path: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _clean(told: Reason) -> str:
+def _kept(found: Prediction) -> dict[str, Any]:
+    """The prediction as JSON, for what is remembered of this machine."""
+    said = {name: None if one is None else one.as_json() for name, one in (("rests_on", found.rests_on), ("why", found.why))}
+    return {one.name: getattr(found, one.name) for one in fields(found)} | said
+
+
+def _clean(told: Reason) -> Reason:
     """Why nothing is predicted, without the word that says so in a pass's report."""
     why, basis = told.facts.get("why"), told.facts.get("basis")
     if isinstance(why, Reason):
-        return str(Reason("planning.sentence", why=why))
-    return str(Reason("planning.not-from", basis=basis) if isinstance(basis, Reason) else told)
+        return Reason("planning.sentence", why=why)
+    return Reason("planning.not-from", basis=basis) if isinstance(basis, Reason) else told

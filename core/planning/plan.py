@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from core import units
 from core.config import PassConfig
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.linears import head_in_rows, output_head
 from core.model_parts.weights import held_bytes
 from core.models.base import ModelFacts
-from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes
+from core.pass_api.base import Pass, PassContext, PassReport, Phase, passes, title_of
 from core.pass_api.options import typed
 from core.pass_api.subject import Subject
 from core.planning.conflicts import clause
@@ -99,7 +98,8 @@ def apply_all(
     looks = _kernel_signatures(subject.model)
     ledger = LayerCosts(subject, prompt)
     for one, options in steps:
-        subject.progress.report(f"Applying {one.title}")  # some compile kernels or try layers, which may take a while
+        applying = Reason("planning.applying", title=title_of(one))
+        subject.progress.report(applying)  # some compile kernels or try layers, which may take a while
         ledger.before(one)
         start = perf_counter_ns()
         report = one.apply(subject, options)
@@ -139,13 +139,13 @@ def _with_head_in_rows(subject: Subject, reports: list[PassReport]) -> list[Pass
     if take_back is None:
         return reports
     subject.undo.callback(take_back)
-    note = "The output head is given rows instead of a slice of the prompt, for which torch takes a slow path in 16 bits."
+    note = Reason("planning.head-in-rows")
     reports[place] = dataclasses.replace(reports[place], notes=(*reports[place].notes, note))
     return reports
 
 
 def with_notes(
-    reports: Iterable[PassReport], afterwards: Mapping[str, Callable[[], tuple[str, ...]]]
+    reports: Iterable[PassReport], afterwards: Mapping[str, Callable[[], tuple[Reason, ...]]]
 ) -> tuple[PassReport, ...]:
     """The reports with the notes that their passes could only make once they had run."""
     return tuple(
@@ -199,5 +199,7 @@ def _kernel_signatures(model: torch.nn.Module) -> dict[str, tuple[Any, ...]]:
 
 
 def _completed(report: PassReport, before: int, after: int, took_ns: int) -> PassReport:
-    summary = report.summary if before == after else f"{report.summary}, {units.size(before)} → {units.size(after)}"
+    summary = report.summary
+    if before != after:
+        summary = Reason("planning.and-bytes", what=summary, before_bytes=before, after_bytes=after)
     return dataclasses.replace(report, summary=summary, weight_bytes_before=before, weight_bytes_after=after, apply_ns=took_ns)

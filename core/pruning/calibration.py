@@ -21,7 +21,7 @@ LOOK_TOKENS = 256
 """How many tokens a model is looked at with before it is cut."""
 
 
-SHIPPED = "the calibration text"
+SHIPPED = Reason("pruning.shipped-text")
 """Shares no sentence with the text that quality is measured on: nothing is judged by what it was fitted to."""
 
 
@@ -30,7 +30,7 @@ class Tokens:
     """``ids`` [tokens], and where they are from, for people."""
 
     ids: torch.Tensor
-    source: str
+    source: Reason | str
     made_up: bool
 
 
@@ -45,13 +45,13 @@ def tokens(model: torch.nn.Module, tokenizer: Any | None, text_path: str, most: 
     if tokenizer is None:
         if text_path:
             raise Refusal(Reason("pruning.no-tokenizer"))
-        return Tokens(_made_up(model, most), "made-up tokens, because this model has no tokenizer", made_up=True)
+        return Tokens(_made_up(model, most), Reason("pruning.made-up-without-tokenizer"), made_up=True)
     if text_path:
         ids = _ids(tokenizer, _read(text_path))[:most]
         return Tokens(ids.to(_device(model)), Path(text_path).name, made_up=False)
     texts = calibration_texts()
     if not texts:
-        return Tokens(_made_up(model, most), "made-up tokens, because no text ships with this build", made_up=True)
+        return Tokens(_made_up(model, most), Reason("pruning.made-up-without-text"), made_up=True)
     parts = [_ids(tokenizer, text)[: -(-most // len(texts))] for text in texts]
     return Tokens(torch.cat(parts)[:most].to(_device(model)), SHIPPED, made_up=False)
 

@@ -65,11 +65,11 @@ def nothing_gained(task: str) -> tuple[Mapping[str, float], Reason]:
     return ({"prefill": 1.0, "decode": 1.0} if generates(task) else {"forward": 1.0}), NOTHING_GAINED
 
 
-def millions(before: PrunedCost, after: PrunedCost) -> str:
+def millions(before: PrunedCost, after: PrunedCost) -> Reason:
     """``134.5 → 114.6 M parameters``."""
     if before.parameters < 10**6:
-        return f"{before.parameters} → {after.parameters} parameters"
-    return f"{before.parameters / 1e6:.1f} → {after.parameters / 1e6:.1f} M parameters"
+        return Reason("pruning.parameters", before=before.parameters, after=after.parameters)
+    return Reason("pruning.millions", before=before.parameters / 1e6, after=after.parameters / 1e6)
 
 
 def _share_of_experts(module: torch.nn.Module) -> float:

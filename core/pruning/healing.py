@@ -100,7 +100,7 @@ def heal(student: Any, teacher: Any, data: tuple[torch.Tensor, torch.Tensor], pl
         optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, foreach=False)
         sparse = [value for value in parameters if value.dim() > 1 and (value == 0).float().mean().item() > SPARSE_SHARE]
         for step in range(plan.steps):
-            progress.report(f"Healing {step + 1} of {plan.steps}", step / plan.steps)
+            progress.report(Reason("pruning.healing", number=step + 1, of=plan.steps), step / plan.steps)
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * rate(step, plan.steps)
             _step(student, teacher, train[order[step]][None], plan, progress)

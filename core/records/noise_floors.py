@@ -16,6 +16,7 @@ import psutil
 
 from core import paths
 from core.config import RunConfig
+from core.messages.reason import Reason
 from core.records.conditions import FLOOR, asked_by
 from core.records.run import Run, RunFacts
 
@@ -46,7 +47,7 @@ class NoiseFloors:
         folder = Path(platformdirs.user_data_dir("tickscope", appauthor=False))
         self.path = folder / "floors.json" if path is None else path
 
-    def record(self, run: Run, floors: Mapping[str, float]) -> str | None:
+    def record(self, run: Run, floors: Mapping[str, float]) -> Reason | None:
         """Keep the floors that an A/A test of this run found (relative differences by metric), beside those of older ones.
 
         Returns:
@@ -66,7 +67,8 @@ class NoiseFloors:
             partial.write_text(json.dumps({"schema": SCHEMA, "floors": kept}, indent=1), encoding="utf-8")
             partial.replace(self.path)
         except OSError as error:
-            return f"The noise floor could not be kept in {self.path} ({error.strerror or error}); make the folder writable."
+            problem = error.strerror or str(error)
+            return Reason("records.floor-not-kept", path=str(self.path), problem=problem)
         return None
 
     def sweep(self) -> None:

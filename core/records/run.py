@@ -128,7 +128,7 @@ class RunFacts:
     """Everything about a run that is not a column. Replaced as a whole whenever something becomes known."""
 
     status: str = "running"
-    error: str | None = None
+    error: Reason | None = None
     model: ModelFacts | None = None
     target: TargetFacts | None = None
     threads: int | None = None

@@ -224,7 +224,9 @@ def _first_line(error: BaseException) -> str:
     return text.rstrip(".") if len(text) <= 160 else text[:157] + "…"
 
 
-def experimental(exported: Exported) -> str:
+def experimental(exported: Exported) -> Reason:
     """The sentence that says what the exporter says about itself."""
-    drift = f"; other versions than it was tested with: {', '.join(exported.drift)}" if exported.drift else ""
-    return f"transformers {version('transformers')} calls this exporter experimental{drift}."
+    own = version("transformers")
+    if exported.drift:
+        return Reason("runtimes.experimental-and-untested", version=own, others=tuple(exported.drift))
+    return Reason("runtimes.experimental", version=own)

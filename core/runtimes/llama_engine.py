@@ -21,7 +21,7 @@ from core.runtimes.llama_binding import Binding
 if TYPE_CHECKING:
     import torch
 
-UNTICKABLE = "llama.cpp does not tell when its layers begin and end"
+UNTICKABLE = Reason("runtimes.llama-untickable")
 
 
 class LlamaEngine:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from core import units
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
@@ -61,8 +60,8 @@ def replaced(
     sample: Sample,
     *,
     smaller: str | None,
-    precision: str,
-    computes: str,
+    precision: Reason | str,
+    computes: Reason | str,
 ) -> PassReport:
     """Let ``engine`` run the subject's model from here on, and report it.
 
@@ -80,9 +79,8 @@ def replaced(
     predicted, prediction = _expected_gain(subject, engine, smaller=smaller)
     _hand_over(subject, one.id, engine, exported, sample)
     notes = (
-        f"Computes in {computes}, with {threads_in_words(subject.execution.threads)}.",
-        f"Its file ({units.size(engine.weight_bytes)}) lies in the temporary folder while it is on; traced moments run in a "
-        "second session, which takes the weights' memory once more.",
+        Reason("runtimes.computes-in", what=computes, threads=threads_in_words(subject.execution.threads)),
+        Reason("runtimes.temporary-file", file_bytes=engine.weight_bytes),
         experimental(exported),
     )
     return PassReport(
@@ -90,7 +88,7 @@ def replaced(
         one.title,
         asdict(options),
         sum(1 for _ in subject.model.modules()),
-        f"{engine.name} runs {engine.nodes} nodes in {precision}",
+        Reason("runtimes.runs-nodes", engine=engine.name, nodes=engine.nodes, precision=precision),
         notes=notes,
         predicted=predicted,
         prediction=prediction,
@@ -134,9 +132,9 @@ def _small_pass(model: Any, sample: Sample, *, generates: bool) -> None:
         model(input_ids=ids[:, :1], past_key_values=cache)
 
 
-def threads_in_words(count: int) -> str:
+def threads_in_words(count: int) -> Reason:
     """As in "1 thread", "2 threads"."""
-    return f"{count} thread{'' if count == 1 else 's'}"
+    return Reason("runtimes.threads", n=count)
 
 
 def _expected_gain(subject: Subject, engine: Replacement, *, smaller: str | None) -> tuple[Mapping[str, float], Reason]:

@@ -13,12 +13,19 @@ import msgspec
 import numpy as np
 
 from core.config import CONSENTS, ABTestConfig, RunConfig
-from core.messages.reason import Reason
+from core.messages.catalogue import ENGLISH
+from core.messages.reason import TEXT, Reason, as_reason
+from core.models.base import ModelFacts
+from core.pass_api.base import PassReport
 from core.pass_api.options import read_run
 from core.records.run import RunFacts
 from core.session.older_sentences import recognised, without_empty
 
 Kind = TypeVar("Kind")
+
+IN_WORDS: Mapping[type, tuple[str, ...]] = {ModelFacts: ("notes",), PassReport: ("summary", "notes"), RunFacts: ("error",)}
+"""Fields whose reasons a file holds in English words, as it did before there were codes, for whoever queries it; beside them
+``said`` has code and facts."""
 
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -77,7 +84,39 @@ def structured(text: str, kind: type[Kind]) -> Kind:
 
 
 def _structured(values: Any, kind: type[Kind]) -> Kind:
+    for one, of in _in_words(values, kind):
+        said = one.pop("said", None)
+        if isinstance(said, dict):
+            one.update({name: said[name] for name in IN_WORDS[of] if name in said})
     return msgspec.convert(values, kind, strict=False, dec_hook=_special)  # a whole number may have been written as 2.0
+
+
+def _in_words(values: Any, kind: type) -> list[tuple[dict[str, Any], type]]:
+    """What of a JSON tree is of a kind that holds reasons in words, with that kind."""
+    if not isinstance(values, dict) or kind not in (RunFacts, ModelFacts):
+        return []
+    found: list[tuple[Any, type]] = [(values, kind)]
+    if kind is RunFacts:
+        reports = values.get("passes")
+        found += [
+            (values.get("model"), ModelFacts),
+            *((one, PassReport) for one in (reports if isinstance(reports, list) else ())),
+        ]
+    return [(one, of) for one, of in found if isinstance(one, dict)]
+
+
+def _worded(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a dataclass with those reasons in English words, and with code and facts where they have any."""
+    plain = {one.name: getattr(value, one.name) for one in fields(value)}
+    said: dict[str, Any] = {}
+    for name in names:
+        given = plain[name]
+        several = tuple(map(as_reason, given if isinstance(given, tuple) else () if given is None else (given,)))
+        words = [one.say(ENGLISH) for one in several]
+        if any(one.code != TEXT for one in several):
+            said[name] = given
+        plain[name] = words if isinstance(given, tuple) else words[0] if words else None
+    return plain | {"said": said} if said else plain
 
 
 def _special(kind: type, value: Any) -> Any:
@@ -103,6 +142,8 @@ def _whole(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Reason):
         return value.as_json()
+    if type(value) in IN_WORDS:
+        return _worded(value, IN_WORDS[type(value)])
     if is_dataclass(value):
         return {one.name: getattr(value, one.name) for one in fields(value)}
     if isinstance(value, Mapping):

@@ -58,7 +58,7 @@ class CurrentSession:
         """Close the session; the next run begins another in the user's data folder."""
         self.close()
         self._path = None
-        self._tell(Notice("session_changed", ""))
+        self._tell(Notice("session_changed"))
 
     def close(self) -> None:
         """Write everything and let go of the file."""
@@ -100,12 +100,12 @@ class CurrentSession:
         gone = store.trouble()
         saved = rescue(runs, store.path, store if gone else None)
         if saved is None:
-            self._tell(Notice("not_kept", str(Reason("session.export-now", path=str(store.path), why=why))))
+            self._tell(Notice("not_kept", Reason("session.export-now", path=str(store.path), why=why)))
             return list(runs)
         other, kept = saved
         self._writer.give_up()
         told = Reason("session.goes-on-in", path=str(store.path), why=why, other=str(other.path))
-        self._tell(Notice("not_kept", str(told)))
+        self._tell(Notice("not_kept", told))
         self._go_on_in(other)
         return kept
 
@@ -115,7 +115,7 @@ class CurrentSession:
         self.close()
         self.store, self._path = store, store.path
         self._writer = Writer(store, self._gate, self._warn)
-        self._tell(Notice("session_changed", ""))
+        self._tell(Notice("session_changed"))
 
     def made(self) -> bool:
         """Make the session if there is none yet and one is wanted; whether it was made now."""
@@ -135,9 +135,9 @@ class CurrentSession:
         self.close()
         if path is not None:
             remove_session(path)
-        self._tell(Notice("session_changed", ""))
+        self._tell(Notice("session_changed"))
 
-    def _warn(self, sentence: str) -> None:
+    def _warn(self, sentence: Reason) -> None:
         self._tell(Notice("warning", sentence))
 
 

@@ -53,7 +53,7 @@ def head_of(row: tuple[Any, ...], *, ours: bool) -> RunHead:
         asked, consents = codec.config_from_json(config), codec.consents_in(config)
         group, role = _group(*of_group)
     except Exception as error:  # noqa: BLE001 - one odd run must not hide the others, whatever its decoder raises
-        why = str(Reason("session.makes-no-sense", problem=_first_line(error)))
+        why = Reason("session.makes-no-sense", problem=_first_line(error))
         return RunHead(
             run_id, name, created, UNREADABLE, note, RunConfig(ModelConfig("unknown")), RunFacts(UNREADABLE, error=why)
         )

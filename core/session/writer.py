@@ -45,7 +45,7 @@ class Writer:
     sentence, and every period tries again; what could not be written at a run's end is tried on until ``close``.
     """
 
-    def __init__(self, store: SessionStore, gate: Gate, on_trouble: Callable[[str], None] = lambda sentence: None) -> None:
+    def __init__(self, store: SessionStore, gate: Gate, on_trouble: Callable[[Reason], None] = lambda sentence: None) -> None:
         self.store = store
         self.on_trouble = on_trouble
         self._gate = gate
@@ -110,7 +110,7 @@ class Writer:
             try:
                 self._flush(todo)
             except Exception as error:
-                self.on_trouble(str(Reason("session.fault-of-ours", error=repr(error))))
+                self.on_trouble(Reason("session.fault-of-ours", error=repr(error)))
                 raise
             finally:
                 self._guest.leave()
@@ -138,7 +138,7 @@ class Writer:
             except (Refusal, duckdb.Error, OSError, MemoryError) as error:
                 if not self._troubled:
                     self._troubled = True
-                    self.on_trouble(str(error if isinstance(error, Refusal) else explain(error, self.store.path)))
+                    self.on_trouble(error.reason if isinstance(error, Refusal) else explain(error, self.store.path))
                 return
             if ended:
                 with self._changed:

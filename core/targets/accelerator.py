@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from core.messages.reason import Reason
 from core.targets.base import TargetFacts
 from core.torch_private import wholly_imported
 from profilers.device_clock import DeviceEvents, TorchEvents
@@ -59,11 +60,11 @@ class Accelerator:
 
     def before_torch(self) -> TargetFacts:
         """The answer while torch is not imported."""
-        return self.absent("known when torch is loaded")
+        return self.absent(Reason("targets.known-with-torch"))
 
-    def why_absent(self, torch: Any) -> str:
+    def why_absent(self, torch: Any) -> Reason:
         """A short clause for people; torch is there and sees no device."""
-        return "torch finds no such device"
+        return Reason("targets.not-found")
 
     def facts(self, module: Any) -> TargetFacts:
         """Name and memory of device 0 by ``get_device_properties``, which torch.cuda and torch.xpu share."""
@@ -78,7 +79,7 @@ class Accelerator:
         """Facts of a device that is there."""
         return TargetFacts(self.id, self.title, name, True, None, memory_bytes, None, features)
 
-    def absent(self, reason: str) -> TargetFacts:
+    def absent(self, reason: Reason) -> TargetFacts:
         """Facts of a device that is not there, with the reason."""
         return TargetFacts(self.id, self.title, "", False, reason)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from core.messages.reason import Reason
 from core.registry import Registry
 from profilers.device_clock import DeviceEvents
 
@@ -17,7 +18,7 @@ class TargetFacts:
     title: str  # "CPU", "CUDA"
     name: str  # "AMD EPYC 9B45", "NVIDIA L4"; "" where absent
     available: bool
-    reason: str | None = None  # why it is absent
+    reason: Reason | None = None  # why it is absent
     memory_bytes: int | None = None
     threads: int | None = None  # logical processors this process may use
     features: frozenset[str] = field(default_factory=frozenset)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.messages.reason import Reason
 from core.targets.accelerator import Accelerator, torch_has_library
 from core.targets.base import TargetFacts, targets
 
-NO_GPU = "no NVIDIA GPU or driver"
-NOT_BUILT = "torch was built without CUDA"
+NO_GPU = Reason("targets.no-cuda-gpu")
+NOT_BUILT = Reason("targets.not-built-for-cuda")
+NEITHER = Reason("targets.both", one=NO_GPU, other=NOT_BUILT)
 
 
 def ask_nvml() -> tuple[str, int] | None:
@@ -44,15 +46,15 @@ class Cuda(Accelerator):
         gpu = ask_nvml()
         built = torch_has_library("cuda")
         if gpu is None and not torch_has_library("hip"):
-            return self.absent(NO_GPU if built else f"{NO_GPU}, and {NOT_BUILT}")
+            return self.absent(NO_GPU if built else NEITHER)
         if not built and not torch_has_library("hip"):
             return self.absent(NOT_BUILT)
         return self.present(*gpu) if gpu is not None else self.present("AMD GPU", None)
 
-    def why_absent(self, torch: Any) -> str:
+    def why_absent(self, torch: Any) -> Reason:
         if torch.version.cuda is not None or getattr(torch.version, "hip", None) is not None:
             return NO_GPU
-        return NOT_BUILT if ask_nvml() is not None else f"{NO_GPU}, and {NOT_BUILT}"
+        return NOT_BUILT if ask_nvml() is not None else NEITHER
 
     def features(self, module: Any) -> frozenset[str]:
         """The compute capability, such as ``sm_89``."""

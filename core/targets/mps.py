@@ -6,12 +6,13 @@ import platform
 import sys
 from typing import Any
 
+from core.messages.reason import Reason
 from core.targets.accelerator import Accelerator
 from core.targets.base import TargetFacts, targets
 from core.targets.cpu import cpu_name, sysctl
 from profilers.device_clock import DeviceEvents, TorchEvents
 
-NEEDS_MAC = "needs a Mac with Apple silicon"
+NEEDS_MAC = Reason("targets.needs-mac")
 
 
 def is_apple_silicon() -> bool:
@@ -36,10 +37,10 @@ class Mps(Accelerator):
     def is_available(self, torch: Any) -> bool:
         return bool(torch.backends.mps.is_available())
 
-    def why_absent(self, torch: Any) -> str:
+    def why_absent(self, torch: Any) -> Reason:
         if not is_apple_silicon():
             return NEEDS_MAC
-        return "torch was built without MPS" if not torch.backends.mps.is_built() else "needs macOS 14 or newer"
+        return Reason("targets.needs-macos") if torch.backends.mps.is_built() else Reason("targets.not-built-for-mps")
 
     def facts(self, module: Any) -> TargetFacts:
         """The memory is what Metal recommends as the most to use."""

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from core.messages.reason import Reason
 from core.targets.accelerator import Accelerator, torch_has_library
 from core.targets.base import TargetFacts, targets
 from core.torch_private import xpu_is_built
 
-NO_GPU = "no Intel GPU or driver"
-NOT_BUILT = "torch was built without XPU support"
+NO_GPU = Reason("targets.no-xpu-gpu")
+NOT_BUILT = Reason("targets.not-built-for-xpu")
+NEITHER = Reason("targets.both", one=NO_GPU, other=NOT_BUILT)
 INTEL = "0x8086"  # PCI vendor
 
 
@@ -40,10 +42,10 @@ class Xpu(Accelerator):
         """Files of torch and the kernel's device list; torch itself has the last word once it is loaded."""
         listed = intel_gpu_listed()
         if not torch_has_library("xpu"):
-            return self.absent(f"{NO_GPU}, and {NOT_BUILT}" if listed is False else NOT_BUILT)
+            return self.absent(NEITHER if listed is False else NOT_BUILT)
         return self.absent(NO_GPU) if listed is False else self.present("Intel GPU", None)
 
-    def why_absent(self, torch: Any) -> str:
+    def why_absent(self, torch: Any) -> Reason:
         if xpu_is_built():
             return NO_GPU
-        return f"{NO_GPU}, and {NOT_BUILT}" if intel_gpu_listed() is False else NOT_BUILT
+        return NEITHER if intel_gpu_listed() is False else NOT_BUILT

@@ -62,7 +62,7 @@ class CatalogKnowledge:
         from core.models import catalog
 
         fit = catalog.fit(facts, dtype, psutil.virtual_memory().available)
-        return fit.fits, fit.sentence
+        return fit.fits, str(fit.sentence)
 
 
 class ModelPicker(QWidget):

@@ -33,16 +33,16 @@ class OptionsForm(QWidget):
         for name, option in known.items():
             self.editors[name] = editor = self._editor(option)
             editor.setObjectName(f"option_{name}")
-            editor.setAccessibleName(option.label)
-            editor.setAccessibleDescription(option.help)
-            editor.setToolTip(plain_tip(option.help))
+            editor.setAccessibleName(option.called)
+            editor.setAccessibleDescription(option.explained)
+            editor.setToolTip(plain_tip(option.explained))
             if isinstance(editor, QCheckBox):
-                editor.setText(option.label)
+                editor.setText(option.called)
                 form.addRow(editor)
             else:
-                form.addRow(option.label, editor)
+                form.addRow(option.called, editor)
                 form.labelForField(editor).setProperty("role", "fieldLabel")
-                form.labelForField(editor).setToolTip(plain_tip(option.help))
+                form.labelForField(editor).setToolTip(plain_tip(option.explained))
         self.set_values({name: option.default for name, option in known.items()})
 
     def values(self) -> dict[str, Any]:

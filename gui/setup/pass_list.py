@@ -10,7 +10,7 @@ from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QMouseE
 from PySide6.QtWidgets import QAbstractItemView, QListWidgetItem, QMenu, QWidget
 
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassReport
+from core.pass_api.base import Pass, PassReport, summary_of, title_of
 from gui.plain import plain_tip
 from gui.setup.baselines import Gains
 from gui.setup.pass_rows import BADGE, BUTTON, GROUP, OPEN, PassDelegate, heading_height
@@ -37,7 +37,7 @@ class PassList(SwitchList):
 
     def __init__(self, known: Iterable[Pass], parent: QWidget | None = None) -> None:
         super().__init__("passList", "Passes", parent)
-        self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, one.title.lower()))}
+        self._passes = {one.id: one for one in sorted(known, key=lambda one: (one.phase, title_of(one).lower()))}
         self._refused: dict[str, Reason] = {}
         self._reports: dict[str, PassReport] = {}
         self._measured = Gains()
@@ -64,7 +64,7 @@ class PassList(SwitchList):
             self._add_heading(group)
             for one in self._passes.values():
                 if one.phase.title == group:
-                    self.add(one.id, one.title)
+                    self.add(one.id, title_of(one))
                     self.item(self.count() - 1).setData(BADGE, "lossless" if one.lossless else "")
         self.addItem(self._slot)
         self.blockSignals(blocked)
@@ -147,7 +147,7 @@ class PassList(SwitchList):
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for one in missing:
-            text = "Copy install command" if pass_id else f"Copy install command of {self._passes[one].title}"
+            text = "Copy install command" if pass_id else f"Copy install command of {title_of(self._passes[one])}"
             action = menu.addAction(text)
             action.triggered.connect(lambda _=False, chosen=one: self.copy_command(chosen))
         return menu
@@ -182,9 +182,9 @@ class PassList(SwitchList):
         """What the pass changed if it ran, else what it should gain and what it is."""
         report = self._reports.get(thing_id) if on else None
         if report is not None:
-            return report.summary
+            return str(report.summary)
         predicted = predicted_line(self._predictions.get(thing_id))
-        return " · ".join(part for part in (predicted, self._passes[thing_id].summary) if part)
+        return " · ".join(part for part in (predicted, summary_of(self._passes[thing_id])) if part)
 
     def forget(self, thing_id: str) -> None:
         """Its report is of a run in which it was switched otherwise; and what is on is to be seen."""
@@ -256,7 +256,7 @@ class PassList(SwitchList):
         self._headings[group] = item
 
     def _matches(self, one: Pass) -> bool:
-        return self._filter in " ".join((one.title, one.id, one.summary, one.phase.title)).lower()
+        return self._filter in " ".join((title_of(one), one.id, summary_of(one), one.phase.title)).lower()
 
     def _fold(self) -> None:
         """Hide what is folded or filtered out, and say on the headings what is on below them."""
@@ -264,7 +264,7 @@ class PassList(SwitchList):
         chosen, items = self.chosen(), {item.data(ID): item for item in self.rows()}
         for group, heading in self._headings.items():
             inside = [one for one in self._passes.values() if one.phase.title == group and self._matches(one)]
-            on = [one.title for one in self._passes.values() if one.phase.title == group and one.id in chosen]
+            on = [title_of(one) for one in self._passes.values() if one.phase.title == group and one.id in chosen]
             unfolded = self.is_open(group)
             for one in self._passes.values():
                 if one.phase.title == group:

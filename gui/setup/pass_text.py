@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from core import units
 from core.messages.reason import Reason
-from core.pass_api.base import Pass, PassReport
+from core.pass_api.base import Pass, PassReport, summary_of, title_of
 from gui.setup.baselines import Gains
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ def foretold(found: Prediction | None) -> list[str]:
     lines = [f"Predicted, not measured: {units.ratio(found.gain)} for a whole request ({kinds}), alone on the model as loaded"]
     if found.rough:
         lines.append(ROUGH)
-    return [*lines, found.rests_on] if found.rests_on else lines
+    return [*lines, str(found.rests_on)] if found.rests_on else lines
 
 
 def details(report: PassReport, measured: Gains, alone: bool) -> list[str]:
     """What a run did with the pass: a line each for the change, the gain, its notes and the kernels that ran."""
-    lines = [report.summary]
+    lines = [str(report.summary)]
     gain = gain_text(report, measured, alone)
     if gain:
         lines.append(f"Gain  {gain}")
@@ -86,7 +86,7 @@ def details(report: PassReport, measured: Gains, alone: bool) -> list[str]:
         lines.append("A run without passes gives a figure beside the predicted one; an A/B test decides.")
     if report.prediction:
         lines.append(str(report.prediction))
-    lines += report.notes
+    lines += map(str, report.notes)
     if report.kernels:
         more = len(report.kernels) - MOST_KERNELS
         lines.append(f"Kernels  {', '.join(report.kernels[:MOST_KERNELS])}{f' and {more} more' if more > 0 else ''}")
@@ -95,10 +95,10 @@ def details(report: PassReport, measured: Gains, alone: bool) -> list[str]:
 
 def tooltip(one: Pass, reason: str, lines: Iterable[str]) -> str:
     """The whole of it, wrapped: title, why it is refused, what it is, what it did."""
-    parts = [f"<b>{html.escape(one.title)}</b>"]
+    parts = [f"<b>{html.escape(title_of(one))}</b>"]
     if reason:
         parts.append(f"Not available: {html.escape(reason, quote=False)}")
-    parts.append(html.escape(one.summary, quote=False))
+    parts.append(html.escape(summary_of(one), quote=False))
     if one.lossless:
         parts.append(f"Lossless. {LOSSLESS}.")
     parts += [html.escape(line, quote=False) for line in lines]

@@ -22,7 +22,7 @@ from core.messages.reason import Reason
 from core.models.base import ModelFacts, Source
 from core.notices import Status
 from core.pass_api import options
-from core.pass_api.base import Pass, PassReport
+from core.pass_api.base import Pass, PassReport, title_of
 from core.records.run import Run
 from core.targets.base import TargetFacts
 from gui.plain import Label, plain_tip
@@ -172,7 +172,7 @@ class Sidebar(QFrame):
         for pass_id in self.passes.chosen():
             reason = self._reasons.get(pass_id)
             if reason:
-                title = self._pass(pass_id).title
+                title = title_of(self._pass(pass_id))
                 raise Refusal(f"{title} cannot be used: {reason}; switch it off or change what it depends on.")
         config = self._collected()
         if self._lacks_input():

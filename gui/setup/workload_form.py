@@ -28,7 +28,7 @@ PROMPTS = {
     "seq2seq": ("Text", "The text that the model turns into another"),
     "image-text": ("Prompt", "What is asked about the image"),
 }
-PROMPT = (workload_fields()["prompt"].label, workload_fields()["prompt"].help)
+
 Editor = QSpinBox | FloatSpinBox | QComboBox
 
 
@@ -56,7 +56,7 @@ class WorkloadForm(QWidget):
         super().__init__(parent)
         self.task: str | None = None
         self._taken_over: tuple[str, ...] | None = None  # the prompts of a run, of which no file is known
-        self._prompt_label = PROMPT[0]
+        self._prompt_label = workload_fields()["prompt"].called
         self._build_inputs()
         self._build_small()
         self._grid, self._seldom_grid = _grid(), _grid()
@@ -158,7 +158,8 @@ class WorkloadForm(QWidget):
         self._modality = TASKS[task].modality if task is not None and task in TASKS else "text"
         self._asks = task == "question-answering"
         self._takes_sets = self._modality == "text" and not self._asks
-        label, explanation = PROMPTS.get(task or "", PROMPT)
+        prompt = workload_fields()["prompt"]
+        label, explanation = PROMPTS.get(task or "", (prompt.called, prompt.explained))
         self._prompt_label = label
         self.prompt_box.setToolTip(plain_tip(explanation))
         self.prompt.setToolTip(plain_tip(explanation))
@@ -179,13 +180,14 @@ class WorkloadForm(QWidget):
     def _build_inputs(self) -> None:
         self.prompt = PromptEdit()
         self.prompt.setPlainText(WorkloadConfig.prompt)
-        self.prompt_box = FieldBox(PROMPT[0], self.prompt, PROMPT[1])
+        asked = workload_fields()["prompt"]
+        self.prompt_box = FieldBox(asked.called, self.prompt, asked.explained)
         self.question = QLineEdit()
         self.question.setObjectName("questionEdit")
         self.question.setTextMargins(-2, 0, 0, 0)
         self.question.setPlaceholderText("a question that comes with Tickscope")
         asked = workload_fields()["question"]
-        self.question_box = FieldBox(asked.label, self.question, asked.help)
+        self.question_box = FieldBox(asked.called, self.question, asked.explained)
         several = "Different prompts in one batch: a text file with one a line, or .jsonl. Empty gives the prompt above"
         self.prompt_set = FileBox("Prompt set", "promptSetEdit", "prompt file", PROMPT_SETS, ONE_PROMPT, several)
         made_up = "Empty takes a made-up one"
@@ -196,7 +198,7 @@ class WorkloadForm(QWidget):
         """The editors of all that is declared with a place in the form."""
         placed = sorted((one for one in workload_fields().values() if one.place), key=_place)
         self._editors: dict[str, Editor] = {one.name: _editor(one) for one in placed}
-        self._boxes = {one.name: FieldBox(one.label, self._editors[one.name], one.help, self) for one in placed}
+        self._boxes = {one.name: FieldBox(one.called, self._editors[one.name], one.explained, self) for one in placed}
         for editor in self._editors.values():
             changed = editor.currentIndexChanged if isinstance(editor, QComboBox) else editor.valueChanged
             changed.connect(self._on_changed)

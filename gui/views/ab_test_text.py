@@ -10,7 +10,7 @@ from core import units
 from core.analysis import metrics
 from core.analysis.word import Word
 from core.config import RunConfig
-from core.pass_api.base import title_of
+from core.pass_api.base import title_of_id
 from gui.views import quality_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Headline:
 
 def pass_names(config: RunConfig) -> str:
     """The passes of a setup, as people list them."""
-    return ", ".join(title_of(choice.id) for choice in config.passes) or "no passes"
+    return ", ".join(title_of_id(choice.id) for choice in config.passes) or "no passes"
 
 
 def times(ratio: float) -> str:

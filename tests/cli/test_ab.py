@@ -24,6 +24,7 @@ from core.commands.configure import parse_passes, trial_config
 from core.config import ABTestConfig, ModelConfig, RunConfig, WorkloadConfig
 from core.errors import Refusal
 from core.execution.ab_test_state import ABTestState
+from core.messages.reason import of_text
 from core.notices import Notice, Status
 from core.pass_api.base import PassReport
 from core.pass_api.options import by_name
@@ -134,7 +135,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(argv: tuple[str, ...], part: st
 
 def test_the_running_line_tells_round_ratio_and_word() -> None:
     running = replace(state(1.0, 0.8, 1.2), stopped=None)
-    said = standing(Status("running", "round 20 of at most 60 · A", 0.3), running)
+    said = standing(Status("running", (of_text("round 20 of at most 60"), of_text("A")), 0.3), running)
     assert said.text.startswith("round 20 of at most 60: B/A 0.8")
     assert "faster · C/A 1." in said.text
     assert said.text.endswith("slower")
@@ -143,7 +144,7 @@ def test_the_running_line_tells_round_ratio_and_word() -> None:
 
 @pytest.mark.parametrize(("status", "trial"), [("loading", state(1.0, 0.8, rounds=2)), ("running", None)])
 def test_before_the_first_verdict_the_program_speaks(status: str, trial: ABTestState | None) -> None:
-    assert standing(Status(status, "warm-up of A"), trial).text == "warm-up of A"
+    assert standing(Status(status, (of_text("warm-up of A"),)), trial).text == "warm-up of A"
 
 
 def test_json_holds_sides_verdicts_layers_and_floors() -> None:
@@ -198,7 +199,7 @@ def test_a_trial_cut_short_before_anything_was_measured_says_what_there_is() -> 
 
 def test_kernels_are_told_apart_only_where_all_sides_were_named() -> None:
     def with_kernels(trial: ABTestState, *kernels: tuple[str, ...]) -> list[dict[str, Any]]:
-        reports = [(PassReport("x", "x", {}, 1, "", names),) if names else () for names in kernels]
+        reports = [(PassReport("x", "x", {}, 1, of_text(""), names),) if names else () for names in kernels]
         runs = [replace(run, facts=replace(run.facts, passes=one)) for run, one in zip(trial.runs, reports, strict=True)]
         return list(trial_json(replace(trial, runs=tuple(runs)))["kernels"])
 
@@ -221,7 +222,7 @@ class FakeProgram:
 
     def __init__(self, session: Path | None = None, *, keep_session: bool = True, executor: str = "local") -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        self.status = Status("running", "round 1 of at most 60 · A")
+        self.status = Status("running", (of_text("round 1 of at most 60 · A"),))
         self.trial: ABTestState | None = None
         self.asked: ABTestConfig | None = None
         self.kept = keep_session

@@ -23,6 +23,7 @@ from core.commands.configure import run_config, split_pass
 from core.commands.following import Progress, Stop, follow, interrupts, line
 from core.commands.output import table
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.notices import Notice, Status
 from core.pass_api.options import by_name
 from core.records.deltas import Written
@@ -394,7 +395,7 @@ class FakeProgram:
 
     def __init__(self, notices: dict[int, Notice], looks: int = 3, stop: tuple[int, threading.Event] | None = None) -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        self.status = Status("running", "repeat 1 of 2", 0.5, 21)
+        self.status = Status("running", (of_text("repeat 1 of 2"),), 0.5, 21)
         self.cancels = 0
         self.abandoned = False
         self._at = notices
@@ -491,7 +492,7 @@ def test_lines_do_not_crowd_a_log() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
     for number in range(100):
-        progress.show(Status("running", f"moment {number}"))
+        progress.show(Status("running", (of_text(f"moment {number}"),)))
     assert stream.getvalue() == "moment 0\n"
 
 
@@ -502,7 +503,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_in_the_end() -> None:
 
     stream = Terminal()
     progress = Progress(stream)
-    progress.show(Status("running", "repeat 1 of 2", 0.5, 21))
+    progress.show(Status("running", (of_text("repeat 1 of 2"),), 0.5, 21))
     assert "50%" in stream.getvalue()
     assert "0:21 left" in stream.getvalue()
     progress.say("Loaded.")
@@ -511,7 +512,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_in_the_end() -> None:
 
 
 def test_a_line_says_only_what_is_known() -> None:
-    assert line(Status("loading", "Loading")) == "Loading"
+    assert line(Status("loading", (of_text("Loading"),))) == "Loading"
 
 
 def test_signals_set_the_event_and_handlers_are_put_back() -> None:

@@ -16,6 +16,7 @@ from core.analysis.facts import outputs_json
 from core.config import ModelConfig
 from core.execution.failure import what_failed
 from core.execution.outcome import worth_telling
+from core.messages.reason import Reason, of_text
 from core.records.run import Run
 from core.surroundings import kept
 from tests.support.small_runs import carried_out
@@ -79,7 +80,7 @@ def test_changes_are_put_back_and_told(act, told, tmp_path, capsys, monkeypatch)
     assert state() == before
     assert done.facts.status == "finished"
     assert done.facts.model is not None
-    notes = " ".join(done.facts.model.notes)
+    notes = " ".join(map(str, done.facts.model.notes))
     assert told in notes
     assert "odd.py" in notes
     assert capsys.readouterr().out == ""
@@ -94,7 +95,7 @@ def test_a_model_that_changes_nothing_is_told_of_nothing(tmp_path):
 def test_numbers_that_are_none_are_told_and_written_as_null(tmp_path):
     done = run(tmp_path, "x = x * float('nan')")
     assert done.facts.model is not None
-    assert "NaN or infinite" in done.facts.model.notes[0]
+    assert "NaN or infinite" in str(done.facts.model.notes[0])
     assert set(outputs_json(done)[0]["values"]) == {None}
 
 
@@ -109,7 +110,7 @@ def test_numbers_that_are_none_are_told_and_written_as_null(tmp_path):
 def test_what_a_model_raises_is_a_sentence(act, sentence, tmp_path):
     with pytest.raises((KeyError, StopIteration, RuntimeError)) as raised:
         run(tmp_path, act)
-    assert what_failed(raised.value).startswith(sentence)
+    assert str(what_failed(raised.value)).startswith(sentence)
 
 
 def test_what_other_threads_print_is_shown(capsys):
@@ -120,19 +121,19 @@ def test_what_other_threads_print_is_shown(capsys):
         print("from the model")
     print("afterwards")
     assert capsys.readouterr().out == "from elsewhere\nafterwards\n"
-    assert changes.sentences("it") == (
+    assert tuple(map(str, changes.sentences("it"))) == (
         "The code of it printed 15 characters, beginning with 'from the model'; printing takes part of its time.",
     )
 
 
 def test_what_is_special_about_a_model_is_said_once():
-    run = synthetic_run()
+    run, note = synthetic_run(), of_text("It changed the weather.")
     assert run.facts.model is not None
-    odd = replace(run, facts=replace(run.facts, model=replace(run.facts.model, notes=("It changed the weather.",))))
-    told: set[str] = set()
-    assert worth_telling(odd, told)[0] == "It changed the weather."
-    assert "It changed the weather." not in worth_telling(odd, told)
-    assert told == {"It changed the weather."}
+    odd = replace(run, facts=replace(run.facts, model=replace(run.facts.model, notes=(note,))))
+    told: set[Reason] = set()
+    assert worth_telling(odd, told)[0] == note
+    assert note not in worth_telling(odd, told)
+    assert told == {note}
 
 
 def test_threads_that_we_set_ourselves_are_nobodys_change():

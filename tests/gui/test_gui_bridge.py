@@ -9,6 +9,7 @@ import threading
 import pytest
 from PySide6.QtWidgets import QWidget
 
+from core.messages.reason import of_text
 from core.notices import Notice, Status
 from gui.bridge import Bridge
 from gui.view_state import ViewState
@@ -82,7 +83,7 @@ def test_the_end_of_a_run_is_shown_in_full_with_intervals(qtbot, bridge, program
 def test_a_long_moment_gets_status_updates_but_no_charts(qtbot, bridge, program, watcher):
     seen: list[Status] = []
     bridge.status.connect(seen.append)
-    program.status = Status("running", "repeat 1 of 1", 0.1)
+    program.status = Status("running", (of_text("repeat 1 of 1"),), 0.1)
     bridge._slow_ns = -(10**12)  # as if half a second had passed since the last one
     bridge._asked_ns = 0
     bridge.tick()

@@ -16,6 +16,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
 from core.commands.following import Stop
+from core.messages.reason import of_text
 from core.notices import Notice, Status
 from gui import __main__ as entry
 from gui import app, theme
@@ -415,15 +416,15 @@ def test_warm_up_can_be_skipped_from_the_status_bar(qtbot):
     qtbot.addWidget(bar)
     asked = []
     bar.skip_asked.connect(lambda: asked.append(True))
-    bar.show_status(Status("running", "warm-up 2", None, 8.0, warming=True))
+    bar.show_status(Status("running", (of_text("warm-up 2"),), None, 8.0, warming=True))
     assert bar.skip.objectName() == "skipWarmupButton"
     assert not bar.skip.isHidden()
     assert bar.left.text().endswith("left")
     bar.skip.click()
     assert asked == [True]
-    bar.show_status(Status("running", "repeat 1", 0.5, 8.0))
+    bar.show_status(Status("running", (of_text("repeat 1"),), 0.5, 8.0))
     assert bar.skip.isHidden()
-    bar.show_status(Status("cancelling", "Cancelling", warming=True))
+    bar.show_status(Status("cancelling", (of_text("Cancelling"),), warming=True))
     assert bar.skip.isHidden()
 
 

@@ -9,6 +9,7 @@ import pytest
 from PySide6.QtCore import QPoint, QSize, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QMessageBox
 
+from core.messages.reason import of_text
 from core.notices import Status
 from gui.elided import Elided
 from gui.plain import ask, unbroken
@@ -109,15 +110,15 @@ def test_a_path_gives_way_in_its_middle_and_stays_whole_to_read(qtbot):
 def test_the_status_is_not_said_twice(qtbot):
     bar = StatusBar()
     qtbot.addWidget(bar)
-    bar.show_status(Status("loading", "Loading"))
+    bar.show_status(Status("loading", (of_text("Loading"),)))
     assert (bar.state.text(), bar.text.text()) == ("● Loading", "")
-    bar.show_status(Status("loading", "Reading weights"))
+    bar.show_status(Status("loading", (of_text("Reading weights"),)))
     assert bar.text.text() == "Reading weights"
 
 
 def test_nobody_is_told_to_load_a_model_while_one_is_loading(window):
     live = window.views["live"]
-    live.show_status(Status("loading", "Reading weights into memory"))
+    live.show_status(Status("loading", (of_text("Reading weights into memory"),)))
     assert live.latency.explanation == "Reading weights into memory…"
     assert "Load a model" not in live.output.text.placeholderText()
     live.show_status(Status("ready"))

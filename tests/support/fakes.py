@@ -12,6 +12,7 @@ from core.clock.gate import Gate
 from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig
 from core.errors import Refusal
 from core.export.base import exporters
+from core.messages.reason import of_text
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
 from core.records.run import Run
@@ -66,7 +67,7 @@ class FakeProgram:
         self.executor = "local"
         self.process: int | None = None
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        self.status = Status("idle", "No model is loaded")
+        self.status = Status("idle", (of_text("No model is loaded"),))
         self.loaded: ModelFacts | None = None
         self.load_ns: int | None = None
         self.store = None
@@ -102,7 +103,7 @@ class FakeProgram:
     def unload(self) -> None:
         self.calls.append(("unload", None))
         self.loaded = None
-        self.status = Status("idle", "No model is loaded")
+        self.status = Status("idle", (of_text("No model is loaded"),))
         self.notices.put(Notice("unloaded", "The model was unloaded."))
 
     def start(self, config: RunConfig) -> None:
@@ -127,7 +128,7 @@ class FakeProgram:
     def cancel(self) -> None:
         self.calls.append(("cancel", None))
         if self._thread is not None and self._thread.is_alive():
-            self.status = replace(self.status, state="cancelling", text="Cancelling")
+            self.status = replace(self.status, state="cancelling", said=(of_text("Cancelling"),))
             self._cancel.set()
 
     def skip_warm_up(self) -> None:
@@ -174,25 +175,25 @@ class FakeProgram:
         self._thread.start()
 
     def _load(self, model: ModelConfig) -> bool:
-        self.status = Status("loading", "Loading", 0.5)
+        self.status = Status("loading", (of_text("Loading"),), 0.5)
         if self._cancel.wait(self.load_s):
-            self.status = Status("idle", "No model is loaded")
+            self.status = Status("idle", (of_text("No model is loaded"),))
             self.notices.put(Notice("cancelled", "Loading was cancelled."))
             return False
         if self.refuse_load is not None and not model.force:
-            self.status = Status("idle", "No model is loaded")
+            self.status = Status("idle", (of_text("No model is loaded"),))
             self.notices.put(self.refuse_load)
             return False
         self.loaded = replace(synthetic_run(repeats=1, warmup=0, new_tokens=1).facts.model, spec=model.spec)
         self.load_ns = 900_000_000
-        self.status = Status("ready", "Loaded")
+        self.status = Status("ready", (of_text("Loaded"),))
         self.notices.put(Notice("loaded", "SmolLM2-135M-Instruct was loaded in 0.9 s."))
         return True
 
     def _run(self, config: RunConfig) -> None:
         if self.loaded is None and not self._load(config.model):
             return
-        self.status = Status("preparing", "Preparing")
+        self.status = Status("preparing", (of_text("Preparing"),))
         work = config.workload
         repeats, warmup = work.repeats or 3, 1 if work.warmup is None else work.warmup
         full = synthetic_run(repeats=repeats, warmup=warmup, new_tokens=work.new_tokens, blocks=self._blocks)
@@ -220,5 +221,5 @@ class FakeProgram:
             notice = Notice("job_cancelled", "The run was cancelled; what was measured is kept.", run=self._ids, job="run")
         else:
             notice = self.fail_run or Notice("job_finished", "The run is finished.", run=self._ids, job="run")
-        self.status = Status("ready", "Ready")
+        self.status = Status("ready", (of_text("Ready"),))
         self.notices.put(notice)

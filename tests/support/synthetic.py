@@ -163,7 +163,7 @@ def synthetic_run(
                 "bfloat16",
                 {},
                 211,
-                "211 modules → bfloat16",
+                of_text("211 modules → bfloat16"),
                 ("mkldnn::_linear_pointwise",),
                 538_060_032,
                 269_030_016,

@@ -44,7 +44,9 @@ def layer_errors(run: Run) -> dict[str, float | None]:
 
 def with_passes(run: Run, *passes: str, quality: Quality | None = None, **report: Any) -> Run:
     """The run as if these passes had been on."""
-    reports = tuple(PassReport(one, TITLES.get(one, one), {}, 211, f"211 modules changed by {one}", **report) for one in passes)
+    reports = tuple(
+        PassReport(one, TITLES.get(one, one), {}, 211, of_text(f"211 modules changed by {one}"), **report) for one in passes
+    )
     config = replace(
         run.config, passes=tuple(PassConfig(one) for one in passes), quality=QualityConfig() if quality is not None else None
     )

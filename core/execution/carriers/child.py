@@ -78,7 +78,7 @@ class ChildCarrier:
         if self._cancelled and self.busy:
             return replace(self._status, state="cancelling")
         if self.busy and self._status.state in ("idle", "ready"):
-            return replace(self._status, state="loading", text="Starting a process for it")
+            return replace(self._status, state="loading", said=(Reason("execution.starting-process"),))
         return self._status
 
     @property
@@ -175,7 +175,7 @@ class ChildCarrier:
     # -- the reader's thread ----------------------------------------------------------------------------------------------
 
     def _read(self, process: WorkerProcess) -> None:
-        trouble: str | None = None
+        trouble: Reason | None = None
         try:
             while (frame := process.link.receive()) is not None:
                 if isinstance(frame, dict):
@@ -183,7 +183,7 @@ class ChildCarrier:
                 else:
                     self._take(*frame)
         except Exception as error:  # noqa: BLE001 - a stranger's code may be sending: whatever it is costs the run alone
-            trouble = f"{type(error).__name__}: {error}"
+            trouble = Reason("execution.error-in-words", kind=type(error).__name__, words=str(error))
             process.kill()
         self._gate.clock_runs = False
         ending = Ending(process.ended(), tuple(process.said), process.kills_before, trouble)
@@ -229,7 +229,9 @@ class ChildCarrier:
         self._send("go", perturbed=perturbed)
 
     def _on_status(self, message: dict[str, Any]) -> None:
-        self._status = Status(**{one.name: message[one.name] for one in fields(Status)})
+        known = {one.name: message[one.name] for one in fields(Status)}
+        said, then = (tuple(map(Reason.from_json, known[name])) for name in ("said", "then"))
+        self._status = Status(**{**known, "said": said, "then": then})
         self._shown = int(message["shown"])
         shown = self.shown
         if shown is not None:
@@ -291,7 +293,7 @@ class ChildCarrier:
         self._listener.tell(
             Notice(
                 str(message["kind"]),
-                str(message["text"]),
+                None if message["said"] is None else Reason.from_json(message["said"]),
                 str(message["detail"]),
                 None if run is None else self._numbers.get(int(run), int(run)),
                 bool(message["can_override"]),

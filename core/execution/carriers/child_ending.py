@@ -7,6 +7,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.messages.reason import Reason
+
 _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>\S+)')
 _OURS = ("core/", "profilers/", "threading.py", "runpy", "<frozen")
 _CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
@@ -23,44 +25,49 @@ class Ending:
     status: int
     said: tuple[str, ...]
     kills_before: int
-    trouble: str | None = None
+    trouble: Reason | None = None
 
-    def sentence(self, moments: int) -> str:
+    def sentence(self, moments: int) -> Reason:
         """What happened, after so many moments."""
-        after = f" after {moments} moments, which are kept" if moments else ""
-        return f"{self._cause()}{self._place()}{after}. The next run starts a new process."
+        what = self._cause()
+        place = self._place()
+        if place is not None:
+            what = Reason("execution.ended-in", what=what, function=place[0], file=place[1], line=place[2])
+        if moments:
+            what = Reason("execution.ended-after", what=what, moments=moments)
+        return Reason("execution.process-is-gone", what=what)
 
     @property
     def detail(self) -> str:
         """Its last words, for the log."""
         return "\n".join(self.said)
 
-    def _cause(self) -> str:
+    def _cause(self) -> Reason:
         if self.trouble is not None:
-            return f"The run's process sent what makes no sense ({self.trouble}) and was ended"
+            return Reason("execution.process-sent-nonsense", trouble=self.trouble)
         if self.status >= 0:
-            return f"The run's process ended itself with exit status {self.status}"
+            return Reason("execution.process-ended-itself", status=self.status)
         name = _signal_name(-self.status)
         if name == "SIGKILL" and kills_for_memory() > self.kills_before:
-            return "The system ended the run's process because memory ran out; make the batch, the prompt or the model smaller"
+            return Reason("execution.process-out-of-memory")
         if name in _CRASHES:
-            return f"The run's process crashed in native code ({name})"
+            return Reason("execution.process-crashed", name=name)
         if name == "SIGABRT":
-            return f"The run's process was given up by its own native code ({name})"
-        return f"The run's process was killed ({name})"
+            return Reason("execution.process-aborted", name=name)
+        return Reason("execution.process-killed", name=name)
 
-    def _place(self) -> str:
-        """The innermost Python function that is not ours, as far as ``faulthandler`` wrote it down."""
+    def _place(self) -> tuple[str, str, int] | None:
+        """Function, file and line: the innermost Python function that is not ours, as far as ``faulthandler`` wrote it down."""
         begin = next((row for row, line in enumerate(self.said) if line.startswith("Current thread")), None)
         if begin is None:
-            return ""
+            return None
         for line in self.said[begin + 1 :]:
             frame = _FRAME.match(line)
             if frame is None:
-                return ""
+                return None
             if not any(mark in frame["file"] for mark in _OURS):
-                return f" in {frame['name']} ({Path(frame['file']).name}, line {frame['line']})"
-        return ""
+                return frame["name"], Path(frame["file"]).name, int(frame["line"])
+        return None
 
 
 def kills_for_memory() -> int:

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from core.clock.gate import Gate
 from core.ending import break_off, leave
 from core.execution.jobs.base import job_kinds
 from core.execution.link import Link, LinkError
+from core.messages.reason import as_reason
 from core.notices import Notice
 from core.private_folders import process_mark, remove_folders_of
 from core.records.deltas import Written, since
@@ -95,7 +96,8 @@ class Serving:
 
     def tell(self, notice: Notice) -> None:
         """Something that people should know."""
-        self._link.send("notice", **asdict(notice))
+        said = None if notice.said is None else as_reason(notice.said).as_json()
+        self._link.send("notice", **{**shallow(notice), "said": said})
 
     def began(self, recorded: Recorded) -> None:
         """A run is about to begin."""
@@ -226,7 +228,8 @@ class Serving:
         now = (status, text, key)
         if force or now != self._status:
             self._status = now
-            self._link.send("status", **asdict(status), live_text=text, shown=key)
+            said = [one.as_json() for one in status.said]
+            self._link.send("status", **{**shallow(status), "said": said}, live_text=text, shown=key)
 
     def _watch(self) -> None:
         """Where no moment ends for long (loading, compiling, a prefill of minutes), say how far it is all the same."""
@@ -242,6 +245,11 @@ class Serving:
                     self._gate.disturb(time.perf_counter_ns() - start)
             except OSError:  # the window has gone, and the main thread learns it too
                 return
+
+
+def shallow(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as they are."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}
 
 
 def guard(lifeline: int, window: str, keep: Sequence[int] = ()) -> None:

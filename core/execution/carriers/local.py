@@ -14,6 +14,7 @@ from core.execution.jobs.base import Job, JobContext, Listener, Recorded, job_ki
 from core.execution.libraries import import_libraries
 from core.execution.model_slot import ModelSlot
 from core.execution.worker import Worker
+from core.messages.reason import Reason
 from core.models.base import ModelFacts
 from core.notices import Notice, Status
 from core.private_folders import keep_compiler_private
@@ -44,7 +45,7 @@ class LocalCarrier:
         self._state = "idle"
         self._job: Job | None = None
         self._last_ab_test: ABTestState | None = None
-        self._known: set[str] = set()  # sentences about models, which need not be said again with every run
+        self._known: set[Reason] = set()  # sentences about models, which need not be said again with every run
         self._worker = Worker(self._failed)
         self.foresight = Foresight(self._worker, self._slot)
 
@@ -55,7 +56,7 @@ class LocalCarrier:
         job = self._job
         measuring = job is not None and self._state in ("running", "cancelling")
         found = job.status(self._state) if job is not None and measuring else None
-        return found or Status(self._state, self._progress.text, self._progress.fraction)
+        return found or Status(self._state, self._progress.said, self._progress.fraction)
 
     @property
     def busy(self) -> bool:
@@ -134,7 +135,7 @@ class LocalCarrier:
             progress.check()
             job.carry_out(context)
             if not context.said_end:
-                context.ended("finished", "")
+                context.ended("finished")
         except BaseException as error:  # noqa: BLE001 - whatever a model's code raises, the app lives on
             if not (context.said_end and progress.cancelled.is_set()):
                 self._listener.tell(outcome.of_error(error, job.kind))
@@ -155,8 +156,7 @@ class LocalCarrier:
         self._state = state
 
     def _deaf(self) -> None:
-        sentence = "What is going on does not react to the cancel. What was measured is saved; close the window to end it."
-        self._listener.tell(Notice("warning", sentence))
+        self._listener.tell(Notice("warning", Reason("execution.deaf-to-cancel")))
 
     def _failed(self, error: BaseException) -> None:
         """Something beside the jobs raised."""

@@ -11,6 +11,7 @@ from core.execution.ab_test_state import ABTestState
 from core.execution.job_status import ab_test_status
 from core.execution.jobs.base import Job, JobContext, JobKind, Recorded, job_kinds
 from core.execution.jobs.run import warn_if_busy
+from core.messages.reason import Reason
 from core.notices import Status
 from core.pass_api.options import typed_run
 from core.records.noise_floors import NoiseFloors
@@ -59,11 +60,11 @@ class RunABTest(Job):
         try:
             test.load()
             self._test = test
-            context.started("The sides take turns now.")
+            context.started(Reason("execution.sides-take-turns"))
             try:
                 with kept(threads=False) as changes:  # each side has its own number of them
                     test.carry_out()
-                for sentence in changes.sentences("a side"):
+                for sentence in changes.sentences(Reason("execution.a-side")):
                     context.warn(sentence)
             finally:
                 self._end(test, context)

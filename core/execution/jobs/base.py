@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from core.clock.gate import Gate
 from core.execution.ab_test_state import ABTestState
 from core.execution.model_slot import ModelSlot
+from core.messages.reason import Reason
 from core.notices import Notice, Status
 from core.progress import Progress
 from core.records.run import Run, RunFacts
@@ -54,21 +55,21 @@ class JobContext:
     progress: Progress
     listener: Listener
     loaded: Callable[[Any, int], None]
-    known: set[str]
+    known: set[Reason]
     stage: Callable[[str], None]
     said_end: bool = field(default=False, init=False)
 
-    def started(self, sentence: str, run: int | None = None) -> None:
+    def started(self, sentence: Reason, run: int | None = None) -> None:
         """What is measured can be seen from now on."""
         self.stage("running" if not self.progress.cancelled.is_set() else "cancelling")
         self.listener.tell(Notice("job_started", sentence, run=run, job=self.kind))
 
-    def ended(self, status: str, sentence: str, run: int | None = None) -> None:
+    def ended(self, status: str, sentence: Reason | None = None, run: int | None = None) -> None:
         """The job is over; ``status`` is "finished", "cancelled" (what there is was kept) or "failed"."""
         self.said_end = True
         self.listener.tell(Notice(f"job_{status}", sentence, run=run, job=self.kind))
 
-    def warn(self, sentence: str) -> None:
+    def warn(self, sentence: Reason) -> None:
         """It goes on, but people should know."""
         self.listener.tell(Notice("warning", sentence))
 

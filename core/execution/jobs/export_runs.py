@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.execution.jobs.base import Job, JobContext
+from core.messages.reason import Reason
 from core.records.run import Run
 
 
@@ -24,12 +25,12 @@ class ExportRuns(Job):
 
         exporter = exporters.get(self._format)
         context.stage("loading")
-        context.progress.report(f"Writing {self._path.name}", None)
+        context.progress.report(Reason("execution.writing", name=self._path.name), None)
         with context.progress.interruptible:
             written = exporter.write(self._runs, self._path)
         for path in written:
             large = exporter.warning(path) if isinstance(exporter, WarningExporter) else None
             if large:
                 context.warn(large)
-        name = self._runs[0].name or "The run"
-        context.ended("finished", f"{name} was exported to {self._path.name}.")
+        name = self._runs[0].name or Reason("execution.the-run")
+        context.ended("finished", Reason("execution.exported", name=name, file=self._path.name))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.execution.jobs.base import Job, JobContext
+from core.messages.reason import Reason
 from core.records.run import Run
 
 
@@ -22,8 +23,8 @@ class ImportTrace(Job):
         from core.imports.base import read_trace
 
         context.stage("loading")
-        context.progress.report(f"Reading {self._path.name}", None)
+        context.progress.report(Reason("execution.reading", name=self._path.name), None)
         with context.progress.interruptible:
             run = read_trace(self._path)
         run = self._keep(run)
-        context.ended("finished", f"Imported {run.name}.", run.id)
+        context.ended("finished", Reason("execution.imported", name=run.name), run.id)

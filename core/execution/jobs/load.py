@@ -5,14 +5,16 @@ from __future__ import annotations
 from core.config import LoadConfig, ModelConfig, TargetConfig, UnloadConfig
 from core.execution.jobs.base import Job, JobContext, JobKind, job_kinds
 from core.execution.preparation import probed
+from core.messages.reason import Reason
 from core.notices import Notice
-from core.units import duration, size
+
+LOADING = Reason("execution.loading")
 
 
 def load(context: JobContext, model: ModelConfig, target: TargetConfig) -> None:
     """Load a model, or find it loaded; ``Refusal`` where it cannot be had."""
     context.stage("loading")
-    context.progress.report("Loading", None)
+    context.progress.report(LOADING, None)
     facts = probed(target)
     before = context.slot.loaded
     model_facts = context.slot.load(model, facts.id, context.progress)
@@ -21,7 +23,7 @@ def load(context: JobContext, model: ModelConfig, target: TargetConfig) -> None:
     if loaded is not before:
         context.loaded(model_facts, loaded.load_ns)
         grown = max(0, loaded.rss_after_bytes - loaded.rss_before_bytes)
-        sentence = f"Loaded {model_facts.name} in {duration(loaded.load_ns)}; memory grew by {size(grown)}."
+        sentence = Reason("execution.loaded", name=model_facts.name, took_ns=loaded.load_ns, grown_bytes=grown)
         context.listener.tell(Notice("loaded", sentence))
 
 
@@ -47,7 +49,7 @@ class Unload(Job):
 
     def carry_out(self, context: JobContext) -> None:
         context.slot.unload()
-        context.listener.tell(Notice("unloaded", "The model was unloaded."))
+        context.listener.tell(Notice("unloaded", Reason("execution.unloaded")))
 
 
 job_kinds.register(lambda: JobKind(Load.kind, LoadConfig, Load))

@@ -9,6 +9,7 @@ from core.execution.jobs.base import Job, JobContext, JobKind, Recorded, job_kin
 from core.execution.jobs.load import load
 from core.execution.preparation import prepare, recording
 from core.execution.recording import Recording
+from core.messages.reason import Reason, as_reason
 from core.notices import Notice, Status
 from core.pass_api.options import typed_run
 from profilers import noise
@@ -19,7 +20,7 @@ def warn_if_busy(context: JobContext, config: RunConfig) -> None:
     if "noise" in config.profilers:
         why = noise.busy_now()
         if why:
-            context.listener.tell(Notice("busy", why))
+            context.listener.tell(Notice("busy", as_reason(why)))
 
 
 class RunOnce(Job):
@@ -59,14 +60,14 @@ class RunOnce(Job):
         under_way = recording(config, prepared, context.gate, context.progress)
         context.listener.began(under_way)
         self._recording = under_way
-        context.started(f"Running {under_way.run().name}.", under_way.number)
+        context.started(Reason("execution.running", name=under_way.run().name), under_way.number)
         try:
             under_way.carry_out(prepared)
         finally:
             (run,) = context.listener.ended([under_way.run()])
             context.ended(run.facts.status, outcome.of_run(run), run.id)
-            for words in outcome.worth_telling(run, context.known):
-                context.warn(words)
+            for told in outcome.worth_telling(run, context.known):
+                context.warn(told)
 
 
 job_kinds.register(lambda: JobKind(RunOnce.kind, RunConfig, RunOnce))

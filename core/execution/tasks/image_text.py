@@ -39,7 +39,7 @@ class Prompted:
 
     def __init__(self, loaded: LoadedModel, workload: WorkloadConfig, device: str) -> None:
         if loaded.processor is None:
-            why = loaded.no_processor or "it has no processor"
+            why = loaded.no_processor or Reason("execution.no-processor")
             raise Refusal(Reason("execution.image-prompt-not-read", name=loaded.facts.name, why=why))
         self._model = loaded.model
         self._processor = loaded.processor

@@ -98,9 +98,8 @@ class Placeholders:
             parts = features if isinstance(features, list | tuple) else [features]
             width = int(text_config(loaded.model).hidden_size)
             if any(part.shape[-1] != width for part in parts):
-                raise ValueError(
-                    f"its vision part gives {parts[0].shape[-1]} numbers for each token, its text part reads {width}"
-                )
+                gives = parts[0].shape[-1]
+                raise ValueError(Reason("execution.vision-does-not-fit", gives=gives, reads=width))
             return sum(part.numel() for part in parts) // width
 
 

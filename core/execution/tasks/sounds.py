@@ -46,7 +46,7 @@ class Sounds:
         self._longest_s = 2 * columns * FRAME_S if isinstance(columns, int) else None
         if workload.audio is not None:
             if self._extractor is None:
-                why = loaded.no_processor or "it has no feature extractor, preprocessor_config.json"
+                why = loaded.no_processor or Reason("execution.no-feature-extractor")
                 raise Refusal(Reason("execution.sounds-not-read", name=loaded.facts.name, why=why))
             seconds = len(read_wav(workload.audio, self._rate)) / self._rate
         else:

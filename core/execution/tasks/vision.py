@@ -42,7 +42,7 @@ class Images:
         self._side = side_of(loaded.model.config, workload.image_size)
         if workload.image is not None:
             if self._processor is None:
-                why = loaded.no_processor or "it has no image processor, preprocessor_config.json"
+                why = loaded.no_processor or Reason("execution.no-image-processor")
                 raise Refusal(Reason("execution.images-not-read", name=loaded.facts.name, why=why))
             self._pixels = self._prepared(1)["pixel_values"].shape[-2:]  # looks at the file now, not in the first request
         else:

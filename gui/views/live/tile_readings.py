@@ -344,4 +344,4 @@ def _of_metric(metric: Metric) -> Spec:
     special = _SPECIAL.get(metric.id, _Special())
     name = "".join(word[:1].upper() + word[1:] for word in metric.title.split())
     definition = f"{metric.explained} {special.taken}".rstrip()
-    return Spec(f"stat{name}", special.label or metric.title, definition, special.read or _plain(metric))
+    return Spec(f"stat{name}", special.label or metric.called, definition, special.read or _plain(metric))

@@ -9,7 +9,7 @@ from typing import Any
 from core import units
 from core.analysis import metrics
 from core.analysis.metrics import Metric
-from core.pass_api.base import title_of
+from core.pass_api.base import title_of_id
 from gui.views import quality_text
 from gui.views.saved_runs import Head, Headline, started
 
@@ -41,7 +41,7 @@ def model_of(head: Head) -> str:
 
 def passes_of(head: Head) -> str:
     """The passes that were switched on."""
-    return ", ".join(title_of(choice.id) for choice in head.config.passes) or "none"
+    return ", ".join(title_of_id(choice.id) for choice in head.config.passes) or "none"
 
 
 def name_of(head: Head) -> str:

@@ -212,7 +212,7 @@ def test_the_runs_own_reasons_come_first(summary: dict[str, Any]) -> None:
 
 def test_a_run_that_failed_before_loading_still_has_every_key(run: Run) -> None:
     facts = replace(
-        run.facts, status="failed", error="boom", model=None, target=None, threads=None, passes=(), rss_peak_bytes=None
+        run.facts, status="failed", error=of_text("boom"), model=None, target=None, threads=None, passes=(), rss_peak_bytes=None
     )
     summary = summarize(replace(run, facts=facts, trace=Trace()))
     check_run_json(summary)
@@ -531,7 +531,7 @@ def with_quality(run: Run, **changes: Any) -> Run:
     figures = {"kld_mean": Estimate(0.0123, 0.0004), "same_top": Estimate(0.97, 0.01), "kld_max": Estimate(0.5)}
     known = {"figures": figures, "text": "shipped text", "positions": 480, "baseline": "float32", "notes": ("Short text.",)}
     quality = Quality(**{**known, "layer_sqnr_db": {"model.layers.0.mlp": 31.5, "lm_head": None}, **changes})
-    passes = (replace(run.facts.passes[0], notes=("Dense kernels multiply zeros too.",), predicted={"decode": 1.75}),)
+    passes = (replace(run.facts.passes[0], notes=(of_text("Dense kernels multiply zeros too."),), predicted={"decode": 1.75}),)
     return replace(run, facts=replace(run.facts, quality=quality, passes=passes))
 
 

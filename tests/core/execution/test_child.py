@@ -108,7 +108,7 @@ def test_whatever_ends_the_process_costs_the_run_alone(program: Program, model: 
     assert program.join(120)
     run = kept(program)
     assert run.facts.status == "failed"
-    assert said in (run.facts.error or "")
+    assert said in str(run.facts.error)
     assert len(run.trace.moments["kind"]) > 0
     assert [kind for kind, _ in notices(program) if kind == "job_failed"]
     program.start(asked("sound"))
@@ -140,7 +140,7 @@ def test_whatever_the_process_sends_costs_the_run_alone(program: Program, monkey
     assert program.join(60)
     run = kept(program)
     assert run.facts.status == "failed"
-    assert "sent what makes no sense (KeyError" in (run.facts.error or "")
+    assert "sent what makes no sense (KeyError" in str(run.facts.error)
     monkeypatch.undo()
     program.start(asked("sound"))
     assert program.join(120)

@@ -14,6 +14,7 @@ from core.config import UnloadConfig
 from core.errors import Refusal
 from core.execution.carriers.local import LocalCarrier
 from core.execution.jobs.base import Job, JobContext, JobKind, Recorded, job_kinds
+from core.messages.reason import of_text
 from core.notices import ENDS, Notice, Status
 from core.program import Program
 from core.records.run import Run
@@ -52,7 +53,7 @@ class Toy(Job):
         self.skipped = 0
 
     def status(self, state: str) -> Status | None:
-        return Status(state, "toying", 0.5)
+        return Status(state, (of_text("toying"),), 0.5)
 
     def skip_warm_up(self) -> None:
         self.skipped += 1
@@ -82,8 +83,8 @@ def broken(_: JobContext) -> None:
 
 
 def broken_while_it_measured(context: JobContext) -> None:
-    context.started("Toying.")
-    context.ended("failed", "It failed; what was measured until then is kept.")
+    context.started(of_text("Toying."))
+    context.ended("failed", of_text("It failed; what was measured until then is kept."))
     raise RuntimeError("a wheel came off")
 
 
@@ -91,7 +92,7 @@ def broken_while_it_measured(context: JobContext) -> None:
     ("work", "kinds"),
     [
         (lambda _: None, ["job_finished"]),
-        (lambda context: context.ended("finished", "Done.", 7), ["job_finished"]),
+        (lambda context: context.ended("finished", of_text("Done."), 7), ["job_finished"]),
         (refused, ["refused"]),
         (broken, ["failed"]),
         (broken_while_it_measured, ["job_started", "job_failed", "failed"]),
@@ -112,10 +113,10 @@ def test_a_cancel_reaches_the_job_that_runs_and_those_that_wait(carrier: LocalCa
     inside, ran = threading.Event(), []
 
     def long(context: JobContext) -> None:
-        context.started("Toying.")
+        context.started(of_text("Toying."))
         inside.set()
         context.progress.cancelled.wait(LIMIT_S)
-        context.ended("cancelled", "Cancelled; what was measured is kept.")
+        context.ended("cancelled", of_text("Cancelled; what was measured is kept."))
         context.progress.check()
 
     carrier.carry(Toy(long))
@@ -153,7 +154,7 @@ def test_a_kind_of_job_is_one_registration(carrier: LocalCarrier, told: Told, mo
         says: str
 
     def make(config: ToyConfig) -> Job:
-        return Toy(lambda context: context.ended("finished", config.says))
+        return Toy(lambda context: context.ended("finished", of_text(config.says)))
 
     assert {kind.id for kind in job_kinds} >= {"load", "unload", "run", "ab_test"}
     monkeypatch.setattr(job_kinds, "_items", dict(job_kinds._items))

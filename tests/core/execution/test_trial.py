@@ -90,7 +90,7 @@ def test_a_quality_that_was_cancelled_is_told_at_the_end() -> None:
     lost = Unavailable("quality", Reason("execution.cancelled-before-known"))
     run = synthetic_run(repeats=1, blocks=1)
     sides = (run, replace(run, facts=replace(run.facts, unavailable=(lost,))))
-    said = [outcome.of_ab_test("finished", Reason("execution.decided"), runs) for runs in (sides[:1], sides)]
+    said = [str(outcome.of_ab_test("finished", Reason("execution.decided"), runs)) for runs in (sides[:1], sides)]
     assert said[0] == "The A/B test is over: decided."
     assert said[1] == "The A/B test is over: decided; measuring what passes cost in quality was cancelled."
 

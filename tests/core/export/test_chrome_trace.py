@@ -238,9 +238,9 @@ def test_viewers_limits_are_told(tmp_path, monkeypatch):
         file.write(b" " * 5000)
     assert size_warning(path) is None
     monkeypatch.setattr(chrome_trace, "_CHROME_BYTES", 4000)
-    assert "too much for chrome://tracing" in exporters.get("chrome").warning(path)
+    assert "too much for chrome://tracing" in str(exporters.get("chrome").warning(path))
     monkeypatch.setattr(chrome_trace, "_PERFETTO_BYTES", 4500)
-    assert "query it with trace_processor" in size_warning(path)
+    assert "query it with trace_processor" in str(size_warning(path))
 
 
 def test_speedscope_shows_moments_with_their_layers_and_each_thread(tmp_path):

@@ -199,7 +199,7 @@ def test_text_that_the_bundled_font_lacks_takes_another():
 
 def test_a_missing_library_is_a_reason_and_a_refusal(monkeypatch, tmp_path):
     monkeypatch.setattr("core.export.figures.find_spec", lambda name: None)
-    assert exporters.get("pdf").check() == "needs matplotlib (pip install matplotlib)"
+    assert str(exporters.get("pdf").check()) == "needs matplotlib (pip install matplotlib)"
     with pytest.raises(Refusal, match="needs matplotlib"):
         write_figure("latency", RUN, tmp_path / "a.pdf")
 

@@ -9,18 +9,28 @@ import string
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polib
 import pytest
 
+from core.analysis.summary import summarize
+from core.commands import report
+from core.config import workload_fields
 from core.errors import Refusal
+from core.glossary import GLOSSARY
 from core.messages import catalogue
-from core.messages.reason import DEPTH, Reason, of_text
+from core.messages.reason import DEPTH, Reason, of_text, worded
+from core.notices import Notice, Status
+from core.pass_api.base import passes, summary_of, title_of
+from core.pass_api.options import declared
 from core.records.run import RunFacts, Unavailable, file_is_quantized, status_said
 from core.session import codec
+from tests import translatable
 from tests.compile_messages import FOLDER, catalogues, compiled
 from tests.support.folders import ROOT
+from tests.support.synthetic import synthetic_run
 
 FLOORS = ("core", "gui", "profilers")
 ENGLISH = FOLDER / "en.po"
@@ -91,7 +101,7 @@ def test_every_code_in_the_source_is_in_the_catalogue_with_exactly_its_facts(eng
 def test_every_code_in_the_catalogue_is_in_the_source(english: dict[str, polib.POEntry]) -> None:
     used = {call.args[0].value for _, call in made() if call.args and isinstance(call.args[0], ast.Constant)}
     assert (
-        sorted(set(english) - used - {"text", "messages.or", "messages.between-sentences"}) == []
+        sorted(set(english) - used - {"text", "messages.and", "messages.or", "messages.between-sentences"}) == []
     )  # which no place in the source makes a reason of
 
 
@@ -113,7 +123,8 @@ def test_the_compiled_catalogue_is_that_of_the_text(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.stem)
-def test_every_form_of_every_language_tells_the_facts_of_english(path: Path, english: dict[str, polib.POEntry]) -> None:
+def test_every_form_of_every_language_tells_the_facts_of_english(path: Path) -> None:
+    english = translatable.english()
     for entry in polib.pofile(str(path)):
         assert entry_facts(entry) == entry_facts(english[entry.msgid]), entry.msgid
         assert entry.msgstr or entry.msgstr_plural, entry.msgid
@@ -326,3 +337,175 @@ def test_a_report_of_an_older_file_without_a_prediction_has_none() -> None:
     old = {"id": "a", "title": "A", "options": {}, "changed_modules": 1, "summary": "s", "prediction": ""}
     facts = codec.facts_from_json(json.dumps({"passes": [old, old | {"prediction": "None: it is so."}]}), {})
     assert [report.prediction for report in facts.passes] == [None, of_text("None: it is so.")]
+
+
+# -- words that stand where they are made or declared ------------------------------------------------------------------------
+
+
+def test_what_is_worded_in_place_has_a_code_of_its_own_and_is_given_its_facts() -> None:
+    wrong = []
+    for path, call, templates in translatable.worded_calls():
+        code, place = call.args[0], f"{path}:{call.lineno}"
+        if path.parts[1] == "messages":
+            continue
+        if not (isinstance(code, ast.Constant) and all(templates)):
+            wrong.append(f"{place}: code and template are literals, so that another language can have them")
+            continue
+        known = {f"pass.{path.stem}."} if path.parts[1] == "passes" else set()
+        if not any(str(code.value).startswith(begin) for begin in known):
+            wrong.append(f"{place}: {code.value} does not begin with its pass")
+        needed, given = set().union(*map(facts_in, templates)), {word.arg for word in call.keywords}
+        if (None not in given and given != needed) or not given - {None} <= needed:
+            wrong.append(f"{place}: {code.value} is told with {given}, its template says {needed}")
+    assert wrong == []
+
+
+def test_one_code_is_worded_in_one_way(english: dict[str, polib.POEntry]) -> None:
+    seen: dict[str, tuple[str, ...]] = {}
+    for _, call, templates in translatable.worded_calls():
+        code = ast.unparse(call.args[0])
+        assert seen.setdefault(code, templates) == templates, code
+    assert not set(english) & (set(translatable.declared_texts()) | set(translatable.worded_templates()))
+
+
+def test_what_is_declared_has_no_facts() -> None:
+    """It is looked up and not told with anything."""
+    assert [code for code, text in translatable.declared_texts().items() if facts_in(text)] == []
+
+
+def test_a_reason_worded_in_place_comes_back_from_a_file(polish: None) -> None:
+    one = worded("toy.files", "{n} file {name}", "{n} files {name}", n=3, name="a")
+    back = Reason.from_json(json.loads(json.dumps(one.as_json())))
+    assert (str(one), str(back), back.say("xx")) == ("3 files a", "3 files a", "3 pliki a")
+    assert str(worded("toy.files", "{n} file {name}", "{n} files {name}", n=1, name="a")) == "1 file a"
+
+
+def given_words(call: ast.Call) -> bool:
+    """Whether words stand in a call itself: a literal with a space or a letter, or one with values put into it."""
+    named = isinstance(call.func, ast.Name)
+    given = (*call.args[named:], *(word.value for word in call.keywords))  # a value's first names what it is
+    parts = [part for one in given for part in ast.walk(one)]
+    coded = {id(part) for one in parts if isinstance(one, ast.Call) for part in ast.walk(one)}
+    texts = [one for one in parts if id(one) not in coded and isinstance(one, ast.JoinedStr | ast.Constant)]
+    return any(isinstance(one, ast.JoinedStr) or (isinstance(one.value, str) and " " in one.value) for one in texts)
+
+
+TELLS = ("Notice", "Status", "report", "warn", "started", "ended", "PassReport", "Unavailable", "Prediction")
+"""Calls below the faces that make something which people read."""
+
+
+def told_in_words(tree: ast.AST) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in TELLS and given_words(node):
+                yield node.lineno
+
+
+def test_nothing_below_the_faces_is_told_in_words() -> None:
+    below = [
+        (path, tree) for path, tree in sources() if path.parts[0] == "core" and path.parts[1] not in ("commands", "cli.py")
+    ]
+    assert [f"{path}:{line}" for path, tree in below for line in told_in_words(tree)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'Notice("warning", "The disk is full.")',
+        'Notice("failed", f"{error}", detail)',
+        'Status("running", (f"repeat {n}",))',
+        'progress.report("Loading weights", 0.5)',
+        'context.ended("finished", f"Imported {name}.", 3)',
+    ],
+)
+def test_telling_in_words_is_seen(code: str) -> None:
+    assert list(told_in_words(ast.parse(code)))
+
+
+# -- another language --------------------------------------------------------------------------------------------------------
+
+TOY = {
+    "execution.repeat-of": "{number}a ripeto el {of}",
+    "execution.moment-of": "{number}a momento el {of}",
+    "session.read-only": "{name} estas nur legebla",
+    "pass.bfloat16.title": "bf16",
+    "pass.bfloat16.summary": "Duono de la memoro",
+    "pass.bfloat16.done": "{count} moduloj iĝis bfloat16",
+    "planning.and-bytes": "{what}: {before_bytes:size}, poste {after_bytes:size}",
+    "metric.ttft_ns.title": "Ĝis la unua",
+    "workload.batch.label": "Kune",
+    "term.moment.meaning": "Unu trakuro.",
+    "option.LayerPatterns.skip.label": "Lasu",
+    "phase.precision.title": "Precizeco",
+}
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A second language that is spoken, with a few of the words there are."""
+    text = tmp_path / "eo.po"
+    catalog = polib.POFile()
+    catalog.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
+    catalog.extend(polib.POEntry(msgid=code, msgstr=words) for code, words in TOY.items())
+    catalog.save(str(text))
+    read = catalogue.resources.data
+    monkeypatch.setattr(catalogue.resources, "data", lambda name: compiled(text) if name == "messages/eo.mo" else read(name))
+    monkeypatch.setattr(catalogue, "languages", lambda: ("en", "eo"))
+    catalogue.speak("eo")
+    yield
+    catalogue.speak("en")
+    catalogue._catalogue.cache_clear()
+
+
+def test_the_toy_language_says_nothing_that_is_not_there() -> None:
+    known = translatable.english()
+    assert {code for code, words in TOY.items() if code not in known or facts_in(words) != entry_facts(known[code])} == set()
+
+
+def test_another_language_tells_status_refusals_and_what_is_declared(toy: None) -> None:
+    parts = (Reason("execution.repeat-of", number=2, of=5), Reason("execution.moment-of", number=1, of=8))
+    assert Status("running", parts).text == "2a ripeto el 5 · 1a momento el 8"
+    refusal = Refusal(Reason("session.read-only", name="a.tickscope"))
+    assert str(refusal) == "a.tickscope estas nur legebla"
+    assert Notice("refused", refusal.reason).text == str(refusal)
+    one = passes.get("bfloat16")
+    assert (title_of(one), summary_of(one), one.phase.title) == ("bf16", "Duono de la memoro", "Precizeco")
+    assert summary_of(passes.get("float16")) == passes.get("float16").summary
+    assert workload_fields()["batch"].called == "Kune"
+    assert GLOSSARY[0].explained == "Unu trakuro."
+    assert declared(passes.get("int8_dynamic").options)["skip"].called == "Lasu"
+
+
+def test_another_language_tells_a_report_also_of_a_run_from_a_file(toy: None) -> None:
+    done = Reason(
+        "planning.and-bytes",
+        what=worded("pass.bfloat16.done", "{count} modules → bfloat16", count=211),
+        before_bytes=2**20,
+        after_bytes=2**19,
+    )
+    run = synthetic_run()
+    kept = codec.facts_to_json(replace(run.facts, passes=(replace(run.facts.passes[0], summary=done),)))
+    (stored,) = json.loads(kept)["passes"]
+    assert stored["summary"] == "211 modules → bfloat16, 1.00 MiB → 512 KiB"  # a file's own words are English
+    told = report.text(summarize(replace(run, facts=codec.facts_from_json(kept, {})), intervals=False))
+    assert "211 moduloj iĝis bfloat16: 1.00 MiB, poste 512 KiB" in told
+    assert "Ĝis la unua" in told
+
+
+def test_a_file_holds_english_words_where_it_did_before_and_codes_beside_them() -> None:
+    run = synthetic_run()
+    note = Reason("execution.beyond-context", length=9, name="a", limit=8)
+    assert run.facts.model is not None
+    facts = replace(
+        run.facts, error=Reason("execution.no-reaction"), model=replace(run.facts.model, notes=(note, of_text("b")))
+    )
+    written = json.loads(codec.facts_to_json(facts))
+    assert written["error"] == "what was going on did not react to the cancel"
+    assert written["model"]["notes"] == [str(note), "b"]
+    assert written["passes"][0]["summary"] == str(facts.passes[0].summary)
+    assert "said" not in written["passes"][0]  # of which no more is known than the words
+    back = codec.facts_from_json(json.dumps(written), {})
+    assert (back.error, back.model, back.passes) == (facts.error, facts.model, facts.passes)
+    del written["said"], written["model"]["said"]  # as an earlier version wrote it
+    assert codec.facts_from_json(json.dumps(written), {}).error == of_text(str(facts.error))

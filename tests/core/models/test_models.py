@@ -14,6 +14,7 @@ import transformers
 
 from core.config import ModelConfig
 from core.errors import Cancelled, Refusal
+from core.messages.reason import Reason
 from core.models import catalog, package
 from core.models.base import ModelFacts
 from core.progress import Progress
@@ -129,10 +130,10 @@ class CancelAt(Progress):
         super().__init__()
         self._at = text
 
-    def report(self, text: str | None = None, fraction: float | None = None) -> None:
-        if text is not None and text.startswith(self._at):
+    def report(self, doing: Reason | None = None, fraction: float | None = None) -> None:
+        if doing is not None and str(doing).startswith(self._at):
             self.cancelled.set()
-        super().report(text, fraction)
+        super().report(doing, fraction)
 
 
 @pytest.mark.parametrize("step", ["Checking", "Importing", "Loading weights", "Reading weights", "Loading the tokenizer"])
@@ -149,9 +150,9 @@ def test_progress_of_loading_rises_to_the_end(tmp_path):
     fractions = []
 
     class Noted(Progress):
-        def report(self, text=None, fraction=None):
-            super().report(text, fraction)
-            if self.text == "Loading weights":
+        def report(self, doing=None, fraction=None):
+            super().report(doing, fraction)
+            if self.said == (Reason("models.loading-weights"),):
                 fractions.append(fraction)
 
     catalog.load(ModelConfig(str(tmp_path)), "cpu", Noted())
@@ -216,8 +217,8 @@ def test_fit():
     refused = catalog.fit(big, "float32", 21 * giga)
     assert not refused.fits
     assert refused.needed_bytes > 48 * giga
-    assert refused.sentence.startswith("Needs about 53")
-    assert "21.0 GiB is free; choose a smaller dtype or load it anyway." in refused.sentence
+    assert str(refused.sentence).startswith("Needs about 53")
+    assert "21.0 GiB is free; choose a smaller dtype or load it anyway." in str(refused.sentence)
     assert not catalog.fit(big, "bfloat16", 21 * giga).fits
     assert catalog.fit(big, "bfloat16", 40 * giga).fits
     assert catalog.fit(facts(giga, 9 * giga), "float32", 8 * giga).fits is False  # loading needs more than having

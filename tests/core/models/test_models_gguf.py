@@ -107,10 +107,10 @@ class CancelAt(Progress):
         super().__init__()
         self._at = text
 
-    def report(self, text=None, fraction=None):
-        if text is not None and text.startswith(self._at):
+    def report(self, doing=None, fraction=None):
+        if doing is not None and str(doing).startswith(self._at):
             self.cancelled.set()
-        super().report(text, fraction)
+        super().report(doing, fraction)
 
 
 @pytest.mark.parametrize("step", ["Reading the GGUF", "Dequantizing", "Saving", "Converting the tokenizer"])

@@ -153,9 +153,9 @@ def test_describe_then_download_what_is_needed_then_use_the_cache(server, model,
     reports = []
 
     class Noted(Progress):
-        def report(self, text=None, fraction=None):
-            reports.append((text, fraction))
-            super().report(text, fraction)
+        def report(self, doing=None, fraction=None):
+            reports.append((str(doing), fraction))
+            super().report(doing, fraction)
 
     loaded = load(progress=Noted())
     assert capfd.readouterr() == ("", "")
@@ -176,10 +176,10 @@ def test_describe_then_download_what_is_needed_then_use_the_cache(server, model,
 
 def test_cancel_while_downloading(server):
     class CancelAtBytes(Progress):
-        def report(self, text=None, fraction=None):
-            if (text or "").startswith("Downloading"):
+        def report(self, doing=None, fraction=None):
+            if str(doing).startswith("Downloading"):
                 self.cancelled.set()
-            super().report(text, fraction)
+            super().report(doing, fraction)
 
     with pytest.raises(Cancelled):
         load(progress=CancelAtBytes())

@@ -53,8 +53,8 @@ def test_a_text_longer_than_a_rotating_model_was_made_for_runs_and_says_so():
     facts = done.facts.model
     assert facts is not None
     assert (facts.context_length, facts.context_is_soft) == (16, True)
-    assert "A request is 22 tokens long, but" in facts.notes[-1]
-    assert "was made for 16" in facts.notes[-1]
+    assert "A request is 22 tokens long, but" in str(facts.notes[-1])
+    assert "was made for 16" in str(facts.notes[-1])
     assert beyond_context(facts, 16) is None
 
 

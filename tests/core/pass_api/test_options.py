@@ -192,7 +192,7 @@ class Toy(Pass):
         return None
 
     def apply(self, subject, options):
-        return PassReport(self.id, self.title, {"opt": options.opt}, 0, f"opt is {options.opt}")
+        return PassReport(self.id, self.title, {"opt": options.opt}, 0, of_text(f"opt is {options.opt}"))
 """
 
 

@@ -45,7 +45,7 @@ def test_a_static_cache_is_set_aside_at_once_and_gives_the_same_tokens(name: str
     assert cache.layers[0].keys.shape[2] == made.max_length
     assert tokens(model, **made.execution.generation) == expected
     assert report.changed_modules == 2
-    assert report.summary.startswith("static cache of 16 positions")
+    assert str(report.summary).startswith("static cache of 16 positions")
     assert 0 < report.predicted["decode"] < 1
     undo(made)
     assert made.execution.generation == {}
@@ -60,7 +60,7 @@ def test_an_fp8_cache_takes_a_quarter_of_float32() -> None:
     result = generated(model, **made.execution.generation)
     keys, _scale = result.past_key_values.layers[0]._quantized_keys
     assert keys.dtype == torch.float8_e4m3fn
-    assert report.summary == "fp8 cache, 256 B → 64 B per token"
+    assert str(report.summary) == "fp8 cache, 256 B → 64 B per token"
     assert result.sequences.shape == (2, 12)
     again = generated(model, **made.execution.generation)
     assert again.sequences.tolist() == result.sequences.tolist()  # the arguments are not used up
@@ -107,7 +107,7 @@ def test_each_chunk_of_a_prompt_is_a_moment() -> None:
     assert moments["tokens"].tolist() == [6, 6, 2, 1, 1]
     assert moments["context"].tolist() == [0, 6, 12, 14, 15]
     assert trace.outputs[0].token_ids == plain.outputs[0].token_ids
-    assert report.summary == "prompts read 6 tokens at a time"
+    assert str(report.summary) == "prompts read 6 tokens at a time"
     assert (moments["latency_ns"] >= 0).tolist() == [False, False, True, True, True]  # the last chunk gives the first token
     undo(bench.subject)
     assert bench.subject.execution.generation == {}
@@ -244,7 +244,7 @@ def test_each_window_is_a_moment_of_a_run() -> None:
     (report,) = plan.apply_all(bench.subject, [PassConfig("long_text", {"overlap": 4})])
     trace = bench.run()
     assert report.options["window"] == 16
-    assert report.summary == "40 tokens read in windows of 16, 4 shared"
+    assert str(report.summary) == "40 tokens read in windows of 16, 4 shared"
     assert [KINDS[kind] for kind in trace.moments["kind"]] == ["forward"] * 6
     assert trace.moments["tokens"].tolist() == [16] * 6
     assert len(trace.outputs[0].values) == 32

@@ -19,6 +19,7 @@ from core import torch_private
 from core.compiled.step_graph import StepGraph
 from core.config import PassConfig
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.model_parts.linears import as_linear, linear_paths
 from core.model_parts.weights import weight_bytes
 from core.models.base import ModelFacts
@@ -250,7 +251,7 @@ def test_each_pass_reports_the_kernels_of_the_modules_it_changed_last() -> None:
 
 
 def test_kernels_outside_of_changed_modules_are_the_precisions() -> None:
-    reports = [PassReport("bfloat16", "", {}, 1, ""), PassReport("int8_weight_only", "", {}, 1, "")]
+    reports = [PassReport("bfloat16", "", {}, 1, of_text("")), PassReport("int8_weight_only", "", {}, 1, of_text(""))]
     ran = {"a.attn": {"aten::bmm": 1}, "a.up.inner": {"x": 3}, "": {"aten::mm": 9}}
     found = plan.credited(reports, ran, {"a.up": "int8_weight_only"})
     assert [report.kernels for report in found] == [("aten::mm", "aten::bmm"), ("x",)], "most frequent first"
@@ -272,7 +273,7 @@ def test_bfloat16_equals_loading_in_bfloat16(tmp_path: Path) -> None:
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
     assert weight_bytes(model) == weight_bytes(expected) == report.weight_bytes_after
     assert report.weight_bytes_after < 0.52 * report.weight_bytes_before
-    assert report.summary == f"{report.changed_modules} modules → bfloat16, 153 KiB → 76.6 KiB"
+    assert str(report.summary) == f"{report.changed_modules} modules → bfloat16, 153 KiB → 76.6 KiB"
     assert report.apply_ns > 0
 
 

@@ -13,6 +13,7 @@ import transformers
 from core.config import ModelConfig, PassConfig
 from core.errors import Cancelled, Refusal
 from core.execution.model_slot import ModelSlot
+from core.messages.reason import Reason
 from core.model_parts.blocks import find_blocks
 from core.models.base import ModelFacts
 from core.pass_api.base import PassContext, PassReport, passes
@@ -203,9 +204,9 @@ def test_influence_finds_the_block_that_does_nothing() -> None:
     idle.mlp.down_proj.weight.zero_()
     before = output(model)
     (report,) = apply(model, PassConfig("layer_drop", {"by": "influence"}))
-    assert report.summary.startswith("1 of 4 blocks dropped: 2")
+    assert str(report.summary).startswith("1 of 4 blocks dropped: 2")
     assert torch.allclose(output(model), before, atol=1e-5)
-    assert "made-up tokens, because this model has no tokenizer" in report.notes[0]
+    assert "made-up tokens, because this model has no tokenizer" in str(report.notes[0])
 
 
 def test_influence_is_one_minus_the_cosine() -> None:
@@ -239,7 +240,7 @@ def test_influence_is_one_minus_the_cosine() -> None:
 def test_influence_reads_the_calibration_text_where_there_is_a_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "calibration_texts", lambda: ["a" * 400, "b" * 400])
     (report,) = apply(make("llama"), PassConfig("layer_drop", {"by": "influence"}), tokenizer=Letters())
-    assert "256 tokens, the calibration text" in report.notes[0]
+    assert "256 tokens, the calibration text" in str(report.notes[0])
 
 
 class Letters:
@@ -272,7 +273,7 @@ def test_narrower_mlps_are_reported_and_known_to_the_configuration() -> None:
     (report,) = apply(model, PassConfig("mlp_width"))
     assert [block.mlp.up_proj.out_features for block in model.model.layers] == [64] * 4
     left = parameters(model)
-    assert report.summary.startswith(f"4 MLPs 128 → 64, {held} → {left} parameters, ")
+    assert str(report.summary).startswith(f"4 MLPs 128 → 64, {held} → {left} parameters, ")
     assert model.config.intermediate_size == model.model.layers[0].mlp.intermediate_size == 64
     assert report.predicted["prefill"] == pytest.approx((3 * 128 + 96) / (3 * 64 + 96))
     assert model.lm_head.weight.requires_grad is model.model.layers[0].mlp.up_proj.weight.requires_grad is False
@@ -306,7 +307,7 @@ def test_experts_keep_neurons_of_their_own() -> None:
     assert torch.equal(experts.owner.down_proj[0], down[0, :, 16:])
     assert torch.equal(experts.owner.down_proj[1], down[1, :, :16])
     assert torch.equal(experts.owner.gate_up_proj[0], torch.cat([up[0, 16:32], up[0, 48:]]))
-    assert "2 expert layers 32 → 16" in report.summary
+    assert "2 expert layers 32 → 16" in str(report.summary)
     assert experts.owner.intermediate_dim == 16
 
 
@@ -323,7 +324,7 @@ def test_a_silent_neuron_goes_although_its_weights_are_large() -> None:
     assert (mlp.c_fc.bias > -50).all()
     assert (by_weights.transformer.h[1].mlp.c_fc.bias < -50).all()
     assert (output(model) - before).norm() < (output(by_weights) - before).norm()
-    assert report.notes == (
+    assert tuple(map(str, report.notes)) == (
         "The neurons are chosen by what they add on 256 tokens, made-up tokens, because this model has no tokenizer.",
     )
 
@@ -410,8 +411,8 @@ def test_the_cache_shrinks_with_the_groups(implementation: str | None) -> None:
     assert answer.past_key_values.layers[0].keys.shape[3] == 4
     config = model.config
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 4)
-    assert report.summary.startswith("4 layers 8 → 4 heads (4 → 2 key/value groups), ")
-    assert report.notes[1:] == ("The KV cache takes 50 % of what it took.",)
+    assert str(report.summary).startswith("4 layers 8 → 4 heads (4 → 2 key/value groups), ")
+    assert tuple(map(str, report.notes[1:])) == ("The KV cache takes 50 % of what it took.",)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -516,7 +517,7 @@ def test_ties_and_zeros_are_counted_exactly(dtype: torch.dtype) -> None:
 def test_groups_of_inputs_lose_their_smaller_half(kind: str, pattern: str, zeros: int, size: int) -> None:
     model, original = make(kind), make(kind)
     (report,) = apply(model, PassConfig("sparse_mask", {"pattern": pattern}))
-    assert report.summary.startswith("50.0 % of ")
+    assert str(report.summary).startswith("50.0 % of ")
     path = "model.layers.0.mlp.down_proj" if kind == "llama" else "transformer.h.0.mlp.c_proj"
     weight, old = (attentions.slices.matrix(one.get_submodule(path)) for one in (model, original))
     groups, before = (one.reshape(len(weight), -1, size) for one in (weight, old))
@@ -527,8 +528,8 @@ def test_groups_of_inputs_lose_their_smaller_half(kind: str, pattern: str, zeros
 
 def test_a_mask_says_that_it_gains_nothing() -> None:
     (report,) = apply(make("llama"), PassConfig("sparse_mask"))
-    assert report.notes[0] == "Quality only on this target: dense kernels multiply zeros too."
-    assert "Bytes stay" in report.notes[1]
+    assert str(report.notes[0]) == "Quality only on this target: dense kernels multiply zeros too."
+    assert "Bytes stay" in str(report.notes[1])
     assert report.weight_bytes_before == report.weight_bytes_after
     assert report.predicted == {"prefill": 1.0, "decode": 1.0}
 
@@ -536,7 +537,7 @@ def test_a_mask_says_that_it_gains_nothing() -> None:
 def test_layers_that_do_not_fit_the_pattern_are_left_and_named() -> None:
     model = make("llama", intermediate_size=132)
     (report,) = apply(model, PassConfig("sparse_mask", {"pattern": "4:8"}))
-    assert report.notes[-1] == "4 layers are left as they are: their inputs are not a multiple of 8."
+    assert str(report.notes[-1]) == "4 layers are left as they are: their inputs are not a multiple of 8."
     assert (model.model.layers[0].mlp.down_proj.weight != 0).all()
 
 
@@ -549,15 +550,15 @@ def test_healing_brings_the_model_nearer_on_held_out_tokens() -> None:
     model = make("llama")
     frozen = model.model.embed_tokens.weight.clone(), model.lm_head.weight.clone()
     _, report = apply(model, PassConfig("mlp_width", {"keep": 0.5}), HEALING, original=lambda: make("llama"))
-    before, after = (float(part) for part in report.summary.partition("KLD ")[2].split(" → "))
+    before, after = (float(part) for part in str(report.summary).partition("KLD ")[2].split(" → "))
     assert 0 < after < 0.9 * before
     original = make("llama")
     held_out = healing.sequences(calibration.tokens(model, None, "", 32 * 76).ids, 32)[1]
     assert healing.divergence(model, original, held_out, Progress()) == pytest.approx(after, rel=0.01)
     assert torch.equal(model.model.embed_tokens.weight, frozen[0])
     assert torch.equal(model.lm_head.weight, frozen[1])
-    assert report.summary.startswith("60 steps on 1920 tokens: KLD ")
-    assert f"{held_out.numel()} tokens that were held out" in report.notes[0]
+    assert str(report.summary).startswith("60 steps on 1920 tokens: KLD ")
+    assert f"{held_out.numel()} tokens that were held out" in str(report.notes[0])
     assert not model.training
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.parameters())
     assert_it_still_speaks(model, "llama")
@@ -589,7 +590,7 @@ def test_healing_on_the_users_text(tmp_path: Path) -> None:
     options = {"steps": 4, "tokens": 16, "text": str(text)}
     given = {"original": lambda: make("llama"), "tokenizer": Letters()}
     _, report = apply(make("llama"), PassConfig("layer_drop"), PassConfig("heal", options), **given)
-    assert "the text is mine.txt" in report.notes[0]
+    assert "the text is mine.txt" in str(report.notes[0])
     with pytest.raises(Refusal, match="longer text"):
         apply(make("llama"), PassConfig("layer_drop"), PassConfig("heal", {**options, "tokens": 400}), **given)
     with pytest.raises(Refusal, match="cannot be read"):
@@ -606,10 +607,10 @@ class StopAt(Progress):
         self.stop_at = text
         self.texts: list[str] = []
 
-    def report(self, text: str | None = None, fraction: float | None = None) -> None:
-        super().report(text, fraction)
-        self.texts.append(str(text))
-        if text == self.stop_at:
+    def report(self, doing: Reason | None = None, fraction: float | None = None) -> None:
+        super().report(doing, fraction)
+        self.texts.append(str(doing))
+        if str(doing) == self.stop_at:
             self.cancelled.set()
 
 

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path, r
     (tmp_path / "file").write_text("in the way")
     said = NoiseFloors(tmp_path / "file" / "floors.json").record(run, FLOORS)
     assert said is not None
-    assert said.startswith("The noise floor could not be kept in ")
+    assert str(said).startswith("The noise floor could not be kept in ")
 
 
 def test_nothing_found_is_nothing_kept(tmp_path: Path, run: Run) -> None:

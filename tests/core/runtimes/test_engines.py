@@ -170,13 +170,13 @@ def test_an_encoder_gives_the_same_embeddings(encoder: Pair) -> None:
 def test_the_report_says_engine_bytes_precision_and_that_the_exporter_is_experimental(encoder: Pair) -> None:
     report, subject = encoder.report, encoder.subject
     assert subject.execution.runtime is not None
-    assert subject.execution.runtime.name in report.summary
+    assert subject.execution.runtime.name in str(report.summary)
     assert report.changed_modules == sum(1 for _ in encoder.model.modules())
     assert report.weight_bytes_after == subject.execution.runtime.weight_bytes
     assert 0.9 < report.weight_bytes_after / weight_bytes(encoder.plain) < 1.1
     assert weight_bytes(encoder.model) < 0.05 * weight_bytes(encoder.plain), "torch's weights are still there"
-    assert any("float32" in note and "1 thread." in note for note in report.notes)
-    assert any("experimental" in note for note in report.notes)
+    assert any("float32" in note and "1 thread." in note for note in map(str, report.notes))
+    assert any("experimental" in note for note in map(str, report.notes))
     assert not report.predicted
     assert "kernels" in str(report.prediction)
 
@@ -251,7 +251,7 @@ def test_int8_takes_fewer_bytes_and_off_again_the_original_is_back(choice: PassC
     assert on.subject.execution.runtime is not None
     assert report.weight_bytes_after < 0.4 * report.weight_bytes_before
     assert report.predicted["decode"] == pytest.approx(report.weight_bytes_before / report.weight_bytes_after)
-    assert "int8" in report.summary
+    assert "int8" in str(report.summary)
     ours = on.subject.model(IDS).last_hidden_state
     assert torch.nn.functional.cosine_similarity(ours, plain, dim=-1).min() > 0.98
     assert not torch.equal(ours, plain)
@@ -280,7 +280,7 @@ def test_undo_removes_the_files() -> None:
     one, sample = passes.get("onnxruntime"), exporting.Sample({}, {})
     said = {"smaller": None, "precision": "float32", "computes": "float32"}
     report = replaced(subject, one, OnnxRuntimeOptions(), engine, exported, sample, **said)
-    assert report.summary == "Example 1.0 runs 1 nodes in float32"
+    assert str(report.summary) == "Example 1.0 runs 1 nodes in float32"
     assert torch.equal(model(IDS), IDS)
     subject.undo.close()
     assert engine.count == 1

@@ -106,7 +106,7 @@ def test_says_what_runs_and_comes_back(fake: FakeLlama, file: Path) -> None:
     subject, report = applied(model, repack="false")
     runtime = subject.execution.runtime
     assert runtime.name in ("llama.cpp b1234", "llama.cpp b5678")
-    assert report.summary.startswith(f"{runtime.name} runs Tiny.Q8_0.gguf (llama tiny Q8_0)")
+    assert str(report.summary).startswith(f"{runtime.name} runs Tiny.Q8_0.gguf (llama tiny Q8_0)")
     assert (report.weight_bytes_before, report.weight_bytes_after, runtime.weight_bytes) == (before, FILE_BYTES, FILE_BYTES)
     assert report.predicted["decode"] == pytest.approx(before / FILE_BYTES)
     assert report.kernels == ()
@@ -115,7 +115,7 @@ def test_says_what_runs_and_comes_back(fake: FakeLlama, file: Path) -> None:
     assert "does not tell when its layers" in str(subject.execution.untickable)
     assert (fake.params.n_gpu_layers, fake.params.use_extra_bufts) == (0, False)
     assert (fake.context.n_ctx, fake.context.n_threads, fake.context.n_threads_batch) == (512, 1, 1)
-    told = " ".join(report.notes)
+    told = " ".join(map(str, report.notes))
     assert ("AVX2 = 1 | FMA = 1" in told) == (runtime.name == "llama.cpp b1234")
     assert ("does not say which instructions" in told) == (runtime.name == "llama.cpp b5678")
     assert weight_bytes(model) < before

@@ -171,7 +171,7 @@ class Lost:
         for notice in (Notice("not_kept", "Not there."), Notice("job_finished", "Finished.", job="run")):
             self.notices.put(notice)
 
-    status = Status("running", "")
+    status = Status("running")
 
     def join(self, timeout_s: float | None = None) -> bool:
         return True

@@ -15,6 +15,7 @@ import pytest
 
 from core.analysis.summary import summarize
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.records.deltas import Written
 from core.records.run import STATUSES, UNREADABLE
 from core.session.environment import VARIABLES, environment
@@ -169,7 +170,7 @@ def test_facts_can_be_replaced_while_running(store):
     run_id = store.begin(run)
     assert store.runs()[0].status == "running"
     facts = replace(
-        run.facts, status="failed", error="boom", rss_peak_bytes=np.int64(5), environment={"python": "3.13", "a": [1]}
+        run.facts, status="failed", error=of_text("boom"), rss_peak_bytes=np.int64(5), environment={"python": "3.13", "a": [1]}
     )
     store.update(run_id, facts)
     head = store.runs()[0]

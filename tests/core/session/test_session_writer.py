@@ -9,6 +9,7 @@ import pytest
 
 from core.clock.gate import Gate
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.session import writer as writer_module
 from core.session.store import SessionStore
 from core.session.writer import Writer
@@ -153,7 +154,7 @@ def test_a_full_disk_is_told_once_and_everything_lands_later(store, fast):
         assert watched.attempts.acquire(timeout=WAIT_S)
         grow(recorder, 3)
     assert len(told) == 1
-    assert told[0].startswith("The disk is full, so work.tickscope cannot grow; free some space")
+    assert str(told[0]).startswith("The disk is full, so work.tickscope cannot grow; free some space")
     assert rows(store, run_id)[0] == 0
 
     watched.error = None
@@ -164,7 +165,7 @@ def test_a_full_disk_is_told_once_and_everything_lands_later(store, fast):
     second = store.begin(run)
     writer.follow(second, new_recorder(), lambda: run.facts)
     assert not writer.finish()
-    assert told[1:] == ["Another sentence."]
+    assert told[1:] == [of_text("Another sentence.")]
     watched.error = None
     assert writer.close()
     assert rows(store, second)[0] == 8
@@ -196,7 +197,7 @@ def test_a_fault_is_told_and_finish_does_not_hang(store, fast):
     writer.follow(store.begin(synthetic_run()), new_recorder(), facts)
     assert not writer.finish()
     assert len(told) == 1
-    assert "a fault in Tickscope" in told[0]
+    assert "a fault in Tickscope" in str(told[0])
     assert not writer.close()
 
 

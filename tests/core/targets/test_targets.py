@@ -113,10 +113,10 @@ def test_cuda_tells_its_compute_capability(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_cuda_reasons_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = fake_torch(monkeypatch, cuda=FakeDevice(available=False))
-    assert targets.get("cuda").probe().reason == "no NVIDIA GPU or driver"
+    assert str(targets.get("cuda").probe().reason) == "no NVIDIA GPU or driver"
     torch.version.cuda = None
     monkeypatch.setattr(cuda, "ask_nvml", lambda: ("NVIDIA L4", 24 << 30))
-    assert targets.get("cuda").probe().reason == "torch was built without CUDA"
+    assert str(targets.get("cuda").probe().reason) == "torch was built without CUDA"
 
 
 def test_cuda_before_torch_asks_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +127,10 @@ def test_cuda_before_torch_asks_the_driver(monkeypatch: pytest.MonkeyPatch) -> N
     facts = targets.get("cuda").probe()
     assert (facts.available, facts.name, facts.memory_bytes) == (True, "NVIDIA L4", 24 << 30)
     built.clear()
-    assert targets.get("cuda").probe().reason == "torch was built without CUDA"
+    assert str(targets.get("cuda").probe().reason) == "torch was built without CUDA"
     built.add("cuda")
     monkeypatch.setattr(cuda, "ask_nvml", lambda: None)
-    assert targets.get("cuda").probe().reason == "no NVIDIA GPU or driver"
+    assert str(targets.get("cuda").probe().reason) == "no NVIDIA GPU or driver"
 
 
 def test_nvml_says_none_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,21 +169,21 @@ def test_xpu_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     without_torch(monkeypatch)
     monkeypatch.setattr(xpu, "intel_gpu_listed", lambda: False)
     monkeypatch.setattr(xpu, "torch_has_library", lambda _name: True)
-    assert targets.get("xpu").probe().reason == "no Intel GPU or driver"
+    assert str(targets.get("xpu").probe().reason) == "no Intel GPU or driver"
     monkeypatch.setattr(xpu, "intel_gpu_listed", lambda: True)
     assert targets.get("xpu").probe().available
     device = FakeDevice(available=False)
     device._is_compiled = lambda: False  # type: ignore[attr-defined]  # as torch.xpu names it
     fake_torch(monkeypatch, xpu=device)
-    assert targets.get("xpu").probe().reason == "torch was built without XPU support"
+    assert str(targets.get("xpu").probe().reason) == "torch was built without XPU support"
 
 
 def test_mps_needs_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mps, "is_apple_silicon", lambda: False)
     fake_torch(monkeypatch)
-    assert targets.get("mps").probe().reason == "needs a Mac with Apple silicon"
+    assert str(targets.get("mps").probe().reason) == "needs a Mac with Apple silicon"
     without_torch(monkeypatch)
-    assert targets.get("mps").probe().reason == "needs a Mac with Apple silicon"
+    assert str(targets.get("mps").probe().reason) == "needs a Mac with Apple silicon"
 
 
 def test_mps_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_mps_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     without_torch(monkeypatch)
     assert targets.get("mps").probe().memory_bytes == 16 << 30
     torch = fake_torch(monkeypatch, mps=SimpleNamespace(recommended_max_memory=lambda: 12 << 30, synchronize=lambda: None))
-    assert targets.get("mps").probe().reason == "torch was built without MPS"
+    assert str(targets.get("mps").probe().reason) == "torch was built without MPS"
     torch.backends.mps.is_available = lambda: True
     facts = targets.get("mps").probe()
     assert (facts.name, facts.memory_bytes) == ("Apple M4", 12 << 30)

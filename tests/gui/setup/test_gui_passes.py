@@ -222,9 +222,9 @@ REPORT = PassReport(
     "bfloat16",
     {},
     211,
-    "211 modules → bfloat16, 513 → 257 MiB",
+    of_text("211 modules → bfloat16, 513 → 257 MiB"),
     kernels=tuple(f"aten::kernel_{number}" for number in range(8)),
-    notes=("The head stays tied to the embedding.",),
+    notes=(of_text("The head stays tied to the embedding."),),
     predicted={"decode": 1.9},
     prediction=of_text("Decode reads half the bytes."),
 )
@@ -234,12 +234,12 @@ def test_a_row_says_what_it_changed_and_its_tooltip_the_rest(sidebar):
     sidebar.passes.choose(["bfloat16"])
     sidebar.passes.show_reports([REPORT], Gains({"decode": 1.72}))
     item = sidebar.passes.item_of("bfloat16")
-    assert item.data(LINE) == REPORT.summary
+    assert item.data(LINE) == str(REPORT.summary)
     for part in ("stays tied", "predicted 1.90×, not interleaved 1.72×", "half the bytes", "aten::kernel_0", "and 2 more"):
         assert part in item.toolTip(), part
     sidebar.passes.setCurrentItem(item)
     sidebar.show_reports([REPORT])
-    assert sidebar._options.told.text().startswith(REPORT.summary)
+    assert sidebar._options.told.text().startswith(str(REPORT.summary))
     assert "A run without passes gives a figure beside" in sidebar._options.told.text()
 
 
@@ -252,7 +252,7 @@ def test_gains_of_several_passes_are_told_as_those_of_all():
         == "decode: predicted 1.90×, not interleaved 3.00× with all passes"
     )
     assert gain_text(replace(REPORT, predicted={}), Gains({"decode": 3.0}), alone=False) == ""
-    assert details(replace(REPORT, predicted={}, prediction=None, notes=(), kernels=()), Gains(), True) == [REPORT.summary]
+    assert details(replace(REPORT, predicted={}, prediction=None, notes=(), kernels=()), Gains(), True) == [str(REPORT.summary)]
 
 
 def test_the_gain_is_measured_against_the_last_run_without_passes():

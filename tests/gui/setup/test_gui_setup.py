@@ -14,6 +14,7 @@ from core.analysis.stopping import WARMUP_S
 from core.commands.arguments import parser
 from core.config import ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig, workload_fields
 from core.errors import Refusal
+from core.messages.reason import of_text
 from core.models.base import Listing
 from core.pass_api.base import PassReport, passes
 from core.pass_api.options import typed
@@ -361,7 +362,7 @@ def test_an_empty_prompt_is_said_inline_unless_tokens_are_counted(sidebar):
 
 def test_reports_replace_summaries_until_the_pass_is_switched(sidebar):
     sidebar.passes.choose(["bfloat16"])
-    sidebar.show_reports([PassReport("bfloat16", "bfloat16", {}, 211, "211 modules → bfloat16")])
+    sidebar.show_reports([PassReport("bfloat16", "bfloat16", {}, 211, of_text("211 modules → bfloat16"))])
     item = sidebar.passes.item_of("bfloat16")
     assert item.data(LINE) == "211 modules → bfloat16"
     item.setCheckState(Qt.CheckState.Unchecked)

@@ -596,12 +596,12 @@ def test_the_bar_keeps_its_place_while_texts_change(qtbot):
     bar.show()
     places = []
     for text in ("Healing 99 of 100", "Healing 100 of 100", "Healing 1 of 100", "Exporting"):
-        bar.show_status(Status("preparing", text, 0.5))
+        bar.show_status(Status("preparing", (of_text(text),), 0.5))
         bar.layout().activate()
         assert bar.text.text() == text
         places.append(bar.progress.x())
     assert places[1] == places[2] == places[3]
-    bar.show_status(Status("ready", "Ready"))
+    bar.show_status(Status("ready", (of_text("Ready"),)))
     assert bar.text.text() == "no model is loaded"
 
 
@@ -610,7 +610,9 @@ def test_a_long_text_never_pushes_the_bar_out_of_a_small_window(qtbot):
     qtbot.addWidget(bar)
     bar.resize(980, 32)
     bar.show()
-    bar.show_status(Status("preparing", "Measuring quality of the model on a very long text with many words in it " * 3, 0.5))
+    bar.show_status(
+        Status("preparing", (of_text("Measuring quality of the model on a very long text with many words in it " * 3),), 0.5)
+    )
     bar.layout().activate()
     assert bar.minimumSizeHint().width() <= 980
     assert bar.text.text().endswith("…")

@@ -176,7 +176,7 @@ def test_a_sidebar_that_cannot_be_used_says_so(view):
 
 
 def test_nothing_can_be_begun_while_something_is_going_on(view):
-    view.show_status(Status("running", "round 1"))
+    view.show_status(Status("running", (of_text("round 1"),)))
     assert not child(view, "startTrial").isEnabled()
     assert "Esc" in child(view, "startTrial").toolTip()
     view.show_status(Status("ready"))
@@ -384,7 +384,7 @@ def test_the_trial_is_shown_in_pauses_and_at_its_end(window):
     window.bridge.tick()
     window.program._full, window.program._closed = synthetic_run(blocks=2), 5
     window.program.trial = trial(rounds=3)
-    window.program.status = Status("running", "round 3 of at most 60 · B · moment 12 of 64", 0.05)
+    window.program.status = Status("running", (of_text("round 3 of at most 60 · B · moment 12 of 64"),), 0.05)
     window.bridge.painter.let_in()
     window.bridge._let_in()
     assert shown_headlines(shown) == ["B: measuring, no look at it yet"]
@@ -474,9 +474,9 @@ def test_session_changes_happen_one_after_the_other(qtbot, window, tmp_path):
 def test_no_time_left_is_told_while_a_graph_is_compiled(qtbot):
     bar = StatusBar()
     qtbot.addWidget(bar)
-    bar.show_status(Status("running", "warm-up 1 · compiling", None, compiling=True))
+    bar.show_status(Status("running", (of_text("warm-up 1 · compiling"),), None, compiling=True))
     assert bar.left.text() == "compiling"
-    bar.show_status(Status("running", "repeat 1", 0.0001, 5e9))
+    bar.show_status(Status("running", (of_text("repeat 1"),), 0.0001, 5e9))
     assert bar.left.text() == ""
-    bar.show_status(Status("running", "repeat 1", 0.5, 21))
+    bar.show_status(Status("running", (of_text("repeat 1"),), 0.5, 21))
     assert bar.left.text() == "0:21 left"
