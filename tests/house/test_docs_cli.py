@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import pytest
@@ -79,13 +80,16 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 JSON_OF_A_RUN = SECTIONS["JSON of a run"]
 
 
+@cache
 def keys_told() -> dict[str, str]:
     """Type by key path."""
     rows = zip(cells(JSON_OF_A_RUN, 0), cells(JSON_OF_A_RUN, 1), strict=True)
     return {path: kind for told, kind in rows for path in re.findall(r"`([^`]+)`", told)}
 
 
+@cache
 def samples() -> list[Any]:
+    """The JSON of every sort of run, made once: each of the page's 150 keys is looked up in all of them."""
     plain = synthetic_run()
     runs = [plain, *session_runs(), imported_run(), with_counters(plain), with_operators(plain), with_peaks(plain)]
     return [json.loads(strict(summarize(run))) for run in runs]
