@@ -5,14 +5,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run check test lint fix messages docs clean
+.PHONY: run check test lint fast fix messages docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/tickscope demo
 
 PYTEST = QT_QPA_PLATFORM=offscreen HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(VENV)/.ready-dev lint
+# Lint and fast tests side by side, each with its output in one piece where make can (not the one of macOS).
+check: $(VENV)/.ready-dev
+	+$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint fast
+
+fast: $(VENV)/.ready-dev
 	$(PYTEST) -m "not slow"
 
 test: $(VENV)/.ready-dev lint

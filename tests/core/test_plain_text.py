@@ -20,7 +20,7 @@ from core.export.files import write_table
 from core.notices import Status
 from core.plain_text import csv_cell, markdown, visible
 from gui.plain import Label, markup, plain_tip
-from tests.support.folders import ROOT
+from tests.support.sources import modules
 from tests.support.synthetic import synthetic_run
 
 TITLE = "\x1b]0;title\x07\x1b[2J"
@@ -165,12 +165,9 @@ def test_the_scan_sees_a_loose_tooltip() -> None:
 
 def test_no_label_tooltip_or_question_of_the_window_takes_text_for_markup() -> None:
     loose = []
-    for path in sorted((ROOT / "gui").rglob("*.py")):
-        name = str(path.relative_to(ROOT))
+    for name, _, tree in modules("gui"):
         if name in MARKED_UP:
             continue
-        source = path.read_text(encoding="utf-8")
-        tree = ast.parse(source)
         loose += [f"{name}:{line} tooltip" for line in _loose_tips(tree)]
         for node in ast.walk(tree):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -190,7 +187,7 @@ def test_no_label_tooltip_or_question_of_the_window_takes_text_for_markup() -> N
 
 
 def test_modules_with_markup_of_their_own_are_few() -> None:
-    sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (ROOT / "gui").rglob("*.py")}
+    sources = {name: text for name, text, _ in modules("gui")}
     assert {name for name, text in sources.items() if "QLabel(" in text or "RichText" in text} <= {*MARKED_UP, LEGENDS}
     assert {name for name, text in sources.items() if ".set_legend(" in text} == WITH_LEGEND
     assert issubclass(Label, QLabel)

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def trial(*, same: bool = False) -> ABTestState:
     return ABTestState(config, runs, part.order, judge(runs, part.floors), part.floors, of_text("decided"))
 
 
+@cache
 def samples() -> list[Any]:
+    """The JSON of every sort of run, made once: each of the page's 150 keys is looked up in all of them."""
     plain = synthetic_run()
     runs = [plain, *session_runs(), imported_run(), with_counters(plain), with_operators(plain), with_peaks(plain)]
     return [as_written(summarize(run)) for run in (*runs, *trial().runs)]

@@ -20,6 +20,7 @@ from core.passes import compiling
 from core.torch_private import ATTENTION_OPERATORS, ORIGIN_MARK
 from profilers import torch_private as of_instruments
 from tests.support.folders import ROOT
+from tests.support.sources import modules
 
 TABLES = ("core/torch_private.py", "profilers/torch_private.py")
 
@@ -481,11 +482,9 @@ def _looked_up(node: ast.Call | ast.Subscript) -> list[str]:
 
 def test_nobody_else_names_one() -> None:
     found = {}
-    for floor in ("core", "gui", "profilers"):
-        for path in (ROOT / floor).rglob("*.py"):
-            name = path.relative_to(ROOT).as_posix()
-            if name not in TABLES and (names := sorted(set(others_private_names(ast.parse(path.read_text()))))):
-                found[name] = names
+    for name, _, tree in modules():
+        if name not in TABLES and (names := sorted(set(others_private_names(tree)))):
+            found[name] = names
     assert found == {}
 
 

@@ -30,21 +30,15 @@ from core.session import codec
 from tests import translatable
 from tests.compile_messages import FOLDER, catalogues, compiled
 from tests.support.folders import ROOT
+from tests.support.sources import modules
 from tests.support.synthetic import synthetic_run
 
-FLOORS = ("core", "gui", "profilers")
 ENGLISH = FOLDER / "en.po"
-
-
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for floor in FLOORS:
-        for path in sorted((ROOT / floor).rglob("*.py")):
-            yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def made() -> Iterator[tuple[str, ast.Call]]:
     """Every place in the source where a reason is made, with where it is."""
-    for path, tree in sources():
+    for path, _, tree in modules():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Reason":
                 yield f"{path}:{node.lineno}", node
@@ -195,7 +189,7 @@ def words_read(tree: ast.AST) -> Iterator[int]:
 
 def test_no_logic_reads_words() -> None:
     """A text is for people: in another language, or said better, what read it would do something else."""
-    found = [f"{path}:{line}" for path, tree in sources() if str(path) not in FOREIGN for line in words_read(tree)]
+    found = [f"{path}:{line}" for path, _, tree in modules() if path not in FOREIGN for line in words_read(tree)]
     assert found == []
 
 
@@ -324,8 +318,9 @@ REFUSE_IN_WORDS = frozenset({"cli", "commands", "gui"})
 
 def test_rooms_that_refuse_by_code_go_on_doing_so() -> None:
     plain = set()
-    for path, tree in sources():
-        room = path.parts[0] if path.parts[0] != "core" else path.parts[1].removesuffix(".py")
+    for path, _, tree in modules():
+        floor, room = path.removesuffix(".py").split("/")[:2]
+        room = room if floor == "core" else floor
         for node in ast.walk(tree):
             named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Refusal", "NotWritten")
             if named and isinstance(node.args[0], ast.JoinedStr | ast.Constant):  # type: ignore[attr-defined]
@@ -403,9 +398,7 @@ def told_in_words(tree: ast.AST) -> Iterator[int]:
 
 
 def test_nothing_below_the_faces_is_told_in_words() -> None:
-    below = [
-        (path, tree) for path, tree in sources() if path.parts[0] == "core" and path.parts[1] not in ("commands", "cli.py")
-    ]
+    below = [(one.name, one.tree) for one in modules("core") if not one.name.startswith(("core/commands/", "core/cli.py"))]
     assert [f"{path}:{line}" for path, tree in below for line in told_in_words(tree)] == []
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from itertools import product
 
 from core.messages.reason import Reason
 from core.pass_api.base import passes
 from core.planning.conflicts import clause, conflict
-from tests.support.folders import ROOT
+from tests.support.sources import modules
 
 PRUNING = frozenset({"layer_drop", "mlp_width", "head_removal", "sparse_mask", "heal"})
 CASTS = frozenset({"bfloat16", "float16", "autocast", "mixed_precision"})
@@ -96,14 +95,6 @@ ASKED = ("id", "ids", "pass_id", "pass_ids", "others")
 """What variables and attributes with ids of passes are called."""
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for floor in ("core", "gui", "profilers"):
-        for path in (ROOT / floor).rglob("*.py"):
-            name = path.relative_to(ROOT).as_posix()
-            if not name.startswith("core/passes/"):
-                yield name, ast.parse(path.read_text("utf-8"))
-
-
 def compared_with_an_id(node: ast.AST, names: set[str]) -> bool:
     """As in ``one.id == "threads"``, ``"threads" in ids`` and ``passes.get("threads")``."""
     if isinstance(node, ast.Compare):
@@ -122,7 +113,9 @@ def test_no_id_of_a_pass_stands_above_the_passes() -> None:
     assert ids >= MEAN_SOMETHING_ELSE
     plain = ids - MEAN_SOMETHING_ELSE
     found = []
-    for name, tree in modules():
+    for name, _, tree in modules():
+        if name.startswith("core/passes/"):
+            continue
         for node in ast.walk(tree):
             said = isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in plain
             if said or compared_with_an_id(node, ids):
