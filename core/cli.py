@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.commands.arguments import COMMANDS, parser
+from core.error_text import named
 from core.errors import NotWritten, Refusal
 from core.plain_text import visible
 
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None  # or the interpreter would try to flush it at exit and complain
         return DONE
     except Exception as error:  # noqa: BLE001 - the last place that can turn a bug into a sentence
-        _explain(f"{type(error).__name__}: {error} (--debug shows where).", debug)
+        _explain(f"{named(error)} (--debug shows where).", debug)
         return FAILED
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 import resources
 from core.commands.following import GIVEN_UP, Stop, interrupts
 from core.ending import LIMIT_S, hanging
+from core.error_text import first_line
 from core.notices import Notice
 from gui import theme
 from gui.main_window import MainWindow
@@ -165,7 +165,6 @@ def _tell_in(window: MainWindow, before: Any) -> Any:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         before(kind, error, trace)
-        detail = "".join(traceback.format_exception(kind, error, trace))
-        window.program.notices.put(Notice("failed", f"Something in the window went wrong: {error}", detail))
+        window.program.notices.put(Notice("failed", f"Something in the window went wrong: {first_line(error)}", trace(error)))
 
     return hook

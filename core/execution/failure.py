@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.error_text import first_line, note, noted
+
 if TYPE_CHECKING:
     import torch
 
@@ -16,16 +18,16 @@ def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> s
 
     The sentence is kept on the error (``tickscope_sentence``), for those who see it later without the model.
     """
-    known: str | None = getattr(error, "tickscope_sentence", None)
+    known: str | None = noted(error, "tickscope_sentence")
     if known is not None:
         return known
     layer = _failing_layer(error, model) if model is not None else None
     where = f" in layer {layer}" if layer else " in the model itself" if layer == "" else ""
-    message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    message = first_line(error, "no message").rstrip(".")
     sentence = f"{type(error).__name__}{where}: {message}"
     if isinstance(error, SystemExit | KeyboardInterrupt):
         sentence = f"The model's code asked the whole program to end{where} ({type(error).__name__}: {message}); it goes on"
-    error.tickscope_sentence = sentence  # type: ignore[attr-defined]
+    note(error, "tickscope_sentence", sentence)
     return sentence
 
 

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from core.analysis.drift import drift, sentence
+from core.error_text import said, trace
 from core.errors import Cancelled, NotWritten, Refusal
 from core.execution.failure import what_failed
 from core.execution.model_slot import give_memory_back
@@ -58,11 +59,11 @@ def of_error(error: BaseException, job: str = "") -> Notice:
     """What a job raised, in a sentence, with the traceback for the log; lets go of what the error holds."""
     if isinstance(error, Cancelled):
         return Notice("cancelled", "Cancelled before anything was measured.", job=job)
-    detail = "".join(traceback.format_exception(error))
+    detail = trace(error)
     traceback.clear_frames(error.__traceback__)
     if isinstance(error, Refusal):
         kind = "failed" if isinstance(error, NotWritten) else "refused"
-        return Notice(kind, str(error), can_override=error.can_override, job=job)
+        return Notice(kind, said(error), can_override=error.can_override, job=job)
     if is_out_of_memory(error):
         give_memory_back()
         sentence = "Memory ran out, and what the run took was given back; make the batch, the prompt or the model smaller."

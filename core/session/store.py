@@ -17,7 +17,8 @@ from typing import Any
 
 import duckdb
 
-from core.errors import NotWritten, Refusal, reason_of
+from core.error_text import reason_of
+from core.errors import NotWritten, Refusal
 from core.messages.reason import Reason
 from core.paths import typed
 from core.records.deltas import Written

@@ -11,6 +11,7 @@ from typing import Any
 from core.analysis.verdict import SideVerdict
 from core.clock.gate import Gate
 from core.config import ABTestConfig, RunConfig
+from core.error_text import named
 from core.errors import Cancelled, Refusal
 from core.execution import outcome
 from core.execution.ab_test_state import ABTestState
@@ -183,7 +184,7 @@ class ChildCarrier:
                 else:
                     self._take(*frame)
         except Exception as error:  # noqa: BLE001 - a stranger's code may be sending: whatever it is costs the run alone
-            trouble = f"{type(error).__name__}: {error}"
+            trouble = named(error)
             process.kill()
         self._gate.clock_runs = False
         ending = Ending(process.ended(), tuple(process.said), process.kills_before, trouble)

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from core.analysis.compare import Comparison, compare
+from core.error_text import first_line
 from core.errors import Refusal
 from core.notices import Status
 from core.records.run import Run
@@ -163,7 +164,7 @@ class CompareView(View):
             if error is None:
                 self._show(future.result())
             else:
-                self._explain(str(error))
+                self._explain(first_line(error))
 
         self._compared.ask(lambda: compare(*pair), done)
 
@@ -367,7 +368,7 @@ class CompareView(View):
             if error is None:
                 self.state.compare(future.result())
             else:
-                self._explain(str(error))
+                self._explain(first_line(error))
 
         store, live = self.store, self._live
 

@@ -11,6 +11,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QTreeWidgetItem, QVBoxLayout, QWidget
 
+from core.error_text import first_line, said
 from core.errors import Refusal
 from core.execution.ab_test_state import reopened
 from core.records.run import Run
@@ -285,7 +286,7 @@ class SessionsView(View):
 
     def _on_verdict(self, group: str, future: Future[Any]) -> None:
         error = future.exception()
-        self._verdicts[group] = f"A/B trial: {error}" if error is not None else future.result()
+        self._verdicts[group] = f"A/B trial: {first_line(error)}" if error is not None else future.result()
         self.tree.show_group(group, self._verdicts[group])
 
     def _on_selection(self) -> None:
@@ -341,7 +342,7 @@ class SessionsView(View):
             if error is None:
                 then(future.result())
             else:
-                why = str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}"
+                why = said(error) if isinstance(error, Refusal) else f"The run could not be read: {first_line(error)}"
                 otherwise(why)
 
         ask(lambda: [store.read(run_id) for run_id in run_ids], done)
