@@ -13,9 +13,9 @@ from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication, QWidget
 
 import resources
+from core import error_text
 from core.commands.following import GIVEN_UP, Stop, interrupts
 from core.ending import LIMIT_S, hanging
-from core.error_text import first_line
 from core.notices import Notice
 from gui import theme
 from gui.main_window import MainWindow
@@ -165,6 +165,8 @@ def _tell_in(window: MainWindow, before: Any) -> Any:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         before(kind, error, trace)
-        window.program.notices.put(Notice("failed", f"Something in the window went wrong: {first_line(error)}", trace(error)))
+        window.program.notices.put(
+            Notice("failed", f"Something in the window went wrong: {error_text.first_line(error)}", error_text.trace(error))
+        )
 
     return hook
