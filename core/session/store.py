@@ -37,6 +37,7 @@ from core.session.database import (
     too_slow,
     without_log,
 )
+from core.session.deleted import DeletedHead, head_in_file, put_back
 from core.session.heads import HEADS, RunHead, head_of
 from core.session.limits import Late, check_size, limited
 from core.session.rows import append_rows, missing_rows, read_rows
@@ -202,20 +203,29 @@ class SessionStore:
         with self._writing() as cursor:
             cursor.execute("UPDATE runs SET note = ? WHERE id = ?", [note, run_id])
 
-    def delete(self, run_id: int) -> None:
-        """Remove a run and all its rows; the file reuses their room."""
+    def delete(self, run_id: int) -> DeletedHead | None:
+        """Remove a run and all its rows; the file reuses their room. Returns what ``restore`` needs beside the run itself."""
         with self._writing() as cursor:
+            head = head_in_file(cursor, run_id)
             for table in RUN_TABLES:
                 cursor.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])
             cursor.execute("DELETE FROM runs WHERE id = ?", [run_id])
             cursor.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM runs WHERE group_id IS NOT NULL)")
+        return head
 
-    def restore(self, run: Run) -> int:
-        """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id."""
+    def restore(self, run: Run, head: DeletedHead | None = None) -> int:
+        """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id.
+
+        With the ``head`` that ``delete`` gave, the file says of it what it said before. A run that was read from a file lacks
+        some of that: consents never come out of one.
+        """
         with self._writing() as cursor:
             (taken,) = cursor.execute("SELECT count(*) FROM runs WHERE id = ?", [run.id]).fetchone()
             run_id = self._next_id(cursor) if taken or run.id < 1 else run.id
-            self._insert_head(cursor, run_id, run)
+            if head is None:
+                self._insert_head(cursor, run_id, run)
+            else:
+                put_back(cursor, run_id, head)
             append_rows(cursor, run_id, run.trace, Written())
         return run_id
 
