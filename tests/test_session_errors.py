@@ -6,11 +6,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
 
 from core.errors import Refusal
+from core.private_folders import process_mark
 from core.records.deltas import Written
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
@@ -166,11 +168,41 @@ def test_read_only_file_of_a_killed_run(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_session_that_cannot_be_written_opens_as_an_up_to_date_copy(tmp_path, version):
+    path = Path(shutil.copy(SAMPLE.with_name(f"session-v{version}.tickscope"), tmp_path))
+    path.chmod(0o444)
+    before = path.read_bytes()
+    copies = Path(tempfile.gettempdir())
+    pattern = f"tickscope-{process_mark()}-*/session-*"
+    there = set(copies.glob(pattern))
+    store = SessionStore.open(path, create=False)
+    assert (store.path, store.read_only, len(store.runs())) == (path, True, 3)
+    assert len(set(copies.glob(pattern)) - there) == 1
+    with pytest.raises(Refusal, match="is read-only; use Save as"):
+        store.annotate(1, "mine")
+    store.save_as(tmp_path / "new.tickscope")
+    assert set(copies.glob(pattern)) == there
+    store.annotate(1, "mine")
+    store.close()
+    SessionStore.open(path, create=False).close()
+    assert set(copies.glob(pattern)) == there
+    assert path.read_bytes() == before
+
+
+def test_without_room_for_a_copy_an_older_session_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    path = Path(shutil.copy(SAMPLE.with_name("session-v1.tickscope"), tmp_path))
+    path.chmod(0o444)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=path.stat().st_size))
+    assert "is of an older version and read-only; copy it to a writable folder" in refusal(path)
+
+
 LOCKED_OUT = """
-import os, sys
+import os, sys, tempfile
 from pathlib import Path
 import duckdb, json.decoder, unicodedata
 from core.errors import Refusal
+from core.private_folders import process_mark
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 duckdb.connect().execute("SELECT 1").fetchall()
@@ -182,8 +214,11 @@ try:
     SessionStore.open(folder / "new.tickscope")
 except Refusal as refusal:
     print(refusal)
-store = SessionStore.open(folder / "sample.tickscope")
-print(store.read_only, len(store.runs()))
+for path in sorted(folder.glob("*.tickscope")):
+    store = SessionStore.open(path)
+    print(path.name, store.read_only, len(store.runs()))
+    store.close()
+print(list(Path(tempfile.gettempdir()).glob(f"tickscope-{process_mark()}-*/session-*")))
 """
 
 
@@ -191,7 +226,9 @@ def test_folder_that_is_not_writable():
     # Not pytest's own folder: that is closed to everyone but the user, and the administrator must become someone else.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copy(SAMPLE, folder / "sample.tickscope")
+        versions = range(1, SCHEMA_VERSION + 1)
+        for version in versions:
+            shutil.copy(SAMPLE.with_name(f"session-v{version}.tickscope"), folder)
         folder.chmod(0o555)
         done = subprocess.run(
             [sys.executable, "-c", LOCKED_OUT, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -200,7 +237,8 @@ def test_folder_that_is_not_writable():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"The folder {folder} is not writable; choose another place for new.tickscope.",
-        "True 3",
+        *(f"session-v{version}.tickscope True 3" for version in versions),
+        "[]",
     ]
 
 
@@ -289,6 +327,7 @@ def test_a_store_recovers_when_duckdb_gives_the_open_database_up(sample, monkeyp
 FULL = """
 import resource, sys
 from core.errors import Refusal
+from core.private_folders import process_mark
 from core.records.deltas import Written
 
 from core.session.schema import SCHEMA_VERSION
