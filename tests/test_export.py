@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -264,6 +265,20 @@ def test_an_export_to_a_full_disk_is_a_failure_and_no_bad_input(tmp_path, capsys
     session = str(ROOT / "tests/data/session-v4.tickscope")
     assert cli.main(["export", session, "--run", "1", "--format", "json", "--out", str(tmp_path / "run.json")]) == 1
     assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_of_an_export_leaves_no_half_file(tmp_path, monkeypatch, number, status):
+    def killed(file):
+        assert len(os.listdir(tmp_path)) == 1
+        signal.raise_signal(number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "fsync", killed)
+    session = str(ROOT / "tests/data/session-v4.tickscope")
+    assert cli.main(["export", session, "--run", "1", "--format", "chrome", "--out", str(tmp_path / "run.json.gz")]) == status
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path):
