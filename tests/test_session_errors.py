@@ -1,5 +1,7 @@
 """Every way a session file can be bad is one sentence that says what to do, and nothing is lost."""
 
+import errno
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -365,15 +367,21 @@ def test_disk_full_is_a_sentence_and_the_rows_land_when_there_is_room_again(tmp_
     store.close()
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, None])
-def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
-    path = tmp_path / "open.tickscope"
+def killed_at_once(folder):
+    """A session whose process was killed before anything of it left the log."""
+    path = folder / "open.tickscope"
     code = (
         "import os, sys; from pathlib import Path; from core.session.store import SessionStore; "
         "from tests.synthetic import synthetic_run; store = SessionStore.open(Path(sys.argv[1])); "
         "store.begin(synthetic_run(repeats=1, new_tokens=2, blocks=1)); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parent.parent)
+    return path
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, None])
+def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
+    path = killed_at_once(tmp_path)
     log = path.with_name("open.tickscope.wal")
     whole = log.read_bytes()
     assert SessionStore.open(shutil.copytree(tmp_path, tmp_path / "whole") / "open.tickscope").runs()
@@ -384,3 +392,25 @@ def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
         SessionStore.open(path, create=False)
     assert (path.read_bytes(), log.read_bytes()) == (before, damage)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["open.tickscope", "open.tickscope.wal", "whole"]
+
+
+def test_a_session_that_is_all_in_its_log_opens_where_nothing_can_be_written(tmp_path, monkeypatch):
+    path = killed_at_once(tmp_path)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
+    files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    store = SessionStore.open(path, create=False)
+    assert (store.read_only, len(store.runs())) == (True, 1)
+    store.close()
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == files
+
+
+def test_without_room_for_a_copy_of_its_log_a_session_is_refused_and_stays(tmp_path, monkeypatch):
+    path = killed_at_once(tmp_path)
+    files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    assert "The disk is full, so open.tickscope cannot grow" in refusal(path)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == files
