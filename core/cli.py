@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.commands import BAD_INPUT, CANCELLED, DONE, FAILED
 from core.commands.arguments import COMMANDS, parser
+from core.error_text import named
 from core.errors import NotWritten, Refusal
 from core.plain_text import visible
 
@@ -46,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a Windows console may not know a dash or an arrow
             stream.reconfigure(errors="replace")
     try:
-        return _command(arguments)
+        with _terminable():
+            return _command(arguments)
     except SystemExit as end:  # --help and --version
         return end.code if isinstance(end.code, int) else BAD_INPUT
     except Refusal as refusal:
@@ -59,8 +64,26 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None  # or the interpreter would try to flush it at exit and complain
         return DONE
     except Exception as error:  # noqa: BLE001 - the last place that can turn a bug into a sentence
-        _explain(f"{type(error).__name__}: {error} (--debug shows where).", debug)
+        _explain(f"{named(error)} (--debug shows where).", debug)
         return FAILED
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends what it interrupts as an error would, so that no half file stays. Commands that measure do more."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not ours:
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _explain(sentence: str, debug: bool) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from core.error_text import noted, said
 from core.errors import Refusal
 from core.messages.reason import Reason
 
@@ -38,7 +39,7 @@ def is_full(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if (isinstance(error, OSError) and error.errno in _FULL) or any(words in str(error) for words in _WORDS):
+        if (isinstance(error, OSError) and error.errno in _FULL) or any(words in said(error) for words in _WORDS):
             return True
-        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
+        error = noted(error, "inner_exception") or error.__cause__ or error.__context__
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.messages.reason import Reason, as_reason, of_text
+from core.messages.reason import Reason, as_reason
 
 
 class Refusal(ValueError):
@@ -24,9 +24,3 @@ class NotWritten(Refusal):
 
 class Cancelled(BaseException):
     """The user cancelled. Not an ``Exception``, so that no library's ``except Exception`` swallows it."""
-
-
-def reason_of(error: BaseException) -> Reason:
-    """What an error says: its reason where it was raised with one, else its words, else its name."""
-    given = error.args[0] if error.args else None
-    return given if isinstance(given, Reason) else of_text(str(error) or type(error).__name__)

@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from core.error_text import said
 from core.errors import Refusal
 from core.messages.reason import Reason
 
@@ -61,7 +62,7 @@ def why(error: BaseException) -> str:
         return error.strerror
     if isinstance(error, UnicodeError):
         return "it holds half a character"
-    return (str(error) or type(error).__name__).rstrip(".")[:120]
+    return (said(error) or type(error).__name__).rstrip(".")[:120]
 
 
 def read_text(path: Path, most_bytes: int = 256 << 20) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication, QWidget
 
 import resources
+from core import error_text
 from core.commands.following import GIVEN_UP, Stop, interrupts
 from core.ending import LIMIT_S, hanging
 from core.notices import Notice
@@ -165,7 +165,8 @@ def _tell_in(window: MainWindow, before: Any) -> Any:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         before(kind, error, trace)
-        detail = "".join(traceback.format_exception(kind, error, trace))
-        window.program.notices.put(Notice("failed", f"Something in the window went wrong: {error}", detail))
+        window.program.notices.put(
+            Notice("failed", f"Something in the window went wrong: {error_text.first_line(error)}", error_text.trace(error))
+        )
 
     return hook

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtWidgets import QFileDialog, QWidget
 
+from core.error_text import first_line, said, trace
 from core.imports.base import importer_of, importers
 from core.notices import Notice
 from gui.last_folder import last_folder, short_path, use_folder, within
@@ -77,7 +78,7 @@ class Files:
         def done(future: Future[Any]) -> None:
             error = future.exception()
             if isinstance(error, ValueError):
-                self._tell(Notice("refused", str(error)))
+                self._tell(Notice("refused", said(error)))
             elif error is None and future.result() is not None and self._program.store is store:
                 self._state.open_run(future.result())
                 self.opened(future.result())
@@ -189,9 +190,9 @@ class Files:
                 if then is not None:
                     then()
             elif isinstance(error, ValueError):
-                self._tell(Notice("refused", str(error)))
+                self._tell(Notice("refused", said(error)))
             else:
-                self._tell(Notice("failed", f"{trouble}: {error}", _trace(error)))
+                self._tell(Notice("failed", f"{trouble}: {first_line(error)}", trace(error)))
 
         self._waiting.append((work, finished))
         if len(self._waiting) == 1:
@@ -215,9 +216,3 @@ class Files:
 
 def _dotted(suffix: str) -> str:
     return suffix if suffix.startswith(".") else f".{suffix}"
-
-
-def _trace(error: BaseException) -> str:
-    import traceback
-
-    return "".join(traceback.format_exception(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,19 +44,10 @@ def check_folder(path: Path) -> None:
 
 def write_file(path: Path, text: str) -> None:
     """A text file, whole or not at all; ``NotWritten`` where it cannot be written. What is no file (a pipe) is written to."""
-    from core.export.files import replacing
+    from core.export.files import write_whole
 
-    whole = f"{text.rstrip()}\n".encode()
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(whole)
-            return
-        with replacing(path.resolve()) as draft, draft.open("wb") as file:
-            file.write(whole)
-            file.flush()
-            os.fsync(file.fileno())  # some disks say only here that they are full
-    except OSError as error:
-        raise NotWritten(f"{path} cannot be written ({error.strerror}); choose another place or free some space.") from error
+        write_whole(f"{text.rstrip()}\n".encode(), path)
     except Refusal as refusal:
         raise NotWritten(str(refusal)) from refusal
 

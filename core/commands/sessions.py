@@ -12,6 +12,7 @@ from core.analysis.compare import Comparison, compare
 from core.analysis.summary import SCHEMA, summarize
 from core.commands import report
 from core.commands.output import note, table, write, write_json
+from core.error_text import named
 from core.errors import Refusal
 from core.records.run import Run
 
@@ -112,9 +113,7 @@ def summarized(run: Run, path: Path, *, intervals: bool = True) -> dict[str, Any
     try:
         return summarize(run, intervals=intervals)
     except Exception as error:
-        raise Refusal(
-            f"Run {run.id} of {path.name} makes no sense ({type(error).__name__}: {error}); it was changed."
-        ) from error
+        raise Refusal(f"Run {run.id} of {path.name} makes no sense ({named(error)}); it was changed.") from error
 
 
 def comparison_text(a: Run, b: Run, found: Comparison) -> str:

@@ -34,6 +34,7 @@ from core.compiled.step_plan import (
     written,
 )
 from core.disk_space import is_full, require_to_compile
+from core.error_text import said
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, set_aside, usable
@@ -177,7 +178,7 @@ class StepGraph:
             self._forget_draft()
             if isinstance(error, OSError):
                 raise Refusal(
-                    Reason("compiled.graph-not-kept", parent=str(self._folder().parent), problem=str(error))
+                    Reason("compiled.graph-not-kept", parent=str(self._folder().parent), problem=said(error))
                 ) from error
             if is_full(error):
                 raise Refusal(Reason("compiled.disk-filled")) from error

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from core.analysis.quality_headline import SECOND
+from core.error_text import first_line
 from core.errors import Refusal
 from core.execution import layer_error, task_outputs, teacher_forcing
 from core.execution.eval_data import EvalData, Labelled, class_of, first_token, name_of, second_of, token_ids
@@ -149,7 +150,7 @@ def _why_failed(error: Exception) -> Reason:
     if error.args and isinstance(error.args[0], Reason):
         return error.args[0]
     if isinstance(error, ValueError) or type(error) is RuntimeError:
-        return of_text((str(error).strip().splitlines() or [""])[0].rstrip("."))
+        return of_text(first_line(error, "").rstrip("."))
     return what_failed(error)
 
 

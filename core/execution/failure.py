@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.error_text import first_line, note, noted
 from core.messages.reason import Reason
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> R
 
     The sentence is kept on the error (``tickscope_sentence``), for those who see it later without the model.
     """
-    known: Reason | None = getattr(error, "tickscope_sentence", None)
+    known: Reason | None = noted(error, "tickscope_sentence")
     if known is not None:
         return known
     layer = _failing_layer(error, model) if model is not None else None
-    message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    message = first_line(error, "no message").rstrip(".")
     kind = type(error).__name__
     if isinstance(error, SystemExit | KeyboardInterrupt):
         sentence = _asked_to_end(kind, message, layer)
@@ -32,7 +33,7 @@ def what_failed(error: BaseException, model: torch.nn.Module | None = None) -> R
         sentence = Reason("execution.error-in-model", kind=kind, words=message)
     else:
         sentence = Reason("execution.error-in-words", kind=kind, words=message)
-    error.tickscope_sentence = sentence  # type: ignore[attr-defined]
+    note(error, "tickscope_sentence", sentence)
     return sentence
 
 

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from core.analysis.drift import drift, sentence
+from core.error_text import trace
 from core.errors import Cancelled, NotWritten, Refusal
 from core.execution.failure import what_failed
 from core.execution.model_slot import give_memory_back
@@ -58,7 +59,7 @@ def of_error(error: BaseException, job: str = "") -> Notice:
     """What a job raised, in a sentence, with the traceback for the log; lets go of what the error holds."""
     if isinstance(error, Cancelled):
         return Notice("cancelled", Reason("execution.cancelled-before-anything"), job=job)
-    detail = "".join(traceback.format_exception(error))
+    detail = trace(error)
     traceback.clear_frames(error.__traceback__)
     if isinstance(error, Refusal):
         kind = "failed" if isinstance(error, NotWritten) else "refused"

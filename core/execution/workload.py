@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 
 from core.config import WorkloadConfig
+from core.error_text import said
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.base import TASKS, ModelFacts, generates
@@ -100,5 +101,5 @@ def refuse_size(needed_bytes: int, what: str) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch or Python ran out of memory (the CPU allocator raises a plain ``RuntimeError``)."""
-    text = str(error)
+    text = said(error)
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text

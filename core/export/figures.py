@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from core.errors import Refusal
 from core.export import drawing
 from core.export.ab_test_chart import Rounds, draw_rounds
 from core.export.chart_style import ChartFrame
-from core.export.files import names, replacing, write_table
+from core.export.files import names, write_table, write_whole
 from core.export.latency import draw_latency
 from core.export.speed_quality import draw_speed_quality, point_table
 from core.messages.reason import Reason
@@ -80,8 +81,10 @@ def _save(draw: Callable[[], Any], path: Path) -> None:
         raise Refusal(Reason("export.cannot-be-drawn", name=path.name, why=reason))
     drawn = draw()
     _take_literally(drawn)
-    with replacing(path) as unfinished:
-        drawn.savefig(unfinished, format=kind, facecolor=drawn.get_facecolor(), metadata=_METADATA[kind])
+    # In memory: where a write fails, matplotlib's PDF closes a file that it has not begun, and raises AttributeError for it.
+    content = BytesIO()
+    drawn.savefig(content, format=kind, facecolor=drawn.get_facecolor(), metadata=_METADATA[kind])
+    write_whole(content.getvalue(), path)
 
 
 def _take_literally(drawn: Any) -> None:

@@ -6,13 +6,15 @@ import csv
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.errors import Refusal
+from core.disk_space import is_full
+from core.error_text import said
+from core.errors import NotWritten, Refusal
 from core.messages.reason import Reason
 from core.plain_text import csv_cell, visible
 from core.records.run import Run
@@ -22,23 +24,45 @@ from core.records.run import Run
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a file name beside ``path`` to write to; it becomes ``path`` when the block ends well, and goes when it does not.
 
+    A link stays one. What is there and is no file (a pipe, ``/dev/stdout``) is written to and not replaced.
+
     Raises:
-        Refusal: ``path`` is a folder, its folder is not there or not writable, or the disk is full.
+        Refusal: ``path`` is a folder, or its folder is not there or not writable.
+        NotWritten: the disk is full.
     """
-    if path.is_dir():
-        raise Refusal(Reason("export.is-a-folder", path=str(path)))
-    if not path.parent.is_dir():
-        raise Refusal(Reason("export.no-such-folder", folder=str(path.parent), name=path.name))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished: Path | None = None
     try:
+        if path.is_dir():
+            raise Refusal(Reason("export.is-a-folder", path=str(path)))
+        if not path.parent.is_dir():
+            raise Refusal(Reason("export.no-such-folder", folder=str(path.parent), name=path.name))
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        target = path.resolve()
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
         yield unfinished
-        os.replace(unfinished, path)
+        _reach_the_disk(unfinished)
+        os.replace(unfinished, target)
     except OSError as error:
-        problem = error.strerror or str(error)
-        raise Refusal(Reason("export.cannot-be-written", path=str(path), problem=problem)) from error
+        reason = Reason("export.cannot-be-written", path=str(path), problem=error.strerror or said(error))
+        raise (NotWritten if is_full(error) else Refusal)(reason) from error
     finally:
-        if unfinished.exists():
-            unfinished.unlink()
+        if unfinished is not None:
+            with suppress(OSError):  # it was said already why nothing can be done there
+                unfinished.unlink(missing_ok=True)
+
+
+def write_whole(content: bytes, path: Path) -> None:
+    """A file whose content is there already; errors as ``replacing``."""
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def _reach_the_disk(path: Path) -> None:
+    """Some disks say only here that they are full."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def names(path: Path, suffix: str, parts: Sequence[str], runs: Sequence[Run]) -> dict[tuple[int, str], Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.analysis.summary import SCHEMA, summarize
 from core.export.base import exporters
-from core.export.files import replacing
+from core.export.files import write_whole
 from core.json_text import strict
 from core.messages.reason import Reason
 from core.records.run import Run
@@ -28,6 +28,5 @@ class RunJson:
         summaries = [summarize(run) for run in runs]
         content = summaries[0] if len(summaries) == 1 else {"schema": SCHEMA, "runs": summaries}
         text = strict(content, indent=1, ensure_ascii=False)
-        with replacing(path) as unfinished:
-            unfinished.write_text(text + "\n", encoding="utf-8")
+        write_whole(f"{text}\n".encode(), path)
         return [path]

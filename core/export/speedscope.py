@@ -10,7 +10,7 @@ import numpy as np
 
 from core.export.base import exporters
 from core.export.chrome_trace import file_of
-from core.export.files import replacing
+from core.export.files import write_whole
 from core.imports.modules import ROOT
 from core.imports.nesting import in_reading_order, strictly_nested
 from core.json_text import strict
@@ -37,8 +37,7 @@ class Speedscope:
         files = [file_of(path, run, self.suffix, several=len(runs) > 1) for run in runs]
         for run, file in zip(runs, files, strict=True):
             text = strict(document(run))
-            with replacing(file) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
+            write_whole(text.encode(), file)
         return files
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import machine_cache
+from core.error_text import first_line
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.messages.reason import Reason
@@ -112,7 +113,7 @@ def _write_tokenizer(path: Path, into: Path, progress: Progress) -> str | None:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     except Exception as error:  # noqa: BLE001 - the tokenizers library raises bare Exception for a vocabulary it cannot take
-        return f"cannot be converted: {error}"
+        return f"cannot be converted: {first_line(error)}"
     tokenizer.save_pretrained(into)
     return None
 

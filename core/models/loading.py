@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from core.config import ModelConfig
+from core.error_text import first_line, said
 from core.errors import Refusal
 from core.messages.reason import Reason, of_text
 from core.models import generation, positions
@@ -160,7 +161,7 @@ def refusing(name: str, remedy: str = "check that its files belong together") ->
         raise _no_memory(name) from error
     except Exception as error:
         # Configs, weights and a model's own code can raise anything at all: asserts of torch, StopIteration, IndexError.
-        if "allocate memory" in str(error) or "out of memory" in str(error):
+        if "allocate memory" in said(error) or "out of memory" in said(error):
             raise _no_memory(name) from error
         raise Refusal(Reason("models.cannot-be-loaded", name=name, problem=_first_line(error), remedy=remedy)) from error
 
@@ -344,5 +345,5 @@ def _no_memory(name: str) -> Refusal:
 
 def _first_line(error: BaseException) -> str:
     """The first sentence of a library's message, for our own one."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    line = first_line(error)
     return line[:200].rstrip(".:; ")

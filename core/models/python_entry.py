@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import paths
 from core.config import ModelConfig
+from core.error_text import first_line
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models import loading
@@ -66,7 +67,7 @@ def explained(file: Path, what: Reason) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # it is any code at all
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
         where: Reason | str = Reason("models.in-line", line=lines[-1]) if lines else ""
-        message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".;:")[:200]
+        message = first_line(error, "no message").rstrip(".;:")[:200]
         raise Refusal(
             Reason("models.python-failed", name=file.name, where=where, what=what, model=type(error).__name__, message=message)
         ) from error

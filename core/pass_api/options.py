@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from core.config import PassConfig, RunConfig
-from core.errors import Refusal, reason_of
+from core.error_text import reason_of
+from core.errors import Refusal
 from core.messages.catalogue import translated
 from core.messages.reason import Reason
 from core.pass_api.base import Pass, passes

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import torch_private
+from core.error_text import first_line, said
 from core.errors import Refusal
 from core.messages.reason import Reason, worded
 from core.models.sample_inputs import MODEL_ERRORS, small_call
@@ -95,7 +96,7 @@ def _switch(model: Any, wanted: str, before: str) -> None:
     try:
         model.set_attn_implementation(wanted)
     except (ValueError, ImportError) as error:
-        reason = str(error).split(". ")[0].rstrip(".")
+        reason = said(error).split(". ")[0].rstrip(".")
         raise Refusal(Reason("passes.attention-impossible", wanted=wanted, reason=reason)) from error
     if torch_private.attention_implementation(model.config) != wanted:
         raise Refusal(Reason("passes.only-one-attention", model=type(model).__name__, before=before))
@@ -142,7 +143,7 @@ def _seen(model: torch.nn.Module, wanted: str) -> Reason | str:
             return worded("pass.attention.flex", "flex_attention, compiled by torch's inductor")
         names = _operators(call)
     except MODEL_ERRORS as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".:")[:120]
+        reason = first_line(error).rstrip(".:")[:120]
         raise Refusal(Reason("passes.attention-fails", wanted=wanted, reason=reason)) from error
     found = [what for name, what in torch_private.ATTENTION_OPERATORS.items() if f"aten.{name}.default" in names]
     if not found:

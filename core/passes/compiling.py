@@ -12,6 +12,7 @@ from typing import Any
 from core import torch_private
 from core.compiled.key import graph_key
 from core.compiled.step_graph import StepGraph
+from core.error_text import noted
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.outline import outline
@@ -196,7 +197,7 @@ def _clean(graph: StepGraph, pass_id: str) -> Callable[..., Any]:
 
 def _refused(error: BaseException) -> Refusal | None:
     """Tickscope's own refusal, where dynamo has wrapped it in an exception of its own."""
-    inner = getattr(error, "inner_exception", None)
+    inner = noted(error, "inner_exception")
     return inner if isinstance(inner, Refusal) else None
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import torch_private
+from core.error_text import said
 from core.errors import Refusal
 from core.messages.reason import Reason, worded
 from core.pass_api.base import Pass, PassContext, PassReport, Phase, none_can_be_given, passes
@@ -174,7 +175,7 @@ class _Schedule:
         try:
             self.generate(torch.zeros((2, 2), dtype=torch.long, device=self._model.device), max_new_tokens=1)
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
-            raise Refusal(Reason("passes.batching-fails", name=name, problem=str(error))) from error
+            raise Refusal(Reason("passes.batching-fails", name=name, problem=said(error))) from error
 
     def generate(
         self,

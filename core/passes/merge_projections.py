@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import torch_private
 from core.compiled.key import graph_key
+from core.error_text import said
 from core.errors import Refusal
 from core.machine_facts import remembered
 from core.messages.reason import Reason, worded
@@ -170,7 +171,7 @@ def _tried(answer: Callable[[], list[Any]], groups: list[_Group]) -> dict[str, A
     try:
         before = answer()
     except MODEL_ERRORS as error:
-        raise Refusal(Reason("passes.merging-fails", problem=str(error))) from error
+        raise Refusal(Reason("passes.merging-fails", problem=said(error))) from error
     refused = _unfit(groups, answer, before)
     back = [_merge(group) for group in groups if _kind(group) not in refused]
     difference = _difference(before, answer())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profilers.trace import KINDS, NOT_MEASURED, PLACES, POINTERS, Array, Instant, Layer, Output, Recorder, Trace, Track
+from profilers.trace import KINDS, NOT_MEASURED, PLACES, POINTERS, STAGES, Array, Instant, Layer, Output, Recorder, Trace, Track
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ def _check_lists(delta: Delta, requests: int) -> None:
     for row, layer in enumerate(delta.layers, delta.first.layers):
         if not -1 <= layer.parent < row:
             raise ValueError(f"layer {row} lies in layer {layer.parent}")
+        if layer.stage not in STAGES:
+            raise ValueError(f"layer {row} in a stage {layer.stage[:40]!r}")
     for output in delta.outputs:
         if not 0 <= output.request < requests:
             raise ValueError(f"an output of request {output.request}")

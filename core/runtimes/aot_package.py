@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from core import torch_private
 from core.compiled.key import graph_key
 from core.disk_space import is_full, require_to_compile
+from core.error_text import first_line
 from core.errors import Refusal
 from core.folders import cache_folder
 from core.machine_cache import draft_of, keep, usable
@@ -149,5 +150,5 @@ def _read(path: Path) -> Outline:
 
 def _reason(error: BaseException) -> str:
     """What torch says went wrong, shortened to a clause."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = first_line(error)
     return line.rstrip(".") if len(line) <= 160 else line[:157] + "…"

@@ -19,6 +19,7 @@ from functools import partial, partialmethod
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from core.error_text import first_line
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.base import TASKS
@@ -217,10 +218,11 @@ def _drift(exporter: Any) -> tuple[str, ...]:
 
 def _first_line(error: BaseException) -> str:
     """What the innermost cause says, shortened to a clause."""
-    while error.__cause__ is not None:
+    seen: set[int] = set()  # an error may be its own cause
+    while error.__cause__ is not None and id(error) not in seen:
+        seen.add(id(error))
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
+    text = first_line(error)
     return text.rstrip(".") if len(text) <= 160 else text[:157] + "…"
 
 

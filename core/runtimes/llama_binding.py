@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from core.error_text import said
 from core.errors import Refusal
 from core.messages.reason import Reason
 
@@ -78,7 +79,7 @@ def open_file(path: Path, settings: Settings) -> Binding:
     try:
         return LlamaCppPython(path, settings) if package() == "llama_cpp" else Cyllama(path, settings)
     except (RuntimeError, ValueError, OSError) as error:
-        raise Refusal(Reason("runtimes.llama-cannot-open", name=path.name, problem=str(error))) from error
+        raise Refusal(Reason("runtimes.llama-cannot-open", name=path.name, problem=said(error))) from error
 
 
 class LlamaCppPython:
@@ -185,7 +186,7 @@ class Cyllama:
         try:
             context.decode(batch)
         except ValueError as error:
-            raise RuntimeError(str(error)) from error
+            raise RuntimeError(said(error)) from error
         context.synchronize()
         return np.array([context.get_logits_ith(place) for place in wanted], np.float32)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from core.error_text import said
 from core.errors import Refusal
 from core.messages.reason import Reason
 
@@ -57,7 +58,7 @@ def connect(path: Path, *, create: bool) -> tuple[Any, bool]:
         return duckdb.connect(str(path), read_only=read_only, config=SETTINGS), read_only
     except duckdb.Error as error:
         # Network shares and containers may say "writable" and then refuse.
-        if exists and not read_only and re.search(r"Permission denied|Read-only file system", str(error)):
+        if exists and not read_only and re.search(r"Permission denied|Read-only file system", said(error)):
             try:
                 return duckdb.connect(str(path), read_only=True, config=SETTINGS), True
             except duckdb.Error as second:
@@ -125,7 +126,7 @@ def without_log(path: Path) -> Reason:
 
 def explain(error: BaseException, path: Path) -> Reason:
     """One sentence for people: what DuckDB or the system said about the file at ``path``, and what to do."""
-    text = str(error)
+    text = said(error)
     for pattern, told in _TROUBLES:
         if re.search(pattern, text, re.IGNORECASE):
             return told(path, text)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.config import ModelConfig, RunConfig
+from core.error_text import first_line
 from core.messages.reason import Reason
 from core.records.run import STATUSES, UNREADABLE, Group, RunFacts
 from core.session import codec
@@ -70,5 +71,4 @@ def _group(
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error, '')[:120]}".removesuffix(": ")

@@ -17,7 +17,8 @@ from typing import Any
 
 import duckdb
 
-from core.errors import NotWritten, Refusal, reason_of
+from core.error_text import reason_of
+from core.errors import NotWritten, Refusal
 from core.messages.reason import Reason
 from core.paths import typed
 from core.records.deltas import Written
@@ -36,8 +37,10 @@ from core.session.database import (
     too_slow,
     without_log,
 )
+from core.session.deleted import DeletedHead, head_in_file, put_back
 from core.session.heads import HEADS, RunHead, head_of
 from core.session.limits import Late, check_size, limited
+from core.session.older_copy import copied, forget
 from core.session.rows import append_rows, missing_rows, read_rows
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
 from core.session.soundness import fault
@@ -52,8 +55,10 @@ INTERRUPT_AGAIN_S = 0.02
 class SessionStore:
     """One open session file. Every method may be called from any thread and raises ``Refusal`` with a sentence for people."""
 
-    def __init__(self, path: Path, connection: Any, read_only: bool) -> None:
+    def __init__(self, path: Path, connection: Any, read_only: bool, folder: Path | None = None) -> None:
+        """``folder``: of the copy that is open in place of ``path``, for this session to remove."""
         self.path = path
+        self._folder = folder
         self.read_only = read_only
         self._connection = connection
         self._lock = threading.RLock()
@@ -70,6 +75,8 @@ class SessionStore:
     @classmethod
     def open(cls, path: str | Path, create: bool = True) -> SessionStore:
         """Open a session file, or make one if there is none and ``create``; read-only where it cannot be written.
+
+        One of an older version is brought up to date; where it cannot be written, a copy of it that goes with the session.
 
         Raises:
             Refusal: see ``database.connect``; also if it is another program's database or of a newer schema version.
@@ -94,7 +101,8 @@ class SessionStore:
                     raise Refusal(without_log(path))
                 if found < SCHEMA_VERSION:
                     if read_only:
-                        raise Refusal(Reason("session.older-and-read-only", name=path.name))
+                        connection.close()
+                        return cls._copy_of_older(path)
                     migrate(connection, found)
         except duckdb.Error as error:
             connection.close()
@@ -106,6 +114,21 @@ class SessionStore:
             connection.close()
             raise
         return cls(path, connection, read_only)
+
+    @classmethod
+    def _copy_of_older(cls, path: Path) -> SessionStore:
+        with copied(path) as copy:
+            connection, _ = connect(copy, create=False)
+            try:
+                with limited(connection) as late:
+                    migrate(connection, file_version(connection, path.name))
+            except duckdb.Error as error:
+                connection.close()
+                raise Refusal(too_slow(path) if late else explain(error, path)) from error
+            except Refusal:
+                connection.close()
+                raise
+            return cls(path, connection, read_only=True, folder=copy.parent)
 
     def begin(self, run: Run) -> int:
         """Add a run (without its columns); returns its id, from 1."""
@@ -201,20 +224,29 @@ class SessionStore:
         with self._writing() as cursor:
             cursor.execute("UPDATE runs SET note = ? WHERE id = ?", [note, run_id])
 
-    def delete(self, run_id: int) -> None:
-        """Remove a run and all its rows; the file reuses their room."""
+    def delete(self, run_id: int) -> DeletedHead | None:
+        """Remove a run and all its rows; the file reuses their room. Returns what ``restore`` needs beside the run itself."""
         with self._writing() as cursor:
+            head = head_in_file(cursor, run_id)
             for table in RUN_TABLES:
                 cursor.execute(f"DELETE FROM {table} WHERE run = ?", [run_id])
             cursor.execute("DELETE FROM runs WHERE id = ?", [run_id])
             cursor.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM runs WHERE group_id IS NOT NULL)")
+        return head
 
-    def restore(self, run: Run) -> int:
-        """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id."""
+    def restore(self, run: Run, head: DeletedHead | None = None) -> int:
+        """Put a run that was deleted back with all its rows, under its old id if that is free; returns its id.
+
+        With the ``head`` that ``delete`` gave, the file says of it what it said before. A run that was read from a file lacks
+        some of that: consents never come out of one.
+        """
         with self._writing() as cursor:
             (taken,) = cursor.execute("SELECT count(*) FROM runs WHERE id = ?", [run.id]).fetchone()
             run_id = self._next_id(cursor) if taken or run.id < 1 else run.id
-            self._insert_head(cursor, run_id, run)
+            if head is None:
+                self._insert_head(cursor, run_id, run)
+            else:
+                put_back(cursor, run_id, head)
             append_rows(cursor, run_id, run.trace, Written())
         return run_id
 
@@ -247,6 +279,7 @@ class SessionStore:
                 self._connection.close()
                 self._connection, self.path, self.read_only = connection, path, read_only
                 self._identity = identity(path)
+                self._forget_copy()
         return Reason("session.rows-lost", runs=tuple(map(str, lost)), name=path.name) if lost else None
 
     def close(self) -> None:
@@ -257,6 +290,11 @@ class SessionStore:
         with self._lock:
             self._closed = True
             self._disconnect()
+            self._forget_copy()
+
+    def _forget_copy(self) -> None:
+        forget(self._folder)
+        self._folder = None
 
     def _disconnect(self) -> None:
         """Close the connection once nobody reads. A reader asks several times, so it is interrupted until it leaves."""

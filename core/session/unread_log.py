@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import Refusal
 from core.messages.reason import Reason
-from core.session.database import log_of
+from core.session.database import explain, log_of
 
 EMPTY_BYTES = 3 * 4096
 """Of a file that no table was ever written to: all that its session has is in the log."""
@@ -30,9 +30,17 @@ def log_kept(path: Path) -> Iterator[bool]:
     if not (path.is_file() and path.stat().st_size <= EMPTY_BYTES and log.is_file() and log.stat().st_size):
         yield False
         return
+    if not os.access(path.parent, os.W_OK):  # opened to be read alone, which leaves both as they are
+        yield True
+        return
     copies = {one: one.with_name(one.name + KEPT) for one in (path, log)}
-    for one, copy in copies.items():
-        shutil.copy2(one, copy)
+    try:
+        for one, copy in copies.items():
+            shutil.copy2(one, copy)
+    except OSError as error:
+        for copy in copies.values():
+            copy.unlink(missing_ok=True)
+        raise Refusal(explain(error, path)) from error
     try:
         yield True
     except BaseException:

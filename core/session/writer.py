@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import duckdb
 
 from core.clock.gate import Gate
+from core.error_text import named
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.records.deltas import Written
@@ -110,7 +111,7 @@ class Writer:
             try:
                 self._flush(todo)
             except Exception as error:
-                self.on_trouble(Reason("session.fault-of-ours", error=repr(error)))
+                self.on_trouble(Reason("session.fault-of-ours", error=named(error)))
                 raise
             finally:
                 self._guest.leave()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from PySide6.QtGui import QAction, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 
-from core.errors import Refusal
+from core.error_text import first_line
 from core.plain_text import csv_cell, visible
 from gui.last_folder import short_path, use_folder, within
 
@@ -138,8 +138,8 @@ class ChartMenu(QMenu):
         start_ns = time.perf_counter_ns()
         try:
             write(path)
-        except (OSError, Refusal, ValueError) as error:
-            text, made = f"{path.name} could not be written: {error}", None
+        except Exception as error:  # noqa: BLE001 - whatever matplotlib raises: a save that failed is told, never passed over
+            text, made = f"{path.name} could not be written: {first_line(error)}", None
         else:
             text, made = f"Saved {short_path(path)}", path
         self._results.put((text, made, time.perf_counter_ns() - start_ns))

@@ -25,6 +25,7 @@ from PySide6.QtWidgets import (
 import resources
 from core import units
 from core.config import DTYPES, ModelConfig
+from core.error_text import named, said
 from core.errors import Refusal
 from core.models.base import Listing, ModelFacts, Source, parameters_in_words
 from gui.plain import Label, plain_tip, unbroken
@@ -233,7 +234,7 @@ class ModelPicker(QWidget):
         else:
             self.facts = None
             known = isinstance(error, Refusal | ValueError | OSError)
-            self._say(str(error) if known else f"The model cannot be described: {error!r}", "error")
+            self._say(said(error) if known else f"The model cannot be described: {named(error)}", "error")
         self.described.emit()
 
     def _list_all(self) -> dict[str, list[Listing]]:

@@ -181,3 +181,14 @@ def test_threads_of_a_model_do_not_hold_up_the_end(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "ends without them" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("body", ["raise LookupError('mute')", "return 5", "sys.exit(3)"])
+def test_an_error_that_cannot_say_what_it_is_is_told_by_its_name(tmp_path: Path, body: str) -> None:
+    name = f"mute{len(body)}"  # a module of that name stays in memory
+    kind = "type('Mute', (RuntimeError,), {'__str__': say, '__repr__': say})"
+    (tmp_path / f"{name}.py").write_text(f"import sys\ndef say(*_):\n    {body}\nMute = {kind}\n")
+    line = f"sys.path.insert(0, {str(tmp_path)!r}); import {name}; raise {name}.Mute"
+    status, words = ended(tmp_path, line)
+    assert status == "failed"
+    assert "Mute in the model itself: no message" in words

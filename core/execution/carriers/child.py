@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import msgspec
+
 from core.analysis.verdict import SideVerdict
 from core.clock.gate import Gate
 from core.config import ABTestConfig, RunConfig
+from core.error_text import named
 from core.errors import Cancelled, Refusal
 from core.execution import outcome
 from core.execution.ab_test_state import ABTestState
@@ -19,9 +22,9 @@ from core.execution.carriers.worker_process import CLOSE_S, WorkerProcess
 from core.execution.jobs.base import Listener
 from core.execution.link import LinkError
 from core.execution.mirror import Mirror
-from core.messages.reason import Reason
+from core.messages.reason import Reason, of_text
 from core.models.base import ModelFacts
-from core.notices import Notice, Status
+from core.notices import STATES, Notice, Status
 from core.pass_api.options import read_run
 from core.records.deltas import Delta
 from core.records.run import Group, Run, RunFacts, status_said
@@ -37,6 +40,14 @@ class _Asked:
 
     kind: str
     config: Any
+
+
+class _ABTestMessage(msgspec.Struct):
+    """Where an A/B test stands, as the other process tells it: its sides by key, and whose turn it was each time."""
+
+    keys: list[int]
+    order: list[int]
+    floors: dict[str, float]
 
 
 class ChildCarrier:
@@ -164,8 +175,7 @@ class ChildCarrier:
     def _send(self, what: str, **values: Any) -> None:
         process = self._process
         if process is not None:
-            with contextlib.suppress(OSError, ValueError):  # it is gone, and the reader learns it
-                process.link.send(what, **values)
+            process.send(what, **values)
 
     def _insist(self, process: WorkerProcess | None) -> None:
         """What was cancelled has to end."""
@@ -183,7 +193,7 @@ class ChildCarrier:
                 else:
                     self._take(*frame)
         except Exception as error:  # noqa: BLE001 - a stranger's code may be sending: whatever it is costs the run alone
-            trouble = Reason("execution.error-in-words", kind=type(error).__name__, words=str(error))
+            trouble = of_text(named(error))
             process.kill()
         self._gate.clock_runs = False
         ending = Ending(process.ended(), tuple(process.said), process.kills_before, trouble)
@@ -226,12 +236,18 @@ class ChildCarrier:
         perturbed, self._perturbed = self._perturbed, {}
         self._gate.take_disturbance()
         self._gate.clock_runs = True
-        self._send("go", perturbed=perturbed)
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is gone, and this thread learns it from the next frame
+                process.link.send("go", perturbed=perturbed)  # at once: the model waits for it
 
     def _on_status(self, message: dict[str, Any]) -> None:
         known = {one.name: message[one.name] for one in fields(Status)}
-        said, then = (tuple(map(Reason.from_json, known[name])) for name in ("said", "then"))
-        self._status = Status(**{**known, "said": said, "then": then})
+        said, then = (tuple(map(Reason.from_json, known.pop(name))) for name in ("said", "then"))
+        status = replace(msgspec.convert(known, Status), said=said, then=then)
+        if status.state not in STATES:
+            raise LinkError(f"a state {status.state[:40]!r}")
+        self._status = status
         self._shown = int(message["shown"])
         shown = self.shown
         if shown is not None:
@@ -304,12 +320,21 @@ class ChildCarrier:
     def _on_ab_test(self, message: dict[str, Any]) -> None:
         stopped = message["stopped"] and Reason.from_json(message["stopped"])
         verdicts = codec.structured(message["verdicts"], tuple[SideVerdict, ...])
-        self._ab_test = {**message, "verdicts": verdicts, "stopped": stopped}
+        known = msgspec.convert(message, _ABTestMessage)
+        if known.order and not 0 <= min(known.order) <= max(known.order) < len(known.keys):
+            raise LinkError("turns of sides that there are not")
+        self._ab_test = {
+            "keys": known.keys,
+            "order": known.order,
+            "floors": known.floors,
+            "verdicts": verdicts,
+            "stopped": stopped,
+        }
         self._last_ab_test = None
 
     def _on_done(self, message: dict[str, Any]) -> None:
         self.loaded = None if message["loaded"] is None else codec.structured(message["loaded"], ModelFacts)
-        self.load_ns = message["load_ns"]
+        self.load_ns = msgspec.convert(message["load_ns"], int | None)
         with self._changed:
             self._jobs.pop(int(message["job"]), None)
             if not self._jobs:
@@ -323,8 +348,9 @@ class ChildCarrier:
         sides = [self._mirrors[key].run() for key in known["keys"] if key in self._mirrors]
         if len(sides) != len(known["keys"]):
             return None
-        order = tuple(int(side) for side in known["order"])
-        return ABTestState(asked.config, tuple(sides), order, known["verdicts"], known["floors"], known["stopped"])
+        return ABTestState(
+            asked.config, tuple(sides), tuple(known["order"]), known["verdicts"], known["floors"], known["stopped"]
+        )
 
     def _end(self, ending: Ending) -> None:
         """The process is gone: what it measured is kept, with the reason why there is no more of it."""

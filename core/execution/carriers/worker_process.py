@@ -10,10 +10,12 @@ import sys
 import threading
 from collections import deque
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import core
 from core.execution.carriers.child_ending import kills_for_memory
-from core.execution.link import Link
+from core.execution.link import Link, LinkError
 from core.private_folders import process_mark, sweep_temporary
 
 CLOSE_S = 3.0
@@ -23,6 +25,8 @@ FROZEN_COMMAND = "child-process"
 """What the frozen app is called with to become one; see ``gui.__main__``."""
 
 ERROR_LINES = 400
+LINE_BYTES = 4096
+"""Of what it writes to its stderr the last lines are kept, and of each its beginning: an endless one takes no memory here."""
 
 
 class WorkerProcess:
@@ -53,11 +57,28 @@ class WorkerProcess:
         self.said: deque[str] = deque(maxlen=ERROR_LINES)
         self._listening = threading.Thread(target=self._listen, name="tickscope-child-errors", daemon=True)
         self._listening.start()
+        self._commands: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        threading.Thread(target=self._command, name="tickscope-child-commands", daemon=True).start()
 
     def _listen(self) -> None:
-        assert self._popen.stderr is not None
-        for line in self._popen.stderr:
-            self.said.append(line.decode("utf-8", "replace").rstrip("\n"))
+        stream, rest = self._popen.stderr, b""
+        assert stream is not None
+        with contextlib.suppress(OSError, ValueError):  # it was closed
+            while chunk := stream.read(1 << 16):
+                *lines, rest = (rest + chunk).split(b"\n")
+                self.said.extend(_shown(line) for line in lines[-ERROR_LINES:])
+                rest = rest[:LINE_BYTES]
+        if rest:
+            self.said.append(_shown(rest))
+
+    def send(self, what: str, **values: Any) -> None:
+        """Give it a command, after those before it, without waiting: it may not have begun to read, or be stopped."""
+        self._commands.put({"what": what, **values})
+
+    def _command(self) -> None:
+        with contextlib.suppress(OSError, ValueError, LinkError):  # it is gone, and whoever reads from it learns that
+            while (command := self._commands.get()) is not None:
+                self.link.send(**command)
 
     @property
     def number(self) -> int:
@@ -84,6 +105,7 @@ class WorkerProcess:
                 os.write(self._hold, b".")  # whoever it started goes too, and its folder
             os.close(self._hold)
             self._hold = -1
+        self._commands.put(None)
         self._listening.join(1.0)
         for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if stream is not None:
@@ -91,3 +113,7 @@ class WorkerProcess:
                     stream.close()
         sweep_temporary()
         return status
+
+
+def _shown(line: bytes) -> str:
+    return line[:LINE_BYTES].decode("utf-8", "replace")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.error_text import first_line
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.base import LoadedModel
@@ -28,7 +29,7 @@ def tokenized(loaded: LoadedModel, *texts: Any, **how: Any) -> Any:
     try:
         return loaded.tokenizer(*texts, **how)  # type: ignore[misc]
     except Exception as error:  # the tokenizers library raises bare ones
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".:; ")
+        said = first_line(error)[:200].rstrip(".:; ")
         raise Refusal(Reason("execution.tokenizer-fails", name=loaded.facts.name, said=said)) from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.config import RunConfig, WorkloadConfig
+from core.error_text import first_line
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.models.base import TASKS, LoadedModel
@@ -69,5 +70,5 @@ def _in_template(prompt: str, loaded: LoadedModel) -> str:
     try:
         return str(tokenizer.apply_chat_template(talk, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # a template is a program, and raises what it likes
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:; ")[:200]
+        said = first_line(error).rstrip(".:; ")[:200]
         raise Refusal(Reason("execution.chat-template-unusable", name=loaded.facts.name, said=said)) from error

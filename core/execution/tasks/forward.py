@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.config import WorkloadConfig
+from core.error_text import first_line
 from core.errors import Refusal
 from core.execution.tasks.base import Inputs, Maker, form_kinds
 from core.execution.tasks.once import Once, Read, Tell
@@ -72,7 +73,7 @@ class Tried(Once):
             with torch.no_grad():
                 output = self._loaded.model(**tensors)
         except MODEL_ERRORS as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:; ")[:200]
+            said = first_line(error).rstrip(".:; ")[:200]
             given = ", ".join(f"{key} {list(value.shape)}" for key, value in tensors.items() if hasattr(value, "shape"))
             raise Refusal(Reason("execution.not-callable-so", name=name, given=given, said=said)) from error
         if first_tensor(output) is None:

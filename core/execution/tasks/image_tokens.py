@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core.error_text import first_line
 from core.errors import Refusal
 from core.execution.tasks.placing import placed
 from core.execution.workload import text_config
@@ -109,7 +110,7 @@ def _explained(loaded: LoadedModel, side: int) -> Iterator[None]:
     try:
         yield
     except MODEL_ERRORS as error:
-        said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+        said = first_line(error, "no message").rstrip(".")
         raise Refusal(Reason("execution.image-not-made-up", side=side, name=loaded.facts.name, said=said)) from error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import paths, torch_private
 from core.config import WorkloadConfig
+from core.error_text import said
 from core.errors import Refusal
 from core.execution.tasks.base import Inputs
 from core.execution.tasks.pictures import made_up
@@ -147,7 +148,7 @@ def read_wav(path: str, rate: int) -> npt.NDArray[np.float32]:
             Reason(
                 "execution.wav-not-of-whole-numbers",
                 name=file.name,
-                what=paths.why(error) if str(error) else "it ends too early",
+                what=paths.why(error) if said(error) else "it ends too early",
             )
         ) from error
     usable = len(data) // (width * channels) * width * channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
@@ -79,6 +80,12 @@ class ABTestPanel(QScrollArea):
         self.setWidget(content)
         self.verdict.hide()
         self.layers_card.hide()
+
+    def poll(self, say: Callable[..., None]) -> None:
+        """Tell how the chart's file that was being written turned out."""
+        saved = self.chart.menu.poll()
+        if saved is not None:
+            say(*saved)
 
     def show_trial(self, state: ABTestState | None) -> None:
         """An A/B test as it stands; None: there was none yet."""

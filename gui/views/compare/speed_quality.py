@@ -10,6 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.analysis.speed_quality import NO_QUALITY, Point, cost_of, placed, point
+from core.error_text import first_line, said
 from core.errors import Refusal
 from core.records.run import UNREADABLE, Run
 from gui.background import Answers
@@ -97,7 +98,7 @@ class SpeedQualityPage(QWidget):
                 self.chart.mark(run_id)
                 self.run_opened.emit(future.result())
             else:
-                self._say(str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}")
+                self._say(said(error) if isinstance(error, Refusal) else f"The run could not be read: {first_line(error)}")
 
         self._opening.ask(lambda: store.read(run_id), done)
 

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from core.analysis.compare import Comparison, compare
+from core.error_text import first_line
 from core.errors import Refusal
 from core.notices import Status
 from core.records.run import Run
@@ -129,9 +130,7 @@ class CompareView(View):
     def poll(self) -> None:
         """Tell how files that were being written turned out."""
         self.speed_quality.poll()
-        saved = self.trial.chart.menu.poll()
-        if saved is not None:
-            self.context.say(*saved)
+        self.trial.poll(self.context.say)
 
     def set_store(self, store: Store | None) -> None:
         """Offer the runs of another session, or of the same one after it changed."""
@@ -166,7 +165,7 @@ class CompareView(View):
             if error is None:
                 self._show(future.result())
             else:
-                self._explain(str(error))
+                self._explain(first_line(error))
 
         self._compared.ask(lambda: compare(*pair), done)
 
@@ -370,7 +369,7 @@ class CompareView(View):
             if error is None:
                 self.state.compare(future.result())
             else:
-                self._explain(str(error))
+                self._explain(first_line(error))
 
         store, live = self.store, self._live
 

@@ -10,6 +10,7 @@ from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedLayout, QToolButton, QTreeView, QWidget
 
 from core import units
+from core.error_text import first_line
 from core.records.run import Run
 from gui.background import Answers, InBackground
 from gui.charts.card import Card
@@ -131,7 +132,7 @@ class OperatorsPanel(Card):
     def _on_rows(self, key: tuple[Any, ...], future: Future[Any]) -> None:
         error = future.exception()
         if error is not None:
-            self._explain(f"The operators could not be added up: {error}.")
+            self._explain(f"The operators could not be added up: {first_line(error)}.")
             return
         rows, slower = future.result()
         layer, kind = key[3], key[4]

@@ -11,6 +11,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QTreeWidgetItem, QVBoxLayout, QWidget
 
+from core.error_text import first_line, said
 from core.errors import Refusal
 from core.execution.ab_test_state import reopened
 from core.records.run import Run
@@ -45,7 +46,7 @@ class SessionsView(View):
         self._headlines: dict[tuple[int, str, str], Headline] = {}
         self._verdicts: dict[str, str] = {}  # by group
         self._reading: object = None  # what is being read: a run's key or a group's id
-        self._deleted: list[Run] = []  # by the last Delete, for Undo
+        self._deleted: list[tuple[Run, Any]] = []  # by the last Delete, for Undo, with what the file said of each
         self._build_tree()
         self._build_buttons()
         card = HintedCard(self.tree, NO_STORE, self)
@@ -166,18 +167,21 @@ class SessionsView(View):
         if store is None or not back:
             return
         self._forget_deleted()
-        for run in back:
-            self._try(partial(store.restore, run))
+        for run, head in back:
+            self._try(partial(store.restore, run, head))
         self.refresh()
 
     def _delete(self, runs: list[Run]) -> None:
         store = self.store
         if store is None:
             return
-        gone = [run for run in runs if self._try(partial(store.delete, run.id))]
+        gone: list[tuple[Run, Any]] = []
+        for run in runs:
+            self._try(lambda run=run: gone.append((run, store.delete(run.id))))  # type: ignore[misc]
         if gone:
             self._deleted = gone
-            what = f"“{gone[0].name or f'run {gone[0].id}'}”" if len(gone) == 1 else f"{len(gone)} runs"
+            first = gone[0][0]
+            what = f"“{first.name or f'run {first.id}'}”" if len(gone) == 1 else f"{len(gone)} runs"
             self.undo_text.setText(f"Deleted {what}.")
             self.undo_row.show()
         self.refresh()
@@ -285,7 +289,7 @@ class SessionsView(View):
 
     def _on_verdict(self, group: str, future: Future[Any]) -> None:
         error = future.exception()
-        self._verdicts[group] = f"A/B test: {error}" if error is not None else future.result()
+        self._verdicts[group] = f"A/B test: {first_line(error)}" if error is not None else future.result()
         self.tree.show_group(group, self._verdicts[group])
 
     def _on_selection(self) -> None:
@@ -341,7 +345,7 @@ class SessionsView(View):
             if error is None:
                 then(future.result())
             else:
-                why = str(error) if isinstance(error, Refusal) else f"The run could not be read: {error}"
+                why = said(error) if isinstance(error, Refusal) else f"The run could not be read: {first_line(error)}"
                 otherwise(why)
 
         ask(lambda: [store.read(run_id) for run_id in run_ids], done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,14 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.execution.carriers import child
+from core.execution.carriers.worker_process import ERROR_LINES, LINE_BYTES, WorkerProcess
+from core.execution.link import LinkError
 from core.program import Program
 from core.records.run import Run
 from core.session.store import SessionStore
@@ -145,6 +151,54 @@ def test_whatever_the_process_sends_costs_the_run_alone(program: Program, monkey
     program.start(asked("sound"))
     assert program.join(120)
     assert kept(program).facts.status == "finished"
+
+
+STATUS = {"state": "running", "text": "", "fraction": None, "seconds_left": None, "warming": False, "compiling": False}
+TURNS = {"keys": [1, 2], "order": [0, 1], "floors": {}, "verdicts": "[]", "stopped": None}
+
+
+@pytest.mark.parametrize(
+    ("hear", "message"),
+    [
+        ("_on_status", {**STATUS, "state": "dancing"}),
+        ("_on_status", {**STATUS, "fraction": "half"}),
+        ("_on_status", {**STATUS, "text": ["much"]}),
+        ("_on_ab_test", {**TURNS, "order": [0, 2]}),
+        ("_on_ab_test", {**TURNS, "floors": {"tpot_ns": "low"}}),
+        ("_on_ab_test", {**TURNS, "keys": 2}),
+        ("_on_done", {"loaded": None, "load_ns": "long", "job": 1}),
+    ],
+)
+def test_a_message_of_other_types_is_refused(hear: str, message: dict[str, object]) -> None:
+    carrier = child.ChildCarrier(None, None)  # type: ignore[arg-type]
+    with pytest.raises((LinkError, ValueError)):
+        getattr(carrier, hear)({**message, "live_text": "", "shown": 0})
+
+
+def test_nobody_waits_for_a_process_that_does_not_read(program: Program) -> None:
+    carrier = program._carrier
+    assert isinstance(carrier, child.ChildCarrier)
+    carrier._started()
+    number = carrier.process
+    assert number is not None
+    os.kill(number, signal.SIGSTOP)
+    much = replace(asked("sound"), workload=WorkloadConfig(prompt="much " * 200_000, repeats=1))
+    asking = threading.Thread(target=lambda: (carrier.do("run", much), carrier.cancel()), daemon=True)
+    asking.start()
+    asking.join(30)
+    waits = asking.is_alive()
+    os.kill(number, signal.SIGKILL)
+    assert not waits
+    assert program.join(30)
+
+
+def test_an_endless_line_of_a_process_takes_no_memory_here() -> None:
+    process = WorkerProcess.__new__(WorkerProcess)
+    process.said = deque(maxlen=ERROR_LINES)
+    process._popen = SimpleNamespace(stderr=io.BytesIO(b"first\n" + b"x" * 50_000_000 + b"\nlast"))  # type: ignore[assignment]
+    process._listen()
+    assert [line[:5] for line in process.said] == ["first", "xxxxx", "last"]
+    assert max(map(len, process.said)) <= LINE_BYTES
 
 
 def test_a_spare_process_is_there_again_after_a_crash(program: Program) -> None:

@@ -123,6 +123,7 @@ def test_layers_within_later_ones_and_outputs_of_no_request_are_refused() -> Non
     delta, _ = since(recorder.snapshot(), Written())
     for bad in (
         replace(delta, layers=(Layer("", "Model", "other", 1), Layer("a", "Linear", "mlp", 0))),
+        replace(delta, layers=(Layer("", "Model", "nowhere", -1), Layer("a", "Linear", "mlp", 0))),
         replace(delta, outputs=(Output(5, (), None, "length"),)),
     ):
         with pytest.raises(ValueError, match=r"layer|output"):

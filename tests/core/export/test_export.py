@@ -3,18 +3,21 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from core import cli
 from core.analysis import series
 from core.analysis.summary import summarize
-from core.errors import Refusal
+from core.errors import NotWritten, Refusal
 from core.export.base import exporters
 from core.export.chart_elements import few_rows, spread_out
 from core.export.chart_style import font, subtitle
@@ -238,6 +241,54 @@ def test_a_failed_export_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
         exporters.get("json").write([RUN], path)
     assert path.read_text(encoding="utf-8") == "old"
     assert os.listdir(tmp_path) == ["run.json"]
+
+
+FULL = Path("/dev/full")
+"""Linux's disk that is always full."""
+
+
+@pytest.mark.parametrize("kind", [one.id for one in exporters])
+def test_every_format_says_that_the_disk_is_full(tmp_path, kind):
+    exporter = exporters.get(kind)
+    path = tmp_path / f"run{exporter.suffix}"
+    names = [file.name for file in exporter.write([RUN], path)]
+    for name in names:
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(FULL)
+    with pytest.raises(NotWritten, match=rf"{names[0]} cannot be written \(No space left on device\)"):
+        exporter.write([RUN], path)
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+def test_an_export_to_a_full_disk_is_a_failure_and_no_bad_input(tmp_path, capsys):
+    (tmp_path / "run.json").symlink_to(FULL)
+    session = str(ROOT / "tests/data/session-v4.tickscope")
+    assert cli.main(["export", session, "--run", "1", "--format", "json", "--out", str(tmp_path / "run.json")]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_of_an_export_leaves_no_half_file(tmp_path, monkeypatch, number, status):
+    def killed(file):
+        assert len(os.listdir(tmp_path)) == 1
+        signal.raise_signal(number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "fsync", killed)
+    session = str(ROOT / "tests/data/session-v4.tickscope")
+    assert cli.main(["export", session, "--run", "1", "--format", "chrome", "--out", str(tmp_path / "run.json.gz")]) == status
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_is_no_file_is_written_to_and_a_link_stays_one(tmp_path):
+    (tmp_path / "real.json").write_text("old", encoding="utf-8")
+    (tmp_path / "run.json").symlink_to(tmp_path / "real.json")
+    exporters.get("json").write([RUN], tmp_path / "run.json")
+    assert (tmp_path / "run.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["schema"] == 1
+    exporters.get("json").write([RUN], Path(os.devnull))
+    assert Path(os.devnull).is_char_device()
 
 
 def test_ticks_and_labels_find_their_places():

@@ -1,16 +1,20 @@
 """Every way a session file can be bad is one sentence that says what to do, and nothing is lost."""
 
+import errno
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
 
 from core.errors import Refusal
+from core.private_folders import process_mark
 from core.records.deltas import Written
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
@@ -166,11 +170,41 @@ def test_read_only_file_of_a_killed_run(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_session_that_cannot_be_written_opens_as_an_up_to_date_copy(tmp_path, version):
+    path = Path(shutil.copy(SAMPLE.with_name(f"session-v{version}.tickscope"), tmp_path))
+    path.chmod(0o444)
+    before = path.read_bytes()
+    copies = Path(tempfile.gettempdir())
+    pattern = f"tickscope-{process_mark()}-*/session-*"
+    there = set(copies.glob(pattern))
+    store = SessionStore.open(path, create=False)
+    assert (store.path, store.read_only, len(store.runs())) == (path, True, 3)
+    assert len(set(copies.glob(pattern)) - there) == 1
+    with pytest.raises(Refusal, match="is read-only; use Save as"):
+        store.annotate(1, "mine")
+    store.save_as(tmp_path / "new.tickscope")
+    assert set(copies.glob(pattern)) == there
+    store.annotate(1, "mine")
+    store.close()
+    SessionStore.open(path, create=False).close()
+    assert set(copies.glob(pattern)) == there
+    assert path.read_bytes() == before
+
+
+def test_without_room_for_a_copy_an_older_session_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    path = Path(shutil.copy(SAMPLE.with_name("session-v1.tickscope"), tmp_path))
+    path.chmod(0o444)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=path.stat().st_size))
+    assert "is of an older version and read-only; copy it to a writable folder" in refusal(path)
+
+
 LOCKED_OUT = """
-import os, sys
+import os, sys, tempfile
 from pathlib import Path
 import duckdb, json.decoder, unicodedata
 from core.errors import Refusal
+from core.private_folders import process_mark
 from core.session.schema import SCHEMA_VERSION
 from core.session.store import SessionStore
 duckdb.connect().execute("SELECT 1").fetchall()
@@ -182,8 +216,11 @@ try:
     SessionStore.open(folder / "new.tickscope")
 except Refusal as refusal:
     print(refusal)
-store = SessionStore.open(folder / "sample.tickscope")
-print(store.read_only, len(store.runs()))
+for path in sorted(folder.glob("*.tickscope")):
+    store = SessionStore.open(path)
+    print(path.name, store.read_only, len(store.runs()))
+    store.close()
+print(list(Path(tempfile.gettempdir()).glob(f"tickscope-{process_mark()}-*/session-*")))
 """
 
 
@@ -191,7 +228,9 @@ def test_folder_that_is_not_writable():
     # Not pytest's own folder: that is closed to everyone but the user, and the administrator must become someone else.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copy(SAMPLE, folder / "sample.tickscope")
+        versions = range(1, SCHEMA_VERSION + 1)
+        for version in versions:
+            shutil.copy(SAMPLE.with_name(f"session-v{version}.tickscope"), folder)
         folder.chmod(0o555)
         done = subprocess.run(
             [sys.executable, "-c", LOCKED_OUT, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -200,7 +239,8 @@ def test_folder_that_is_not_writable():
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"The folder {folder} is not writable; choose another place for new.tickscope.",
-        "True 3",
+        *(f"session-v{version}.tickscope True 3" for version in versions),
+        "[]",
     ]
 
 
@@ -289,6 +329,7 @@ def test_a_store_recovers_when_duckdb_gives_the_open_database_up(sample, monkeyp
 FULL = """
 import resource, sys
 from core.errors import Refusal
+from core.private_folders import process_mark
 from core.records.deltas import Written
 
 from core.session.schema import SCHEMA_VERSION
@@ -326,15 +367,21 @@ def test_disk_full_is_a_sentence_and_the_rows_land_when_there_is_room_again(tmp_
     store.close()
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, None])
-def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
-    path = tmp_path / "open.tickscope"
+def killed_at_once(folder):
+    """A session whose process was killed before anything of it left the log."""
+    path = folder / "open.tickscope"
     code = (
         "import os, sys; from pathlib import Path; from core.session.store import SessionStore; "
         "from tests.support.synthetic import synthetic_run; store = SessionStore.open(Path(sys.argv[1])); "
         "store.begin(synthetic_run(repeats=1, new_tokens=2, blocks=1)); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=ROOT)
+    return path
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, None])
+def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
+    path = killed_at_once(tmp_path)
     log = path.with_name("open.tickscope.wal")
     whole = log.read_bytes()
     assert SessionStore.open(shutil.copytree(tmp_path, tmp_path / "whole") / "open.tickscope").runs()
@@ -345,3 +392,25 @@ def test_a_log_of_which_nothing_can_be_read_is_named_and_kept(tmp_path, share):
         SessionStore.open(path, create=False)
     assert (path.read_bytes(), log.read_bytes()) == (before, damage)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["open.tickscope", "open.tickscope.wal", "whole"]
+
+
+def test_a_session_that_is_all_in_its_log_opens_where_nothing_can_be_written(tmp_path, monkeypatch):
+    path = killed_at_once(tmp_path)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
+    files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    store = SessionStore.open(path, create=False)
+    assert (store.read_only, len(store.runs())) == (True, 1)
+    store.close()
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == files
+
+
+def test_without_room_for_a_copy_of_its_log_a_session_is_refused_and_stays(tmp_path, monkeypatch):
+    path = killed_at_once(tmp_path)
+    files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    assert "The disk is full, so open.tickscope cannot grow" in refusal(path)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == files

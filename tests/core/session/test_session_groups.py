@@ -8,10 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from core.config import ABTestConfig, ModelConfig, RunConfig
+from core.config import CONSENTS, ABTestConfig, ModelConfig, RunConfig
 from core.records.run import ABTestPart, Group, Run
 from core.session import codec
-from core.session.schema import MIGRATIONS
+from core.session.schema import MIGRATIONS, RUN_TABLES
 from core.session.store import SessionStore
 from tests.support.synthetic import synthetic_run
 
@@ -60,6 +60,27 @@ def test_a_group_goes_with_its_last_run_and_comes_back_with_it(store: SessionSto
     store.restore(gone[0])
     assert [(head.id, head.role, head.group) for head in store.runs()] == [(1, 0, gone[0].group), (2, 1, gone[0].group)]
     assert len(rows(store, "groups")) == 1
+
+
+def whole(store: SessionStore) -> dict[str, list[tuple[object, ...]]]:
+    return {table: sorted(rows(store, table), key=repr) for table in ("runs", "groups", *RUN_TABLES)}
+
+
+def test_what_is_brought_back_is_to_the_letter_what_was_deleted(store: SessionStore) -> None:
+    model = ModelConfig("py:theirs.py:model", trust_remote_code=True, allow_pickle=True, force=True)
+    for side in sides(ABTestConfig((RunConfig(model), RunConfig(model)))):
+        store.add(replace(side, config=RunConfig(model)))
+    store.add(replace(synthetic_run(repeats=1, blocks=1), config=RunConfig(model)))
+    with store._writing() as cursor:
+        cursor.execute("UPDATE runs SET facts = '{\"later\": 1, ' || facts[2:]")  # of a later version
+    before = whole(store)
+    gone = [(store.read(number), store.delete(number)) for number in (1, 3, 2)]
+    assert not any(whole(store).values())
+    for run, head in gone:
+        assert not run.config.model.trust_remote_code  # and yet no consent comes out of the file
+        store.restore(run, head)
+    assert whole(store) == before
+    assert [head.consents for head in store.runs()] == [CONSENTS] * 3
 
 
 def test_a_copy_of_the_session_has_its_groups(store: SessionStore, tmp_path: Path) -> None:

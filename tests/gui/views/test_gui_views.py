@@ -538,7 +538,7 @@ class FakeStore:
     def delete(self, run_id):
         del self.kept[run_id]
 
-    def restore(self, run):
+    def restore(self, run, head=None):
         self.kept[run.id] = run
         self.kept = dict(sorted(self.kept.items()))
         return run.id
