@@ -1,12 +1,14 @@
 """Private and undocumented names of torch and transformers, each said once, so that a new release is this file's work.
 
-As torch 2.13 and transformers 5.23 have them; what instruments use is in ``profilers.torch_private``. For each,
-``tests/house/test_torch_private.py`` says what no longer works where a release lets it go. Operators are given out rather
-than called here: a layer asks for its own once, and a call then has no frame more.
+As torch 2.13 to 2.15 and transformers 5.23 and 5.24 have them; public is only the name of a cache, which changed between
+these. What instruments use is in ``profilers.torch_private``. For each, ``tests/house/test_torch_private.py`` says what no
+longer works where a release lets it go. Operators are given out rather than called here: a layer asks for its own once, and a
+call then has no frame more.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -299,6 +301,46 @@ def from_config(auto_class: Any) -> Callable[..., torch.nn.Module]:
 
 ORIGIN_MARK = "_from_model_config"
 """The field of a generation config that says it was made from the model's config."""
+
+
+# -- transformers: what it calls a cache ----------------------------------------------------------------------------------
+
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+"""What a forward calls the cache that it is given, and its output the one that it leaves behind: all models the first since
+transformers 5.24; before, language models the second and models with a state the third, as code of others still does."""
+
+
+def cache_field() -> str:
+    """What this version of transformers calls the cache in a language model's output."""
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    fields = CausalLMOutputWithPast.__dataclass_fields__
+    return next(name for name in CACHE_NAMES if name in fields)
+
+
+def cache_argument(model: Any) -> str:
+    """What this model's forward calls the cache; that of other models where it takes whatever it is given."""
+    taken = inspect.signature(model.forward).parameters
+    return next((name for name in CACHE_NAMES if name in taken), None) or cache_field()
+
+
+def cache_given(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a forward, a paged one too; None where there is none."""
+    for name in CACHE_NAMES:  # at every token
+        if (cache := arguments.get(name)) is not None:
+            return cache
+    return None
+
+
+def cache_left(output: Any) -> Any:
+    """The cache in what a forward returned; None where there is none."""
+    # not getattr alone: outputs of transformers 5.24 warn whoever asks for an older name, and stay silent in their __dict__
+    held = getattr(output, "__dict__", {})
+    for name in CACHE_NAMES:
+        cache = held.get(name) if isinstance(output, dict) else getattr(output, name, None)
+        if cache is not None:
+            return cache
+    return None
 
 
 # -- transformers: how it runs --------------------------------------------------------------------------------------------

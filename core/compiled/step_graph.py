@@ -123,9 +123,9 @@ class StepGraph:
         plan = self._plan
         if plan is not None and not args and fits(plan, kwargs):
             return self._directly(plan, kwargs)
-        before = _python_state(kwargs.get("past_key_values"))
+        before = _python_state(torch_private.cache_given(kwargs))
         output = self.guarded(*args, **kwargs)
-        pure = before == _python_state(kwargs.get("past_key_values"))  # else the step is more than its graph
+        pure = before == _python_state(torch_private.cache_given(kwargs))  # else the step is more than its graph
         if plan is None and not args and self._call is not None and pure:
             self._plan = self._planned(kwargs, output)
             if self._plan is not None:
@@ -205,7 +205,7 @@ class StepGraph:
         """How to call the graph without dynamo, or None where that cannot be told."""
         import torch
 
-        cache = kwargs.get("past_key_values")
+        cache = torch_private.cache_given(kwargs)
         known = {id(tensor): place for place, tensor in places_of(self._state(), kwargs)}
         parts = parts_of(output, self._gave, cache)
         if parts is None or torch.is_grad_enabled() or not all(id(tensor) in known for tensor in self._seen):
@@ -223,7 +223,7 @@ class StepGraph:
     def _directly(self, plan: Plan, kwargs: Mapping[str, Any]) -> Any:
         assert self._direct is not None
         gave = self._direct(*inputs_of(plan.places, self._state(), kwargs))
-        cache = kwargs.get("past_key_values")
+        cache = torch_private.cache_given(kwargs)
         return output_class(plan.output)(**{name: cache if number < 0 else gave[number] for name, number in plan.parts})
 
     # -- on disk ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
+
 if TYPE_CHECKING:
     import torch
 
@@ -47,14 +49,14 @@ def places_of(state: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[tuple
             found.append((Place("argument", name), value))
         elif isinstance(value, dict):
             found += [(Place(f"in {name}", key), one) for key, one in value.items() if isinstance(one, torch.Tensor)]
-    for number, layer in enumerate(getattr(kwargs.get("past_key_values"), "layers", ())):
+    for number, layer in enumerate(getattr(torch_private.cache_given(kwargs), "layers", ())):
         found += [(Place("cache", name, number), one) for name, one in vars(layer).items() if isinstance(one, torch.Tensor)]
     return found
 
 
 def inputs_of(places: Sequence[Place], state: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """The tensors at these places, in the graph's order."""
-    layers = getattr(kwargs.get("past_key_values"), "layers", ())
+    layers = getattr(torch_private.cache_given(kwargs), "layers", ())
     found: list[Any] = []
     for place in places:
         if place.sort == "weight":
@@ -74,7 +76,7 @@ def signature(kwargs: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], t
 
     shapes, others = [], []
     for name, value in kwargs.items():
-        if name == "past_key_values":
+        if name in torch_private.CACHE_NAMES:
             continue
         if isinstance(value, torch.Tensor):
             shapes.append((name, _shape(value)))
@@ -101,7 +103,7 @@ def cache_shape(cache: Any) -> tuple[str, int]:
 
 def fits(plan: Plan, kwargs: Mapping[str, Any]) -> bool:
     """Whether a call is of the shape that the graph was made for."""
-    return signature(kwargs) == (plan.shapes, plan.others) and cache_shape(kwargs.get("past_key_values")) == plan.cache
+    return signature(kwargs) == (plan.shapes, plan.others) and cache_shape(torch_private.cache_given(kwargs)) == plan.cache
 
 
 def parts_of(output: Any, gave: Sequence[Any], cache: Any) -> tuple[tuple[str, int], ...] | None:

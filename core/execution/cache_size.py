@@ -8,8 +8,8 @@ from typing import Any
 from core import torch_private
 from profilers.trace import NOT_MEASURED
 
-OUTPUTS = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
-"""What transformers calls the cache in a model's output: keys and values, or the states of Mamba, RWKV, XLNet, Reformer."""
+_OTHER_OUTPUTS = ("state", "mems", "past_buckets_states")
+"""What the outputs of RWKV, XLNet and Reformer call their cache."""
 
 _FOREIGN = ("module", "config")
 """Parts of a cache that lead away from it: to the model, and to what it was made from."""
@@ -17,7 +17,9 @@ _FOREIGN = ("module", "config")
 
 def cache_in(output: Any, arguments: Mapping[str, Any]) -> Any:
     """The cache that a call of a model's forward left behind, in its output or (a paged one) as an argument; None: none."""
-    found = next((cache for name in OUTPUTS if (cache := getattr(output, name, None)) is not None), None)
+    found = torch_private.cache_left(output)
+    if found is None:
+        found = next((cache for name in _OTHER_OUTPUTS if (cache := getattr(output, name, None)) is not None), None)
     return arguments.get("cache") if found is None else found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from core import torch_private
+
 _WHOLE_SEQUENCES = ("decoder_input_ids", "input_ids", "decoder_inputs_embeds", "inputs_embeds")
 """Arguments with one entry per position, the decoder's before what its encoder was given."""
 
@@ -52,11 +54,15 @@ def _positions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int]
 
 
 def _context(kwargs: dict[str, Any]) -> int:
-    length = getattr(kwargs.get("past_key_values"), "get_seq_length", None)
+    cache = torch_private.cache_given(kwargs)
+    length = getattr(cache, "get_seq_length", None)
     if length is not None:
-        return int(length())
+        try:
+            return int(length())
+        except ValueError:  # of states alone (Mamba), which count no positions
+            return 0
     # In a paged cache every sequence is at its own place; that of the batch's first is told.
     positions = kwargs.get("position_ids")
-    if kwargs.get("cache") is not None and positions is not None:
+    if cache is not None and positions is not None:
         return int(positions.reshape(-1)[0])
     return 0

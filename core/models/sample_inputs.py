@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.errors import Refusal
 from core.models.made_up import Amount, made_up_inputs, placed_like
 
@@ -45,9 +46,9 @@ def small_call(model: torch.nn.Module) -> Callable[[], list[torch.Tensor]] | Non
         with torch.no_grad():
             output = model(**inputs)
             results = [first_result(output).float()]
-            cache = getattr(output, "past_key_values", None)
+            cache = torch_private.cache_left(output)
             if cache is not None and "decoder_input_ids" not in inputs and "input_ids" in inputs:
-                step = {"input_ids": inputs["input_ids"][:, -1:], "past_key_values": cache}
+                step = {"input_ids": inputs["input_ids"][:, -1:], torch_private.cache_argument(model): cache}
                 results.append(first_result(model(**step)).float())
         return results
 

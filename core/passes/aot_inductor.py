@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason, worded
 from core.pass_api.base import CPU_ONLY, Pass, PassContext, PassReport, Phase, none_because, passes
@@ -62,7 +63,7 @@ class AotInductor(Pass):
             subject.progress.check()
         engine = AotPackage(folder_of(key), model, sample)
         expected = _results(model, sample)
-        generates = "past_key_values" in sample.inputs
+        generates = bool(sample.cache)
         patch = replace_forward(model, engine, generates=generates)
 
         def undo() -> None:
@@ -118,12 +119,12 @@ def _results(model: torch.nn.Module, sample: Sample) -> list[torch.Tensor]:
     import torch
 
     with torch.no_grad():
-        if "past_key_values" not in sample.inputs:
+        if not sample.cache:
             output = model(**{name: tensor[:1] for name, tensor in sample.inputs.items()})
             return [tensor.float() for tensor in output.values()]
         ids = sample.inputs["input_ids"][:1]
         first = model(input_ids=ids, use_cache=True)
-        second = model(input_ids=ids[:, :1], past_key_values=first.past_key_values, use_cache=True)
+        second = model(input_ids=ids[:, :1], **{sample.cache: torch_private.cache_left(first)}, use_cache=True)
         return [first.logits.float(), second.logits.float()]
 
 

@@ -202,7 +202,7 @@ def _refused(error: BaseException) -> Refusal | None:
 
 
 def _step(graph: StepGraph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    cache = kwargs.get("past_key_values")
+    cache = torch_private.cache_given(kwargs)
     if cache is not None and not getattr(cache, "is_initialized", False):
         return graph.plain(*args, **kwargs)  # a prompt of one token: this is the prefill, which allocates the cache
     if graph.freezing and cache is not None:

@@ -84,7 +84,7 @@ def bytes_per_token(model: Any) -> int | None:
         return None
     try:
         with torch.no_grad():
-            cache = getattr(model(**inputs, use_cache=True), "past_key_values", None)
+            cache = torch_private.cache_left(model(**inputs, use_cache=True))
     except MODEL_ERRORS:
         return None
     held = [getattr(layer, name, None) for layer in getattr(cache, "layers", ()) for name in ("keys", "values")]

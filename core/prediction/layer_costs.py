@@ -242,10 +242,10 @@ def _counted(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tupl
         if "input_ids" not in inputs:
             return dict(inputs)
         step: dict[str, Any] = {name: tensor[:1] for name, tensor in inputs.items()}
-        cache = getattr(target(**step), "past_key_values", None)
+        cache = torch_private.cache_left(target(**step))
         if cache is None or "decoder_input_ids" in step:
             return step
-        return {"input_ids": step["input_ids"][:, -1:], "past_key_values": cache}
+        return {"input_ids": step["input_ids"][:, -1:], torch_private.cache_argument(target): cache}
 
     try:
         with torch.no_grad():

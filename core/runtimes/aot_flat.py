@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.runtimes.exporting import LONGEST, Sample
@@ -17,8 +18,6 @@ from core.runtimes.forward_swap import grow
 
 if TYPE_CHECKING:
     import torch
-
-CACHE = "past_key_values"
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ def flat_inputs(sample: Sample) -> tuple[tuple[str, ...], list[torch.Tensor], li
     names = tuple(name for name, value in sample.inputs.items() if hasattr(value, "shape"))
     tensors = [sample.inputs[name] for name in names]
     shapes = [sample.shapes[name] for name in names]
-    if CACHE in sample.inputs:
-        tensors += [tensor for layer in sample.inputs[CACHE].layers for tensor in (layer.keys, layer.values)]
-        shapes += sample.shapes[CACHE]
+    if sample.cache:
+        tensors += _states(sample.inputs[sample.cache])
+        shapes += sample.shapes[sample.cache]
     return names, tensors, shapes
 
 
@@ -51,7 +50,7 @@ def flat_model(model: torch.nn.Module, sample: Sample) -> torch.nn.Module:
     """A module around ``model`` whose forward takes the tensors of ``flat_inputs`` as one list and gives a tuple of them."""
     import torch
 
-    names = flat_inputs(sample)[0]
+    names, field = flat_inputs(sample)[0], torch_private.cache_field()
 
     class Flat(torch.nn.Module):
         def __init__(self) -> None:
@@ -60,10 +59,11 @@ def flat_model(model: torch.nn.Module, sample: Sample) -> torch.nn.Module:
 
         def forward(self, tensors: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
             given = dict(zip(names, tensors, strict=False))
-            if CACHE not in sample.inputs:
+            if not sample.cache:
                 return tuple(self.model(**given, return_dict=True).values())
-            output = self.model(**given, past_key_values=_cache(tensors[len(names) :]), use_cache=True, return_dict=True)
-            return (output.logits, *_states(output.past_key_values))
+            cache = {sample.cache: _cache(tensors[len(names) :])}
+            output = self.model(**given, **cache, use_cache=True, return_dict=True)
+            return (output.logits, *_states(output[field]))
 
     return Flat().eval()
 
@@ -77,7 +77,7 @@ def outline(model: torch.nn.Module, sample: Sample, graph: Any) -> Outline:
     nodes = [node for node in graph.graph.nodes if node.op == "placeholder" and node.name in users]
     longest = _longest(model)
     bounds = tuple(_bounds(node.meta["val"], graph.range_constraints, longest) for node in nodes)
-    if CACHE in sample.inputs:
+    if sample.cache:
         return Outline(names, bounds, ("", ""), ())
     with torch.no_grad():
         output = model(**sample.inputs, return_dict=True)
@@ -90,7 +90,7 @@ def unfitting(outline: Outline, tensors: Sequence[torch.Tensor]) -> str | None:
     """Which tensor is of a size that the graph was not made for ("input_ids is 1 × 600"), or None: it does not look itself."""
     for place, (tensor, bounds) in enumerate(zip(tensors, outline.bounds, strict=True)):
         if any(not low <= size <= high for size, (low, high) in zip(tensor.shape, bounds, strict=True)):
-            name = outline.inputs[place] if place < len(outline.inputs) else CACHE
+            name = outline.inputs[place] if place < len(outline.inputs) else "the cache"
             return f"{name} is {' × '.join(map(str, tensor.shape))}"
     return None
 

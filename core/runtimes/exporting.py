@@ -19,6 +19,7 @@ from functools import partial, partialmethod
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from core import torch_private
 from core.error_text import first_line
 from core.errors import Refusal
 from core.messages.reason import Reason
@@ -44,10 +45,14 @@ ENCODERS = ("embedding", "classification", "token-classification", "question-ans
 
 @dataclass(frozen=True)
 class Sample:
-    """What is traced: the forward's arguments and which of their dimensions may change (empty: none of them)."""
+    """What is traced: the forward's arguments and which of their dimensions may change (empty: none of them).
+
+    ``cache`` is which of the arguments is the cache, empty for models that keep none.
+    """
 
     inputs: dict[str, Any]
     shapes: dict[str, Any]
+    cache: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def export(exporter: Any, model: torch.nn.Module, sample: Sample, config: Any) -
             component = exporter.export(model, sample.inputs, config).components["model"]
     except EXPORT_FAILURES as error:
         raise Refusal(Reason("runtimes.not-exported", model=type(model).__name__, problem=_first_line(error))) from error
-    return Exported(component.program, component.metadata, "past_key_values" in sample.inputs, _drift(exporter))
+    return Exported(component.program, component.metadata, bool(sample.cache), _drift(exporter))
 
 
 @contextmanager
@@ -142,25 +147,25 @@ def _continuing(model: torch.nn.Module) -> Sample:
     dim = torch.export.Dim
     batch, new, cached = dim("batch", max=LONGEST), dim("new", max=LONGEST), dim("cached", max=LONGEST)
     takes = inspect.signature(model.forward).parameters
-    cache = DynamicCache()
+    name, cache = torch_private.cache_argument(model), DynamicCache()
     ids = torch.ones(BATCH, NEW, dtype=torch.long)
     try:
         with torch.no_grad():
-            model(input_ids=ids[:, :CACHED], past_key_values=cache, use_cache=True)
+            model(input_ids=ids[:, :CACHED], **{name: cache}, use_cache=True)
     except EXPORT_FAILURES as error:
         raise Refusal(Reason("runtimes.no-plain-cache", model=type(model).__name__, problem=_first_line(error))) from error
     tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
     if any(getattr(tensor, "ndim", 0) != 4 or tensor.shape[2] != CACHED for tensor in tensors):
         raise Refusal(Reason("runtimes.keeps-more-than-a-cache", model=type(model).__name__))
-    inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
-    shapes: dict[str, Any] = {"input_ids": {0: batch, 1: new}, "past_key_values": [{0: batch, 2: cached} for _ in tensors]}
+    inputs: dict[str, Any] = {"input_ids": ids, name: cache, "use_cache": True}
+    shapes: dict[str, Any] = {"input_ids": {0: batch, 1: new}, name: [{0: batch, 2: cached} for _ in tensors]}
     if "position_ids" in takes:
         inputs["position_ids"] = torch.arange(CACHED, CACHED + NEW).expand(BATCH, NEW).contiguous()
         shapes["position_ids"] = {0: batch, 1: new}
     if "logits_to_keep" in takes:
         inputs["logits_to_keep"] = torch.arange(KEPT)
         shapes["logits_to_keep"] = {0: dim("kept", max=LONGEST)}
-    return Sample(inputs, shapes)
+    return Sample(inputs, shapes, name)
 
 
 def _reading(model: torch.nn.Module) -> Sample:

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from profilers.forward_patch import Forward, ForwardPatch, Order
@@ -72,18 +73,20 @@ def _stepping(engine: Engine) -> Any:
     from transformers import DynamicCache
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
+    field = torch_private.cache_field()
+
     def forward(
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **_rest: Any,
+        **rest: Any,
     ) -> Any:
         batch, new = input_ids.shape
-        cached = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        given = torch_private.cache_given(rest)
+        cached = 0 if given is None else int(given.get_seq_length())
         # a cache that the model made itself may have layers of other kinds; from the first step on it is ours
-        cache = past_key_values if cached else DynamicCache()
+        cache = given if cached else DynamicCache()
         if attention_mask is not None and not bool(attention_mask.all()):
             raise Refusal(Reason("runtimes.no-padding", name=engine.name))
         inputs = {"input_ids": input_ids}
@@ -97,7 +100,7 @@ def _stepping(engine: Engine) -> Any:
         logits = engine.step(inputs, cache)
         if not keeps:
             logits = logits[:, _positions(logits_to_keep, new)]
-        return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
+        return CausalLMOutputWithPast(logits=logits, **{field: cache})
 
     return forward
 

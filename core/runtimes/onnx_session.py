@@ -51,7 +51,7 @@ class OnnxEngine:
         self._threads, self._level = threads, level
         self._metadata = exported.metadata
         self._generates = exported.generates
-        self.wants = frozenset(exported.metadata.kwargs) - {"past_key_values"}
+        self.wants = frozenset(exported.metadata.kwargs) - {*torch_private.CACHE_NAMES}
         graph = exported.program.graph
         self.nodes = sum(1 for _ in graph)
         self.weight_bytes = _weight_bytes(exported.program)
@@ -96,8 +96,9 @@ class OnnxEngine:
             binding.bind_output(name, "cpu", 0)
         session.run_with_iobinding(binding)
         found = dict(zip(names, torch_private.onnx_outputs(runner, binding), strict=True))
-        count = sum(name.endswith(".keys") for name in names)
-        grow(cache, [tuple(found[_state("output", index, what)] for what in ("keys", "values")) for index in range(count)])
+        states = {tuple(name.split(".")[-2:]): tensor for name, tensor in found.items() if name.startswith("output.")}
+        count = sum(what == "keys" for _, what in states)
+        grow(cache, [(states[str(layer), "keys"], states[str(layer), "values"]) for layer in range(count)])
         logits: torch.Tensor = found["logits"]
         return logits
 
@@ -163,11 +164,6 @@ class OnnxEngine:
         path = str(self._folder / "model.onnx")
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return OnnxModelRunner(self._metadata, session)
-
-
-def _state(end: str, layer: int, what: str) -> str:
-    """What the exporter calls a cached tensor at either end of the graph."""
-    return f"{end}.past_key_values.layers.{layer}.{what}"
 
 
 def _cached(cache: Any, spec: Any, batch: int) -> torch.Tensor:

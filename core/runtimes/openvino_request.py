@@ -86,7 +86,7 @@ class OpenVINOEngine:
             "KV_CACHE_PRECISION": precision,
         }
         self._bytes_each = 4 if precision == "f32" else 2
-        self.wants = frozenset(exported.metadata.kwargs) - {"past_key_values"}
+        self.wants = frozenset(exported.metadata.kwargs) - {*torch_private.CACHE_NAMES}
         self.nodes = sum(op.get_type_name() not in ("Constant", "Parameter", "Result") for op in exported.program.get_ops())
         self.weight_bytes = _weight_bytes(exported.program)
         self._states = _state_shapes(exported.program)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from core import torch_private
 from core.errors import Refusal
 from core.messages.reason import Reason
 from core.model_parts.weights import weight_bytes
@@ -114,22 +115,22 @@ def _hand_over(subject: Subject, pass_id: str, engine: Replacement, exported: Ex
         engine.close()
 
     subject.undo.callback(undo)
-    clock = EngineClock(model, engine, lambda: _small_pass(model, sample, generates=generates))
+    clock = EngineClock(model, engine, lambda: _small_pass(model, sample))
     subject.execution.runtime = Runtime(engine.name, engine.weight_bytes, clock, clock.census)
     subject.changed_by |= {path: pass_id for path, _ in model.named_modules()}
 
 
-def _small_pass(model: Any, sample: Sample, *, generates: bool) -> None:
+def _small_pass(model: Any, sample: Sample) -> None:
     """A small prefill and one decode, or one forward."""
     import torch
 
     with torch.no_grad():
-        if not generates:
+        if not sample.cache:
             model(**sample.inputs)
             return
         ids = sample.inputs["input_ids"]
-        cache = model(input_ids=ids).past_key_values
-        model(input_ids=ids[:, :1], past_key_values=cache)
+        cache = torch_private.cache_left(model(input_ids=ids))
+        model(input_ids=ids[:, :1], **{sample.cache: cache})
 
 
 def threads_in_words(count: int) -> Reason:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers.modeling_outputs import BaseModelOutput
 
 from core import torch_private as private
 from core.passes import compiling
@@ -316,6 +317,28 @@ def from_config() -> None:
 @canary("a model's own settings for generation are told as changes", "ORIGIN_MARK")
 def origin_mark() -> None:
     assert getattr(GenerationConfig.from_model_config(llama().config), ORIGIN_MARK) is True
+
+
+@canary(
+    "positions before a token count as none, caches have no size, compiled steps and other engines have no cache",
+    "CACHE_NAMES",
+    "cache_field",
+    "cache_argument",
+    "cache_given",
+    "cache_left",
+)
+def cache_names() -> None:
+    model, ids, given = llama(), torch.ones(1, 2, dtype=torch.long), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: given.append(private.cache_given(kwargs)), with_kwargs=True)
+    cache = private.cache_left(model.generate(ids, min_new_tokens=2, max_new_tokens=2, return_dict_in_generate=True))
+    assert (cache is not None, given) == (True, [cache, cache])
+    name = private.cache_argument(model)
+    assert name in private.CACHE_NAMES
+    output = model(ids, **{name: cache})
+    assert private.cache_left(output) is output[private.cache_field()] is cache
+    takes_anything = types.SimpleNamespace(forward=lambda **_: None)
+    assert private.cache_argument(takes_anything) == private.cache_field()
+    assert private.cache_left(BaseModelOutput(last_hidden_state=ids)) is private.cache_given({}) is None
 
 
 @canary("after a long request every static cache is as long as that one's")

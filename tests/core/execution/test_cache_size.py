@@ -164,7 +164,7 @@ def test_what_leads_away_from_a_cache_does_not_count():
 
 def test_where_a_model_leaves_its_cache():
     cache = object()
-    for name in ("past_key_values", "cache_params", "state", "mems", "past_buckets_states"):
+    for name in ("cache", "past_key_values", "cache_params", "state", "mems", "past_buckets_states"):
         assert cache_in(SimpleNamespace(**{name: cache}), {}) is cache
     assert cache_in(SimpleNamespace(logits=1), {"cache": cache}) is cache
     assert cache_in((1, 2), {}) is None

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import resources
+from core import torch_private
 from core.analysis import quality as measures
 from core.cli import main
 from core.commands.ab_report import text as trial_text
@@ -339,7 +340,7 @@ def test_generation_arguments_and_compiled_decode_are_what_is_measured(before: t
     plain = model.forward
 
     def decode(*args: Any, **kwargs: Any) -> Any:
-        steps.append(type(kwargs["past_key_values"]).__name__)
+        steps.append(type(torch_private.cache_given(kwargs)).__name__)
         return plain(*args, **kwargs)
 
     changed.execution.step = CompiledStep(decode)
