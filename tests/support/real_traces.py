@@ -26,6 +26,7 @@ def main() -> None:
     from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
     folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8))
 
     def ready(name: str, done: profile) -> None:
