@@ -21,6 +21,8 @@ DEPTH = 8
 _SHOWN = ("clock", "count", "duration", "number", "percent", "rate", "ratio", "signed_duration", "signed_percent", "size")
 _UNITS: Mapping[str, Callable[[Any], str]] = {name: getattr(units, name) for name in _SHOWN}
 
+_BREAKS = {code: chr(0x2400 + code) for code in (0x0A, 0x0B, 0x0C, 0x0D)} | dict.fromkeys((0x85, 0x2028, 0x2029), "␤")
+"""Names and words of others are told in one line: a break in them could forge the next sentence."""
 
 _BETWEEN = {"and": "messages.and", "or": "messages.or", "sentences": "messages.between-sentences"}
 """What stands between several facts, by the format that a template asks for; else a comma."""
@@ -69,7 +71,7 @@ class Reason:
         if words is None:
             return self.written or self.code
         try:
-            return _Words(language).vformat(words, (), self.facts)
+            return _Words(language, self.code).vformat(words, (), self.facts)
         except (LookupError, TypeError, ValueError):  # facts of a file, which may be anything
             return self.written or self.code
 
@@ -104,7 +106,7 @@ def worded(code: str, /, *english: str, **facts: Fact) -> Reason:
         facts: as of every reason.
     """
     words = english[0] if facts.get("n") == 1 else english[-1]
-    return _remade(code, facts, _Words(ENGLISH).vformat(words, (), facts))
+    return _remade(code, facts, _Words(ENGLISH, code).vformat(words, (), facts))
 
 
 def as_reason(given: Reason | str) -> Reason:
@@ -116,11 +118,13 @@ class _Words(Formatter):
     """Puts facts into a template: ``{name}``, ``{name!r}``, ``{weight_bytes:size}``, ``{why:capital}``, ``{sentence:clause}``
     (a sentence without its full stop), ``{sentence:lower}``.
 
-    Several facts are joined by commas, or as in ``{choices:or}``.
+    Several facts are joined by commas, or as in ``{choices:or}``. A text is told in one line, where it is not the whole
+    sentence (``TEXT``).
     """
 
-    def __init__(self, language: str | None) -> None:
+    def __init__(self, language: str | None, code: str) -> None:
         self._language = language
+        self._whole = code == TEXT
 
     def get_field(self, field_name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         return kwargs[field_name], field_name  # a name as it is: no attribute and no item of a fact
@@ -128,6 +132,8 @@ class _Words(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         if isinstance(value, Reason):
             value = value.say(self._language)
+        elif isinstance(value, str) and not self._whole:
+            value = value.translate(_BREAKS)
         if isinstance(value, tuple):
             between = template(_BETWEEN[format_spec], language=self._language) if format_spec in _BETWEEN else None
             parts = (self.format_field(one, "" if between else format_spec) for one in value)

@@ -502,3 +502,11 @@ def test_a_file_holds_english_words_where_it_did_before_and_codes_beside_them() 
     assert (back.error, back.model, back.passes) == (facts.error, facts.model, facts.passes)
     del written["said"], written["model"]["said"]  # as an earlier version wrote it
     assert codec.facts_from_json(json.dumps(written), {}).error == of_text(str(facts.error))
+
+
+def test_a_line_break_in_a_name_of_others_does_not_break_the_sentence() -> None:
+    lacking = Reason("execution.table-lacks-columns", name="labels.csv", columns=("ext,label\na good\r\u2028", "text"))
+    assert "ext,label␊a good␍␤, text" in str(lacking)
+    assert len(str(lacking).splitlines()) == 1
+    assert str(of_text("first\nsecond")) == "first\nsecond"
+    assert len(str(Reason("execution.as-clause", sentence=lacking)).splitlines()) == 1
