@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 
 import psutil
 
-from profilers.processors import Processors
+from profilers.processors import Processors, usable_processors
 
 BUSY_LOOK_S = 0.3
 BUSY_SHARE = 0.25
@@ -77,17 +78,20 @@ def busy_now(look_s: float = BUSY_LOOK_S) -> str | None:
         share = taken.others_ns / max(1, taken.elapsed_ns)
         if share <= BUSY_SHARE:
             return None
-        before, begun = scan(), processors.read()
+        begun, before = time.perf_counter_ns(), scan()  # from one's start to the other's, as each process is looked at
         wait(look_s)
-        elapsed_s = (processors.read().time_ns - begun.time_ns) / 1e9
+        ended, after = time.perf_counter_ns(), scan()
     finally:
         processors.close()
     competition = Competition()
-    competition.add(before, scan(), elapsed_s)
+    competition.add(before, after, (ended - begun) / 1e9)
     shares = competition.shares()
     if not shares:
         return f"The machine is busy: other processes take {of_a_core(share)}. Wait for them to end, then measure."
-    name, share = shares[0]
+    name, share = shares[0][0], min(shares[0][1], float(usable_processors()))  # by ticks of 10 ms, it may come out as more
     pids = competition.pids[name]
-    who = f"{name} (process {min(pids)})" if len(pids) == 1 else f"{name} ({len(pids)} processes)"
-    return f"The machine is busy: {who} takes {of_a_core(share)}. Wait for it to end, or end it, then measure."
+    if len(pids) == 1:
+        who, wait_for = f"{name} (process {min(pids)}) takes", "it"
+    else:
+        who, wait_for = f"{name} ({len(pids)} processes) take", "them"
+    return f"The machine is busy: {who} {of_a_core(share)}. Wait for {wait_for} to end, or end {wait_for}, then measure."

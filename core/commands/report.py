@@ -82,7 +82,8 @@ def _about(summary: Json) -> Section:
     where = in_short(target["executor"])
     elsewhere = f" · {where}" if where else ""
     requests = summary["requests"]
-    repeats = f"{requests['measured']} repeats after {requests['warmup']} warm-up"
+    measured = requests["measured"]
+    repeats = f"{measured} {'repeat' if measured == 1 else 'repeats'} after {requests['warmup']} warm-up"
     if requests["profiled"]:
         repeats += f", {requests['profiled']} under the operator profiler"
     rows = [

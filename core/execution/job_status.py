@@ -65,14 +65,14 @@ def _run_seconds(recording: Recording, warming: bool) -> float | None:
     one_s = recording.request_s
     if one_s is None:
         return None
-    under_way = min(time_left.under_way_s(recording.recorder), one_s)
+    done_of_one = one_s - time_left.rest_of_request_s(recording.recorder, one_s)
     measuring = recording.requests_left * one_s
     if not warming:
-        return max(0.0, measuring - under_way)
+        return max(0.0, measuring - done_of_one)
     asked, limit = recording.config.workload.warmup, recording.warming.seconds_left
     if limit is None and asked is not None:
         done = max(0, recording.recorder.requests.count - 1)
-        limit = max(0.0, (asked - done) * one_s - under_way)
+        limit = max(0.0, (asked - done) * one_s - done_of_one)
     return None if limit is None else limit + measuring
 
 

@@ -72,7 +72,7 @@ def test_the_process_in_the_way_is_named_before_a_run(spinning: list[subprocess.
     said = busy_now(0.3)
     assert said is not None
     assert said.startswith("The machine is busy: ")
-    assert " takes " in said  # on a shared machine it may be somebody else who is busiest
+    assert " take" in said  # on a shared machine it may be somebody else who is busiest, and several of one name
 
 
 def test_competitors_are_named_by_the_sampled_reading(
@@ -215,3 +215,15 @@ def test_a_calm_machine_may_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(competitors, "scan", dict)
     said = busy_now(0.01)
     assert said == "The machine is busy: other processes take 40 % of a core. Wait for them to end, then measure."
+
+
+def test_several_of_one_name_take_no_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two cores "python (7 processes) takes 2.3 cores" stood there: what they took during the scan was in it."""
+    busy = SimpleNamespace(others_ns=1900, elapsed_ns=1000)
+    scans = [{1: ("python", 0.0), 2: ("python", 0.0)}, {1: ("python", 9.0), 2: ("python", 9.0)}]
+    monkeypatch.setattr(Processors, "taken", lambda *_: busy)
+    monkeypatch.setattr(competitors, "usable_processors", lambda: 2)
+    monkeypatch.setattr(competitors, "scan", lambda: scans.pop(0))
+    assert busy_now(0.01) == (
+        "The machine is busy: python (2 processes) take 2.0 cores. Wait for them to end, or end them, then measure."
+    )

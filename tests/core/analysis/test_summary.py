@@ -393,6 +393,9 @@ def test_the_report_tells_counts_noise_and_why_it_ended(run: Run) -> None:
         "prefill 900 MiB",
     ):
         assert part in said
+    assert "1 repeat after 1 warm-up" in report.text(
+        {**summarize(made), "requests": {"measured": 1, "warmup": 1, "profiled": 0}}
+    )
     assert "too busy" not in report.text(summarize(with_noise(run)))
 
 

@@ -16,8 +16,13 @@ from profilers.trace import KINDS, Recorder, Tag
 MS = 1_000_000
 
 
-def made(prefill_ms: float, decode_ms: float, steps: int, requests: int, *, warmup: int = 0, under_way: int = 0) -> Recorder:
-    """A recorder after so many requests with 1 ms between two; of the next one ``under_way`` moments were made."""
+def made(
+    prefill_ms: float, decode_ms: float, steps: int, requests: int, *, warmup: int = 0, under_way: int = 0, gap_ms: float = 0
+) -> Recorder:
+    """A recorder after so many requests with 1 ms between two; of the next one ``under_way`` moments were made.
+
+    ``gap_ms``: what is between two moments: sampling, a pause.
+    """
     recorder, now = Recorder(), 0
     for number in range(requests + (under_way > 0)):
         whole = number < requests
@@ -29,7 +34,7 @@ def made(prefill_ms: float, decode_ms: float, steps: int, requests: int, *, warm
             recorder.moments.append(
                 request=number, kind=kind, step=step, tags=tags, start_ns=now, duration_ns=took, paused_ns=0
             )
-            now += took
+            now += took + round(gap_ms * MS)
         if whole:
             recorder.requests.set(number, end_ns=now)
         now += MS
@@ -43,6 +48,21 @@ def test_a_long_prefill_is_not_taken_for_what_each_token_takes() -> None:
     assert time_left.request_s(made(2000, 20, 64, 0, under_way=1), 64) is None  # nobody knows what comes after it
     assert time_left.request_s(made(30, 0, 1, 0, under_way=1), 1) == pytest.approx(0.03)
     assert time_left.request_s(Recorder(), 64) is None
+
+
+def test_what_is_between_two_moments_is_in_the_time_left() -> None:
+    """Sampling took a quarter of each token on a busy machine: "at most 0:47 left" took 58 s."""
+    recorder = made(2000, 20, 64, 0, under_way=12, gap_ms=10)
+    assert time_left.request_s(recorder, 64) == pytest.approx(2.01 + 63 * 0.03, rel=0.01)
+
+
+def test_a_request_that_takes_longer_than_others_is_not_over_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's last tokens stood at "at most 0:00 left" for seconds."""
+    recorder = made(2000, 1000, 64, 0, under_way=60)
+    monkeypatch.setattr(recorder, "now_ns", lambda: 61_000 * MS)
+    assert time_left.rest_of_request_s(recorder, 70.0) == pytest.approx(9.0)
+    assert time_left.rest_of_request_s(recorder, 50.0) == pytest.approx(1.0)  # its next moment at least
+    assert time_left.rest_of_request_s(made(2000, 1000, 8, 1), 50.0) == 50.0  # none is under way
 
 
 def test_whole_requests_count_with_what_is_between_them() -> None:
