@@ -40,9 +40,9 @@ def add_rates(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     ``limit_share``: the time that these products need at least over the time the layer took, from 0 to about 1.
     """
     done = {kind: _done(run, kind) for kind in {row["kind"] for row in rows}}
-    moment_ns = {row["kind"]: row["self_ns"] / row["share"] for row in rows if row["share"]}
+    moment_ns = {kind: _moment_ns([row for row in rows if row["kind"] == kind]) for kind in done}
     for row in rows:
-        total_ns, whole_ns = row["total_ns"], moment_ns.get(row["kind"])
+        total_ns, whole_ns = row["total_ns"], moment_ns[row["kind"]]
         found = done[row["kind"]].get(row["path"])
         timed = found is not None and total_ns > 0
         row["total_share"] = total_ns / whole_ns if whole_ns else None
@@ -50,6 +50,12 @@ def add_rates(run: Run, rows: Sequence[dict[str, Any]]) -> None:
         row["operations_per_s"] = 1e9 * found.operations / total_ns if timed and found is not None else None
         least_ns = found.least_ns if found is not None else None
         row["limit_share"] = least_ns / total_ns if timed and least_ns is not None else None
+
+
+def _moment_ns(rows: Sequence[dict[str, Any]]) -> float | None:
+    """The moment that the shares of one kind are of. Over all rows: of a single short layer its time is rounded too much."""
+    share = sum(row["share"] for row in rows)
+    return sum(row["self_ns"] for row in rows) / share if share else None
 
 
 def _done(run: Run, kind: str) -> dict[str, Done]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.analysis.layer_rates import add_rates
 from core.analysis.layer_roles import role, roles_of, together
 from core.analysis.summary import layers_json
 from core.config import WorkloadConfig
@@ -66,6 +67,16 @@ def test_what_is_not_known_is_none():
     old = rows(products={})["lm_head", "decode"]
     assert old["bytes_per_s"] is old["operations_per_s"] is old["limit_share"] is None
     assert old["total_share"] == pytest.approx(old["share"], rel=1e-3)
+
+
+def test_a_short_last_layer_does_not_say_how_long_the_moment_was():
+    own_ns = {"model.layers.0": 9_000_000.0, "model": 999_999.6, "dropout": 0.4}
+    found = [
+        {"path": path, "kind": "decode", "self_ns": round(ns), "total_ns": round(ns), "share": ns / 1e7}
+        for path, ns in own_ns.items()
+    ]
+    add_rates(synthetic_run(), found)  # of the last one it would have been 0 ns, and no share known
+    assert [row["total_share"] for row in found] == pytest.approx([0.9, 0.1, 0], abs=1e-6)
 
 
 def test_an_encoder_does_not_run_again_for_each_token():
