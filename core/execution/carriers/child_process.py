@@ -228,8 +228,8 @@ class Serving:
         now = (status, text, key)
         if force or now != self._status:
             self._status = now
-            said = [one.as_json() for one in status.said]
-            self._link.send("status", **{**shallow(status), "said": said}, live_text=text, shown=key)
+            words = {name: [one.as_json() for one in getattr(status, name)] for name in ("said", "then")}
+            self._link.send("status", **{**shallow(status), **words}, live_text=text, shown=key)
 
     def _watch(self) -> None:
         """Where no moment ends for long (loading, compiling, a prefill of minutes), say how far it is all the same."""

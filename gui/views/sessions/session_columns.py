@@ -19,6 +19,9 @@ LATER = "…"
 Known = Headline | None
 """The numbers that only reading the whole run tells; None: not read yet."""
 
+ROOMY, AMPLE = 1000, 1250
+"""Widths of the list from which on a column has room that is not needed first, and one that follows from others."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -30,7 +33,7 @@ class Column:
     key: Callable[[Head, Known], Any]
     tip: Callable[[Head, Known], str] | None = None  # None: the text
     number: bool = False
-    roomy: bool = False  # left out of a narrow window
+    roomy: int = 0  # left out where the list is narrower than this, in px
     editable: bool = False
 
 
@@ -88,7 +91,7 @@ def _of_metric(metric: Metric) -> Column:
         f"median of clean moments: {metric.definition}",
     )
     seldom = metric.made_of == metrics.WHOLE  # it follows from the others
-    return Column(metric.title if time else metric.unit, 68 if time else 56, **read, roomy=seldom)
+    return Column(metric.title if time else metric.unit, 68 if time else 56, **read, roomy=AMPLE if seldom else 0)
 
 
 def _number(value: float | None) -> str:
@@ -125,9 +128,9 @@ COLUMNS: tuple[Column, ...] = (
         lambda head, _: started(head.created),
         lambda head, _: (head.created, head.id),
         lambda head, _: head.created,
-        roomy=True,
+        roomy=ROOMY,
     ),
-    Column("Model", 110, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=True),
+    Column("Model", 110, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=ROOMY),
     Column("Passes", 110, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
     *(_of_metric(one) for one in metrics.METRICS if one.listed),
     Column(
@@ -137,7 +140,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda head, _: head.facts.rss_peak_bytes,
         lambda head, _: "peak of the process" if head.facts.rss_peak_bytes else "not measured",
         number=True,
-        roomy=True,
+        roomy=ROOMY,
     ),
     Column("Quality", 84, _quality_cell, _quality_key, _quality_tip, number=True),
     Column(
@@ -149,7 +152,7 @@ COLUMNS: tuple[Column, ...] = (
             "no measured moment",
             "share of moments that something disturbed",
         ),
-        roomy=True,
+        roomy=ROOMY,
     ),
     Column("Status", 76, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
     Column("Note", 90, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),

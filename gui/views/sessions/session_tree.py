@@ -24,7 +24,6 @@ from gui.views.sessions.session_columns import COLUMNS, NAME, STARTED, STATUS, T
 from gui.views.stretching import NEAR, StretchingColumn
 
 RUN_ROLE = Qt.ItemDataRole.UserRole
-NARROW = 1000
 
 Key = tuple[int, str, str]
 Groups = Mapping[str, str]
@@ -205,7 +204,7 @@ class SessionTree(QTreeWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         for number, column in enumerate(COLUMNS):
-            self.setColumnHidden(number, column.roomy and self.width() < NARROW)
+            self.setColumnHidden(number, self.width() < column.roomy)
         self._names.fit()
 
 

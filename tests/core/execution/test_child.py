@@ -153,7 +153,10 @@ def test_whatever_the_process_sends_costs_the_run_alone(program: Program, monkey
     assert kept(program).facts.status == "finished"
 
 
-STATUS = {"state": "running", "text": "", "fraction": None, "seconds_left": None, "warming": False, "compiling": False}
+STATUS = {
+    "state": "running", "said": [], "fraction": None, "seconds_left": None, "warming": False, "compiling": False,
+    "at_most": False, "then": [],
+}
 TURNS = {"keys": [1, 2], "order": [0, 1], "floors": {}, "verdicts": "[]", "stopped": None}
 
 
@@ -162,7 +165,8 @@ TURNS = {"keys": [1, 2], "order": [0, 1], "floors": {}, "verdicts": "[]", "stopp
     [
         ("_on_status", {**STATUS, "state": "dancing"}),
         ("_on_status", {**STATUS, "fraction": "half"}),
-        ("_on_status", {**STATUS, "text": ["much"]}),
+        ("_on_status", {**STATUS, "said": [3]}),
+        ("_on_status", {**STATUS, "then": [{}]}),
         ("_on_ab_test", {**TURNS, "order": [0, 2]}),
         ("_on_ab_test", {**TURNS, "floors": {"tpot_ns": "low"}}),
         ("_on_ab_test", {**TURNS, "keys": 2}),

@@ -134,7 +134,7 @@ def test_what_is_wrong_with_the_file(file, tmp_path):
 def test_an_error_inside_forward_is_told_with_its_layer(file):
     with pytest.raises(RuntimeError) as failed:
         run(file("return Net(), torch.ones(1, 7)"), trust=True)
-    assert "in layer inner" in failed.value.tickscope_sentence
+    assert "in layer inner" in str(failed.value.tickscope_sentence)
 
 
 def test_files_beside_it_can_be_imported(file, tmp_path):

@@ -473,7 +473,7 @@ def test_the_allocator_says_why_it_is_of_no_use(glibc: FakeLibrary, monkeypatch:
 def test_the_allocator_names_another_that_is_installed(glibc: FakeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"jemalloc": "libjemalloc.so.2"}
     monkeypatch.setattr(allocator.ctypes.util, "find_library", found.get)
-    assert "LD_PRELOAD=libjemalloc.so.2" in allocator._other_allocators()
+    assert "LD_PRELOAD=libjemalloc.so.2" in str(allocator._other_allocators())
 
 
 def test_denormal_numbers_are_zero_while_the_option_is_on() -> None:

@@ -748,8 +748,8 @@ def test_the_starter_model_cut_twice() -> None:
     left = parameters(model)
     assert len(model.model.layers) == model.config.num_hidden_layers == 28
     assert model.config.intermediate_size == model.model.layers[0].mlp.down_proj.in_features == 1344
-    assert drop.summary.startswith("2 of 30 blocks dropped: ")
-    assert narrow.summary.startswith("28 MLPs 1536 → 1344, ")
+    assert str(drop.summary).startswith("2 of 30 blocks dropped: ")
+    assert str(narrow.summary).startswith("28 MLPs 1536 → 1344, ")
     assert held - left == 2 * 3540096 + 28 * 3 * 576 * 192
     assert narrow.weight_bytes_after == narrow.weight_bytes_before - 4 * 28 * 3 * 576 * 192
     second = output(model, ids).log_softmax(-1)
