@@ -56,11 +56,16 @@ def number_of(program: Program) -> tuple[float | None, bool]:
 
 def run_times(program: Program, config: RunConfig, tile: Any, step: Callable[[], None]) -> tuple[float, float]:
     """Seconds until the first number and until the first that counts."""
+    fresh = False
 
     def shown() -> tuple[bool, bool]:
+        nonlocal fresh
         if tile is not None:
             reading = tile.reading
-            return any(letter.isdigit() for letter in reading.value), not reading.provisional
+            there = any(letter.isdigit() for letter in reading.value)
+            # The run before stays on show until this one has something to say, which is provisional.
+            fresh = fresh or reading.provisional or not there
+            return fresh and there, fresh and not reading.provisional
         value, provisional = number_of(program)
         return value is not None, not provisional
 

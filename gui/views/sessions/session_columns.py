@@ -124,7 +124,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Run", 180, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
     Column(
         "Started",
-        92,
+        108,
         lambda head, _: started(head.created),
         lambda head, _: (head.created, head.id),
         lambda head, _: head.created,
@@ -145,7 +145,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Quality", 84, _quality_cell, _quality_key, _quality_tip, number=True),
     Column(
         "Noise",
-        60,
+        66,
         **_read(
             lambda known: known.perturbed_share,
             units.percent,

@@ -20,7 +20,7 @@ from core.records.run import UNREADABLE
 from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.saved_runs import Head, Headline
-from gui.views.sessions.session_columns import COLUMNS, NAME, STARTED, STATUS, TITLES, words_of
+from gui.views.sessions.session_columns import COLUMNS, MODEL, NAME, STARTED, STATUS, TITLES, words_of
 from gui.views.stretching import NEAR, StretchingColumn
 
 RUN_ROLE = Qt.ItemDataRole.UserRole
@@ -31,7 +31,12 @@ Groups = Mapping[str, str]
 
 
 class OnlySome(QStyledItemDelegate):
-    """Lets only name and note of a run be edited in place."""
+    """Lets only name and note of a run be edited in place; cuts no number in its middle, where it would read as another."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
+        super().initStyleOption(option, index)
+        if index.column() not in (NAME, MODEL):
+            option.textElideMode = Qt.TextElideMode.ElideRight  # type: ignore[attr-defined]  # missing in the stubs
 
     def createEditor(
         self, parent: QWidget, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex

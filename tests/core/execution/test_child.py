@@ -154,8 +154,14 @@ def test_whatever_the_process_sends_costs_the_run_alone(program: Program, monkey
 
 
 STATUS = {
-    "state": "running", "said": [], "fraction": None, "seconds_left": None, "warming": False, "compiling": False,
-    "at_most": False, "then": [],
+    "state": "running",
+    "said": [],
+    "fraction": None,
+    "seconds_left": None,
+    "warming": False,
+    "compiling": False,
+    "at_most": False,
+    "then": [],
 }
 TURNS = {"keys": [1, 2], "order": [0, 1], "floors": {}, "verdicts": "[]", "stopped": None}
 
