@@ -36,7 +36,7 @@ class OnlySome(QStyledItemDelegate):
     def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         super().initStyleOption(option, index)
         if index.column() not in (NAME, MODEL):
-            option.textElideMode = Qt.TextElideMode.ElideRight  # type: ignore[attr-defined]  # missing in the stubs
+            option.textElideMode = Qt.TextElideMode.ElideRight
 
     def createEditor(
         self, parent: QWidget, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
