@@ -16,11 +16,15 @@ from PySide6.QtWidgets import (
 )
 
 import resources
+from core.messages.reason import Reason
 from core.notices import Notice
 from gui.plain import Label
 
 BESIDE = ("warning", "busy")
 """What goes on all the same, but people should know."""
+
+
+DEAF = "execution.deaf-to-cancel"
 
 
 class Banner(QFrame):
@@ -60,17 +64,25 @@ class Banner(QFrame):
         for hidden in (self.detail, self.offered, self):
             hidden.hide()
         self._busy = False  # "busy" came, and what it was about is not over yet
+        self._deaf = False  # what goes on does not react to a cancel
 
     def follow(self, notice: Notice) -> None:
         """Show what people must see. That the machine is too busy comes just before a run begins, and stays beside it."""
         if (notice.is_trouble or notice.kind in BESIDE) and notice.text:
             self.show_notice(notice)
             self._busy = notice.kind == "busy"
+            self._deaf = isinstance(notice.said, Reason) and notice.said.code == DEAF
         elif notice.kind == "loaded" or notice.starts_measuring:
             if not self._busy:
                 self.hide()
         elif notice.ends_measuring:
             self._busy = False
+
+    def follow_status(self, *, busy: bool) -> None:
+        """That something does not react to a cancel is said until it has ended after all; its run may end before it."""
+        if self._deaf and not busy:
+            self._deaf = False
+            self.hide()
 
     def show_notice(self, notice: Notice) -> None:
         """Say it, with a Details button where there is a traceback and "Load anyway" where that is allowed."""

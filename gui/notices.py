@@ -58,6 +58,7 @@ class NoticeRouter:
         window.status_bar.show_status(status, name)
         busy = status.state in BUSY
         window.feedback.follow_status(busy=busy)
+        window.banner.follow_status(busy=busy)
         actions = window.header.actions_by_name
         for command in WHEN_IDLE:
             actions[command].setEnabled(not busy)

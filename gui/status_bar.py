@@ -85,7 +85,7 @@ class StatusBar(QFrame):
         if not busy:
             self._held = 0
         self.progress.setVisible(busy)
-        self.left.setVisible(busy)
+        self.left.setVisible(busy and status.state != "cancelling")  # of what will not be done there is none left
         self.skip.setVisible(status.state == "running" and status.warming)
         self.left.setText(_left(status, roomy=self.width() >= ROOMY))
         doing = status.text if status.text.rstrip(". …") != TITLES.get(status.state) else ""

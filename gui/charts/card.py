@@ -11,6 +11,7 @@ from PySide6.QtCore import QEvent, QObject, QPoint, Qt
 from PySide6.QtGui import QContextMenuEvent, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
+from core.notices import Status
 from core.records.run import Run
 from gui.charts.menu import ChartFile, ChartMenu
 from gui.charts.plot import Painted, PaintMeter, Plot
@@ -18,6 +19,15 @@ from gui.plain import Label
 from gui.theme import Palette
 
 START_HINT = "Load a model and press Run"
+RUN_HINT = "Press Run"
+"""Instead of it, where a model is loaded already."""
+
+
+def start_hint(hint: str, status: Status) -> str:
+    """What to say where nothing is yet: ``hint``, but not to load where a model is loaded; or what is going on."""
+    if status.state not in ("idle", "ready"):
+        return f"{status.text or 'Getting ready'}…"
+    return hint.replace(START_HINT, RUN_HINT) if status.state == "ready" else hint
 
 
 class Card(QFrame):
@@ -178,9 +188,9 @@ class Chart(Card):
         """Put the run's data into the plot; returns a sentence instead where there is nothing to draw."""
         return None
 
-    def say_wait(self, text: str) -> None:
-        """What to show where a chart would be while nothing is there yet; "" for how to start."""
-        self._wait_text = text
+    def say_status(self, status: Status) -> None:
+        """Where a chart would be while nothing is there yet: how to start, or what is going on."""
+        self._wait_text = start_hint(self._hint_text, status)
         if self.run is None:
             self.explain("")
 

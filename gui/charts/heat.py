@@ -156,7 +156,7 @@ class LayerHeat(Chart):
         data = self._added_up(run)
         self.quantity_button.setVisible(bool(data.values.size))
         if not data.values.size:
-            return hidden_layers(run, main_kind(run.trace.moments)) or NOTHING_YET
+            return hidden_layers(run, main_kind(run.trace.moments)) or nothing_timed(run)
         self._offer_quantities(run, data)
         key = (run.id, run.created, data.quantity)
         if key != self._run_key:
@@ -284,3 +284,8 @@ def hidden_layers(run: Run, kind: str) -> str:
     if not why and kind == "decode" and any_pass(run.config.passes, lambda one: one.one_graph):
         why = "no compiled decode has run with the clock inside its graph yet"
     return f"No layer times: {why.rstrip('.')}." if why else ""
+
+
+def nothing_timed(run: Run) -> str:
+    """That there are no layers to show, "yet" only while the run goes on."""
+    return NOTHING_YET if run.facts.status == "running" else "No layer was timed before this run ended."

@@ -122,7 +122,8 @@ class LatencyChart(Chart):
         data, self.profiled = without_profiled(run)
         self._imported = run.facts.status == "imported"
         if not len(data.moment):
-            return "The imported trace has no steps." if self._imported else "No moment has been measured yet."
+            yet = "No moment has been measured yet." if run.facts.status == "running" else "No moment was measured."
+            return "The imported trace has no steps." if self._imported else yet
         key = (run.id, run.created)
         if key != self._run_key or len(data.moment) < len(self._values):
             self._run_key, self.limit_ms, self._provisional = key, 0.0, True

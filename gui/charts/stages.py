@@ -14,7 +14,7 @@ from core import units
 from core.analysis import series
 from core.records.run import Run
 from gui.charts.card import Chart
-from gui.charts.heat import NOTHING_YET, hidden_layers
+from gui.charts.heat import hidden_layers, nothing_timed
 from gui.charts.plot import Painted
 from gui.plain import plain_tip
 from gui.theme import Palette
@@ -135,7 +135,7 @@ class StageBars(Chart):
         self.series = data
         self.kind_button.setText(f"{data.kind.replace('_', ' ')} ▾")
         if not data.stages:
-            return hidden_layers(run, data.kind) or NOTHING_YET
+            return hidden_layers(run, data.kind) or nothing_timed(run)
         early = " (warming up)" if data.provisional else ""
         self.set_note(f"median moment, scaled to {data.scaled_to}{early}", f"scaled to {data.scaled_to}{early}")
         rows = [

@@ -9,8 +9,8 @@ import pytest
 from PySide6.QtCore import QPoint, QSize, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QMessageBox
 
-from core.messages.reason import of_text
-from core.notices import Status
+from core.messages.reason import Reason, of_text
+from core.notices import Notice, Status
 from gui.elided import Elided
 from gui.plain import ask, unbroken
 from gui.status_bar import StatusBar
@@ -121,8 +121,53 @@ def test_nobody_is_told_to_load_a_model_while_one_is_loading(window):
     live.show_status(Status("loading", (of_text("Reading weights into memory"),)))
     assert live.latency.explanation == "Reading weights into memory…"
     assert "Load a model" not in live.output.text.placeholderText()
-    live.show_status(Status("ready"))
+    live.show_status(Status("idle"))
     assert "Load a model" in live.latency.explanation
+
+
+def test_whoever_has_loaded_a_model_is_told_to_run_it_and_nobody_while_it_runs(window):
+    """After loading and as a run begins "Load a model and press Run" stood there; in A/B tests "press Start A/B"."""
+    live, layers, compare = (window.views[name] for name in ("live", "layers", "compare"))
+    chart = compare.trial.chart
+
+    def said():
+        return (live.latency.explanation, live.output.text.placeholderText(), layers.explanation)
+
+    for view in (live, layers, compare):
+        view.show_status(Status("ready"))
+    assert all(text.startswith("Press Run: ") for text in said())
+    assert "press Start A/B" in chart.explanation
+    assert {tile.reading.sub for tile in live.tiles.tiles} == {"no run yet"}
+    for view in (live, layers, compare):
+        view.show_status(Status("running", (of_text("warm-up 1"),), warming=True))
+    assert not any("ress Run" in text for text in said())
+    assert chart.explanation == live.latency.explanation == "warm-up 1…"
+    assert {tile.reading.sub for tile in live.tiles.tiles} == {"waiting for numbers"}
+    for view in (live, layers, compare):
+        view.show_status(Status("idle"))
+    assert all(text.startswith("Load a model and press Run: ") for text in said())
+
+
+def test_what_is_cancelled_has_no_time_left(qtbot):
+    bar = StatusBar()
+    qtbot.addWidget(bar)
+    running = Status("running", (of_text("round 1"),), seconds_left=13.0, at_most=True)
+    bar.show_status(running)
+    assert not bar.left.isHidden()
+    bar.show_status(replace(running, state="cancelling"))
+    assert bar.left.isHidden()
+
+
+def test_that_a_cancel_is_not_heard_is_said_until_it_is(window):
+    """The banner went on saying so, and to close the window, after the cancel had been done."""
+    window.banner.follow(Notice("warning", Reason("execution.deaf-to-cancel")))
+    window.banner.follow_status(busy=True)
+    assert not window.banner.isHidden()
+    window.banner.follow_status(busy=False)
+    assert window.banner.isHidden()
+    window.banner.follow(Notice("warning", of_text("The disk is full.")))
+    window.banner.follow_status(busy=False)
+    assert not window.banner.isHidden()
 
 
 def test_numbers_stay_with_their_units(qtbot):

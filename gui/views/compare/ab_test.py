@@ -10,6 +10,7 @@ from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from core.notices import Status
 from gui.background import Answers, InBackground
 from gui.charts.plot import PaintMeter
 from gui.plain import Label
@@ -86,6 +87,11 @@ class ABTestPanel(QScrollArea):
         saved = self.chart.menu.poll()
         if saved is not None:
             say(*saved)
+
+    def show_status(self, status: Status, *, busy: bool) -> None:
+        """Nothing can be begun while something is going on, and nobody is told to."""
+        self.setup.set_busy(busy)
+        self.chart.say_status(status)
 
     def show_trial(self, state: ABTestState | None) -> None:
         """An A/B test as it stands; None: there was none yet."""

@@ -125,7 +125,7 @@ class CompareView(View):
 
     def show_status(self, status: Status) -> None:
         """Nothing can be begun while something is going on."""
-        self.trial.setup.set_busy(status.state in BUSY)
+        self.trial.show_status(status, busy=status.state in BUSY)
 
     def poll(self) -> None:
         """Tell how files that were being written turned out."""

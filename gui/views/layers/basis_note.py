@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from core.analysis.layers import basis
 from core.records.run import Run
+from gui.charts.card import START_HINT
 
+LISTED = f"{START_HINT}: every layer of the model is listed here with its time."
 DOUBTFUL = "layers may stand in this order by chance"
 
 

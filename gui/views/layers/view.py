@@ -22,8 +22,8 @@ from PySide6.QtWidgets import (
 from core.analysis.layer_roles import lowest, role, roles_of, together
 from core.analysis.select import main_kind
 from core.analysis.summary import layers_json
+from core.notices import Status
 from core.records.run import Run
-from gui.charts.card import START_HINT
 from gui.charts.heat import hidden_layers
 from gui.charts.menu import as_tsv
 from gui.charts.quantities import missing_count
@@ -32,7 +32,7 @@ from gui.plain import plain_tip
 from gui.theme import Palette
 from gui.views.base import Request, ShowRun, View, ViewContext
 from gui.views.hinted import HintedCard
-from gui.views.layers.basis_note import BasisNote, basis_note
+from gui.views.layers.basis_note import LISTED, BasisNote, basis_note
 from gui.views.layers.layer_columns import BESIDE, COLUMNS, COUNTED, SHARE, TITLES
 from gui.views.layers.layer_errors import LayerErrors, no_layer_errors
 from gui.views.layers.layer_model import LISTS, PATH_ROLE, SORT_ROLE, LayerModel
@@ -62,14 +62,13 @@ class LayersView(View):
         self._kinds: tuple[str, ...] = ()
         self._split = False  # whether there are operators beside the tree
         self._wanted: dict[int, bool] = {}  # columns that the user asked to see or to hide
-        self._basis = BasisNote()
-        self._partial = ""  # why the main kind of moment has no layers
+        self._basis, self._partial = BasisNote(), ""  # the latter: why the main kind of moment has no layers
         self._build_head()
         self._build_tree()
         self.errors = LayerErrors(self)
         self.errors.layer_selected.connect(state.select_layer)
         self.operators = OperatorsPanel(context.background, self)
-        self.card = card = HintedCard(self.tree, "", self)
+        self.card = card = HintedCard(self.tree, LISTED, self)
         self.hint, self._stack = card.hint, card.stack
         self.splitter = QSplitter(Qt.Orientation.Vertical, self)
         self.splitter.setChildrenCollapsible(False)
@@ -87,7 +86,6 @@ class LayersView(View):
         layout.addWidget(self.splitter, 1)
         state.layer_selected.connect(self.select_layer)
         state.run_changed.connect(self._on_run_changed)
-        self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
 
     @property
     def kind(self) -> str:
@@ -102,6 +100,9 @@ class LayersView(View):
     def can(self, request: Request) -> bool:
         """A run that has operators and no moments."""
         return isinstance(request, ShowRun)
+
+    def show_status(self, status: Status) -> None:
+        self.card.say_status(status)
 
     def show_run(self, run: Run | None) -> None:
         """Nothing of a table needs to move at the pace of curves; only "no run" is told at once."""
@@ -122,7 +123,7 @@ class LayersView(View):
         if run is None:
             self.errors.show_errors({})
             self._rows = []
-            self._explain(f"{START_HINT}: every layer of the model is listed here with its time.")
+            self._explain(self.card.start)
             self._show_operators()
             return
         self._rows = list(summary["layers"] if summary is not None else layers_json(run))

@@ -10,8 +10,9 @@ from PySide6.QtGui import QColor, QFont, QFontDatabase, QTextCharFormat, QTextCu
 from PySide6.QtWidgets import QTextEdit, QWidget
 
 from core.models.base import TASKS, generates
+from core.notices import Status
 from core.records.run import Run
-from gui.charts.card import START_HINT, Card
+from gui.charts.card import START_HINT, Card, start_hint
 from gui.theme import Palette, scaled
 from gui.views.live.speculation import SpeculationStrip
 from profilers.trace import Tag
@@ -19,7 +20,7 @@ from profilers.trace import Tag
 MOST_CHARACTERS = 200_000
 CARET = "▌"
 NEAR_END = 4  # pixels
-STARTS = ": the generated text appears here."
+STARTS = f"{START_HINT}: the generated text appears here."
 IMPORTED = "An imported trace has times and operators, but no text."
 
 
@@ -37,7 +38,8 @@ class OutputCard(Card):
         self.text.setStyleSheet("QTextEdit { background: transparent; border: none; padding: 0; }")
         self.text.document().setDocumentMargin(0)
         self.text.setTabChangesFocus(True)
-        self.text.setPlaceholderText(f"{START_HINT}{STARTS}")
+        self._hint = STARTS
+        self.text.setPlaceholderText(STARTS)
         self._follows = True  # until someone scrolls up: the answer stays in sight, also where the card gets lower
         self.text.verticalScrollBar().valueChanged.connect(self._on_scrolled)
         self.text.verticalScrollBar().rangeChanged.connect(self._on_range)
@@ -55,9 +57,10 @@ class OutputCard(Card):
         """What the model said, as it is on show."""
         return self._generated
 
-    def say_wait(self, waiting: bool) -> None:
-        """Nobody is told to load a model while one is being loaded."""
-        self.text.setPlaceholderText("" if waiting else f"{START_HINT}{STARTS}")
+    def say_status(self, status: Status) -> None:
+        """Nobody is told to load a model while one is loaded, or to run it while it runs."""
+        self._hint = start_hint(STARTS, status) if status.state in ("idle", "ready") else ""
+        self.text.setPlaceholderText(self._hint)
 
     def show_run(self, run: Run | None, live_text: str | None = None) -> None:
         """The latest output of the run, or ``live_text`` while one is being generated."""
@@ -66,7 +69,7 @@ class OutputCard(Card):
             self.set_note("")
             return
         running = run.facts.status == "running"
-        self.text.setPlaceholderText(IMPORTED if run.facts.status == "imported" else f"{START_HINT}{STARTS}")
+        self.text.setPlaceholderText(IMPORTED if run.facts.status == "imported" else self._hint)
         self._write(_prompt(run), _said(run) if live_text is None else live_text, running)
         self.set_note(progress_text(run))
 

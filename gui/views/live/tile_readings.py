@@ -14,6 +14,7 @@ from gui.views import quality_text
 
 Json = Mapping[str, Any]
 NO_RUN = "no run yet"
+FIRST = "waiting for numbers"  # of a run that has just begun
 IMPORTED = "imported trace"
 SHORT = 28  # letters of a reason that shares its tile with another line
 NOTICEABLE = 0.02  # an observer effect below this is no reason to warn, however surely it is known

@@ -9,10 +9,11 @@ from PySide6.QtGui import QFont, QFontInfo, QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from core import units
+from core.notices import Status
 from core.records.run import Run
 from gui.plain import Label, markup, unbroken
 from gui.theme import Palette, scaled
-from gui.views.live.tile_readings import IMPORTED, NO_RUN, Json, Reading, Spec, missing, specs
+from gui.views.live.tile_readings import FIRST, IMPORTED, NO_RUN, Json, Reading, Spec, missing, specs
 
 TILE_WIDTH = 104  # ten of them stand side by side in a window of 1440, most important first
 SUB_LINES, REASON_LINES = 2, 4
@@ -189,6 +190,13 @@ class Tiles(QWidget):
             self._grid.addWidget(tile, order // columns, order % columns)
         for column in range(columns):
             self._grid.setColumnStretch(column, 1)
+
+    def say_status(self, status: Status) -> None:
+        """Where there is no number yet: that one is to come."""
+        why = NO_RUN if status.state in ("idle", "ready", "loading") else FIRST
+        for tile in self.tiles:
+            if tile.reading in (missing(NO_RUN), missing(FIRST)):
+                tile.show_reading(missing(why))
 
     def show_summary(self, summary: Json | None, run: Run | None = None) -> None:
         """The numbers of a run, or none."""

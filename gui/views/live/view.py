@@ -95,10 +95,10 @@ class LiveView(View):
         self.output.show_speculation(None if summary is None else summary.get("speculation"))
 
     def show_status(self, status: Status) -> None:
-        """While a model is loaded nobody is told to load one."""
-        waiting = status.state in ("loading", "preparing")
-        self.latency.say_wait(f"{status.text or 'Loading'}…" if waiting else "")
-        self.output.say_wait(waiting)
+        """What is to be done next, or is going on, where there is nothing to show yet."""
+        self.latency.say_status(status)
+        self.output.say_status(status)
+        self.tiles.say_status(status)
 
     def show_text(self, text: str) -> None:
         """What is being generated now."""

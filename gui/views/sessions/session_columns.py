@@ -28,13 +28,19 @@ class Column:
     """One column. ``key`` None: what was not measured, which stands behind all others either way."""
 
     title: str
-    width: int  # pixels at first
+    width: int  # pixels at first; a number makes its column as wide as it needs
     text: Callable[[Head, Known], str]
     key: Callable[[Head, Known], Any]
     tip: Callable[[Head, Known], str] | None = None  # None: the text
     number: bool = False
     roomy: int = 0  # left out where the list is narrower than this, in px
     editable: bool = False
+    least: int | None = None  # pixels down to which it gives way to numbers; None: not
+
+    @property
+    def whole(self) -> bool:
+        """Whether its text is short and stays whole; a number without its middle is another."""
+        return self.number or self.title in ("Started", "Status")
 
 
 def model_of(head: Head) -> str:
@@ -130,8 +136,8 @@ COLUMNS: tuple[Column, ...] = (
         lambda head, _: head.created,
         roomy=ROOMY,
     ),
-    Column("Model", 110, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=ROOMY),
-    Column("Passes", 110, lambda head, _: passes_of(head), lambda head, _: passes_of(head)),
+    Column("Model", 110, lambda head, _: model_of(head), lambda head, _: model_of(head).casefold(), roomy=ROOMY, least=76),
+    Column("Passes", 110, lambda head, _: passes_of(head), lambda head, _: passes_of(head), least=76),
     *(_of_metric(one) for one in metrics.METRICS if one.listed),
     Column(
         "Memory",
@@ -155,7 +161,7 @@ COLUMNS: tuple[Column, ...] = (
         roomy=ROOMY,
     ),
     Column("Status", 76, lambda head, _: head.status, lambda head, _: head.status, lambda head, _: _status_tip(head)),
-    Column("Note", 90, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True),
+    Column("Note", 90, lambda head, _: head.note, lambda head, _: head.note.casefold(), editable=True, least=60),
 )
 TITLES = tuple(column.title for column in COLUMNS)
 NAME, STARTED, MODEL, PASSES = (TITLES.index(title) for title in ("Run", "Started", "Model", "Passes"))

@@ -71,7 +71,8 @@ class SessionTree(QTreeWidget):
             if column.number:
                 self.headerItem().setTextAlignment(number, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # sides of an A/B test differ at the end of their names
-        self._names = StretchingColumn(self, NAME, COLUMNS[NAME].width, NEAR)
+        giving = {number: column.least for number, column in enumerate(COLUMNS) if column.least is not None}
+        self._names = StretchingColumn(self, NAME, COLUMNS[NAME].width, NEAR, giving)
         header.setSectionsClickable(True)
         header.setSortIndicatorShown(True)
         header.setSortIndicator(*self._order)
@@ -95,6 +96,7 @@ class SessionTree(QTreeWidget):
         for members in self._in_order(found, known):
             self._add(members, known, groups, chosen, editable)
         self.setRootIsDecorated(any(self._is_group(item) for item in self._top()))
+        self._names.fit()
         self.filling = False
         return len(found)
 
@@ -104,6 +106,7 @@ class SessionTree(QTreeWidget):
         for item in self.run_items():
             if key_of(item.data(NAME, RUN_ROLE)) == key:
                 self._fill(item, item.data(NAME, RUN_ROLE), headline)
+        self._names.fit()
         self.filling = False
 
     def show_group(self, group: str, text: str) -> None:
@@ -183,6 +186,8 @@ class SessionTree(QTreeWidget):
             item.setToolTip(number, plain_tip(column.tip(head, headline) if column.tip is not None else text))
             if column.number:
                 item.setTextAlignment(number, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            if column.whole:
+                self._names.need(number, self.sizeHintForIndex(self.indexFromItem(item, number)).width())
         palette = self.palette_in_use
         if palette is not None and head.status in ("failed", "interrupted", "cancelled", UNREADABLE):
             item.setForeground(STATUS, QColor(palette.bad if head.status in ("failed", UNREADABLE) else palette.warn))

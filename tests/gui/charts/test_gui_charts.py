@@ -64,6 +64,18 @@ def changed_moments(run, **columns):
     return replace(run, trace=replace(run.trace, moments=moments))
 
 
+@pytest.mark.parametrize("chart_type", [LatencyChart, LayerHeat, StageBars])
+def test_of_a_run_that_is_over_nothing_is_not_yet_there(qtbot, chart_type, run):
+    """A run cancelled before its first moment said "yet", as if something were still to come."""
+    chart = shown(qtbot, chart_type)
+    begun = first_moments(run, 0, "running")
+    chart.show_run(begun)
+    assert " yet" in chart.explanation
+    chart.show_run(replace(begun, facts=replace(begun.facts, status="cancelled")))
+    assert chart.explanation
+    assert " yet" not in chart.explanation
+
+
 def test_a_name_that_has_no_room_keeps_its_end(qtbot):
     axis = Axis("left")
     axis.setWidth(80)

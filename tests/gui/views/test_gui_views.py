@@ -13,6 +13,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QTextEdit, QTreeView, QWidget
 
 from core import units
+from core.analysis import metrics
 from core.analysis.compare import TileDifference
 from core.analysis.summary import summarize
 from core.config import ABTestConfig, PassConfig, WorkloadConfig
@@ -33,8 +34,10 @@ from gui.views.layers.layer_model import BAR_ROLE, PATH_ROLE
 from gui.views.layers.view import LayersView
 from gui.views.live.output import OutputCard
 from gui.views.live.view import LiveView
-from gui.views.sessions.session_columns import MODEL, NAME, NOTE, PASSES, QUALITY, STARTED, STATUS, TPOT, TTFT
+from gui.views.saved_runs import Headline
+from gui.views.sessions.session_columns import COLUMNS, MODEL, NAME, NOTE, PASSES, QUALITY, STARTED, STATUS, TPOT, TTFT
 from gui.views.sessions.session_columns import TITLES as SESSION_TITLES
+from gui.views.sessions.session_tree import key_of
 from gui.views.sessions.view import NO_RUNS, NO_STORE, NOT_ALL_SIDES, NOT_FOUND, SessionsView
 from profilers.trace import KINDS, Output, Tag, Trace
 from tests.support.fakes import first_moments
@@ -741,6 +744,26 @@ def test_the_list_of_runs_fits_a_window_of_1440_and_tells_sides_apart(qtbot, sta
     assert {item.text(PASSES) for item in tree.run_items()} == {"int8 weights"}
     view.search.setText("int8_weight_only")  # what scripts call it is found too
     assert len(tree.heads()) == 2
+
+
+def test_no_number_of_a_run_is_cut(qtbot, state, run):
+    """At 1440 "1 m…6 s" and "10… %" stood there beside room that nobody needed."""
+    view = shown(qtbot, SessionsView(context(state)), size=(1137, 790))  # what the sidebar leaves of 1440
+    view.set_store(FakeStore(run))
+    tree = view.tree
+    slow = Headline({one.id: 65_900_000_000.0 for one in metrics.METRICS if one.unit == "ns"}, 1.0)
+    tree.show_headline(key_of(tree.heads()[0]), slow)
+    item = next(tree.run_items())
+    assert item.text(SESSION_TITLES.index("E2E")) == "1 min 6 s"
+    whole = [number for number, column in enumerate(COLUMNS) if column.whole]
+    narrow = [
+        SESSION_TITLES[n] for n in whole if tree.sizeHintForIndex(tree.indexFromItem(item, n)).width() > tree.columnWidth(n)
+    ]
+    assert narrow == []
+    assert tree.horizontalScrollBar().maximum() == 0
+    tree.header().resizeSection(STARTED, 50)  # whoever draws a column narrow has it so
+    tree.show_headline(key_of(tree.heads()[0]), slow)
+    assert tree.columnWidth(STARTED) == 50
 
 
 def test_the_layers_say_when_they_stand_on_few_or_disturbed_moments(qtbot, state, run):
