@@ -19,8 +19,8 @@ LATER = "…"
 Known = Headline | None
 """The numbers that only reading the whole run tells; None: not read yet."""
 
-ROOMY, AMPLE = 1000, 1250
-"""Widths of the list from which on a column has room that is not needed first, and one that follows from others."""
+ROOMY = 1000
+"""Width of the list from which on there is room for columns that are not needed first."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _of_metric(metric: Metric) -> Column:
         f"median of clean moments: {metric.definition}",
     )
     seldom = metric.made_of == metrics.WHOLE  # it follows from the others
-    return Column(metric.title if time else metric.unit, 68 if time else 56, **read, roomy=AMPLE if seldom else 0)
+    return Column(metric.title if time else metric.unit, 68 if time else 56, **read, roomy=ROOMY if seldom else 0)
 
 
 def _number(value: float | None) -> str:
@@ -130,7 +130,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Run", 180, lambda head, _: name_of(head), lambda head, _: name_of(head).casefold(), editable=True),
     Column(
         "Started",
-        108,
+        92,
         lambda head, _: started(head.created),
         lambda head, _: (head.created, head.id),
         lambda head, _: head.created,
@@ -151,7 +151,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Quality", 84, _quality_cell, _quality_key, _quality_tip, number=True),
     Column(
         "Noise",
-        66,
+        60,
         **_read(
             lambda known: known.perturbed_share,
             units.percent,
