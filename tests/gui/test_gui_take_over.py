@@ -10,7 +10,7 @@ from core.config import ModelConfig, PassConfig, RunConfig, TargetConfig, Worklo
 from core.session.store import SessionStore
 from gui import app
 from gui.settings import Settings
-from tests.support.gui_window import Facts, child, close_window, make_window
+from tests.support.gui_window import Facts, child, close_window
 from tests.support.synthetic import synthetic_run
 from tests.support.synthetic_operators import imported_run
 
@@ -21,19 +21,6 @@ SETUP = RunConfig(
     WorkloadConfig("Again", new_tokens=5, batch=2, repeats=7, warmup=3),
     ("layer_clock",),
 )
-
-
-@pytest.fixture
-def open_window(qtbot, tmp_path):
-    made = []
-
-    def make():
-        made.append(make_window(tmp_path / "settings.ini"))
-        return made[-1]
-
-    yield make
-    for window in made:
-        close_window(window)
 
 
 def run_of(config: RunConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from types import SimpleNamespace
 
 import pytest
@@ -27,24 +26,6 @@ from gui.setup.switch_list import SECOND_LINE
 from gui.splitter import STEP
 from gui.theme import DARK, LIGHT, scaled
 from gui.views.stretching import NEAR, StretchingColumn
-from tests.support.gui_window import close_window, make_window
-
-
-@pytest.fixture
-def open_window(qtbot, tmp_path):
-    """Makes windows that share their settings; all are closed in the end."""
-    made = []
-
-    def make():
-        made.append(make_window(tmp_path / "settings.ini"))
-        return made[-1]
-
-    yield make
-    for window in made:
-        close_window(window)
-    made.clear()
-    window = None
-    gc.collect()
 
 
 @pytest.fixture

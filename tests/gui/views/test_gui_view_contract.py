@@ -46,21 +46,6 @@ def toy():
 
 
 @pytest.fixture
-def open_window(qtbot, tmp_path):
-    made = []
-
-    def make():
-        made.append(make_window(tmp_path / "settings.ini"))
-        return made[-1]
-
-    yield make
-    for window in made:
-        close_window(window)
-    made.clear()
-    gc.collect()
-
-
-@pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A file in a folder that the package of views looks into; the registry is as it was afterwards."""
     known_views()
