@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import QObject, Signal
-from PySide6.QtWidgets import QStackedWidget, QTabBar
+from PySide6.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QStackedWidget, QTabBar, QTextEdit, QWidget
 
 from gui.views.base import Request, View, ViewContext, ViewSpec
+
+TYPED_INTO = (QLineEdit, QAbstractSpinBox, QTextEdit)
 
 
 class ViewStack(QObject):
@@ -69,5 +71,13 @@ class ViewStack(QObject):
 
     def _on_tab(self, number: int) -> None:
         if 0 <= number < len(self._views):
+            before = QApplication.focusWidget()
             self._stack.setCurrentIndex(number)
+            self._keep_from_typing(before)
             self.shown.emit(self.specs[number].id)
+
+    def _keep_from_typing(self, before: QWidget | None) -> None:
+        """Qt gives the focus of a hidden view to the first field of the next, where 3 is typed and turns to no view."""
+        now = QApplication.focusWidget()
+        if now is not before and isinstance(now, TYPED_INTO) and self._stack.isAncestorOf(now):
+            self._tabs.setFocus()

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 from PySide6.QtCore import QPoint, QSize, Qt, QTimer
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMessageBox
 
 from core.messages.reason import Reason, of_text
@@ -220,3 +221,17 @@ def test_loading_gives_the_focus_to_no_field(qtbot, window, name):
         sidebar.show_status(Status(state), None)
         QApplication.processEvents()
         assert window.focusWidget() in (sidebar.run, sidebar.cancel), state
+
+
+def test_number_keys_turn_the_views_where_the_view_before_had_the_focus(window, qtbot):
+    """Qt gave the focus of the hidden view to the filter of layers, and 3 was written there."""
+    live, layers = window.views["live"], window.views["layers"]
+    window.views.show("live")
+    window.activateWindow()
+    live.output.text.setFocus()
+    qtbot.waitUntil(lambda: QApplication.focusWidget() is live.output.text, timeout=3000)
+    layers.filter.setEnabled(True)  # as where a run is on show
+    for key, view in ((Qt.Key.Key_2, "layers"), (Qt.Key.Key_3, "compare"), (Qt.Key.Key_4, "sessions")):
+        QTest.keyClick(QApplication.focusWidget(), key)
+        assert window.views.current == view
+    assert layers.filter.text() == ""
