@@ -49,8 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a Windows console may not know a dash or an arrow
             stream.reconfigure(errors="replace")
+    signals = _Signals()
     try:
-        with _terminable():
+        with signals.heard():
             return _command(arguments)
     except SystemExit as end:  # --help and --version
         return end.code if isinstance(end.code, int) else BAD_INPUT
@@ -59,31 +60,46 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED if isinstance(refusal, NotWritten) else BAD_INPUT
     except KeyboardInterrupt:
         _explain("Cancelled.", debug)
-        return CANCELLED
+        return signals.status
     except BrokenPipeError:  # "| head" closed the pipe: not an error, but nothing more can be written
         sys.stdout = None  # or the interpreter would try to flush it at exit and complain
         return DONE
     except Exception as error:  # noqa: BLE001 - the last place that can turn a bug into a sentence
+        if signals.number:  # DuckDB makes "Query interrupted" of whatever a handler raises
+            _explain("Cancelled.", debug)
+            return signals.status
         _explain(f"{named(error)} (--debug shows where).", debug)
         return FAILED
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends what it interrupts as an error would, so that no half file stays. Commands that measure do more."""
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not ours:
-        yield
-        return
+class _Signals:
+    """SIGINT and SIGTERM end what they interrupt as an error would: no half file stays. Commands that measure do more."""
 
-    def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
+    def __init__(self) -> None:
+        self.number = 0  # of the one that came; 0: none
 
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    @property
+    def status(self) -> int:
+        """The exit status of a command that was interrupted."""
+        return 128 + self.number if self.number else CANCELLED
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Raise ``KeyboardInterrupt`` for either, unless somebody else has asked to be told of them."""
+        usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+        ours = threading.current_thread() is threading.main_thread()
+        heard = {number: before for number, before in usual.items() if ours and signal.getsignal(number) is before}
+        for number in heard:
+            signal.signal(number, self._raise)
+        try:
+            yield
+        finally:
+            for number, before in heard.items():
+                signal.signal(number, before)
+
+    def _raise(self, number: int, _: object) -> None:
+        self.number = number
+        raise KeyboardInterrupt
 
 
 def _explain(sentence: str, debug: bool) -> None:

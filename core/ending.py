@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,7 +38,11 @@ def within(limit_s: float, job: Callable[[], object]) -> bool:
 
 
 def leave(status: int) -> int:
-    """``status``, for the interpreter to end with; where threads would keep it from that, the process ends here."""
+    """``status``, for the interpreter to end with; where threads would keep it from that, the process ends here.
+
+    A signal that comes from now on finds nothing more to cancel: it ends the process, which leaves nothing behind either.
+    """
+    _end_at_a_signal()
     others = [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]
     if not hanging.is_set():
         deadline_s = time.perf_counter() + LIMIT_S
@@ -47,6 +52,12 @@ def leave(status: int) -> int:
             return status
         print("tickscope: The model's own threads go on; Tickscope ends without them.", file=sys.stderr)  # noqa: T201
     return break_off(status)
+
+
+def _end_at_a_signal() -> None:
+    if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda came, _: break_off(128 + came))
 
 
 def break_off(status: int) -> NoReturn:

@@ -8,7 +8,9 @@ in regions which whoever wrote them has marked, never while what was measured is
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,12 @@ from core.errors import Cancelled
 
 PATIENCE_S = 2.0
 """After a cancel, until it is insisted upon, and between two insistings."""
+
+IMPORTING_S = 30.0
+"""How long modules that are being imported are spared: one that was imported by half stays broken until the process ends.
+
+(Every run after a cancel in its first seconds failed with "Could not import module 'LlamaConfig'".)
+"""
 
 COMPILERS = (
     "g++",
@@ -46,6 +54,7 @@ class Region:
         self._lock = threading.Lock()
         self._inside: Counter[int] = Counter()
         self.insisted = False
+        self._first_s: float | None = None  # when it was insisted upon first
 
     def __enter__(self) -> None:
         with self._lock:
@@ -68,12 +77,16 @@ class Region:
             raise Cancelled from error
 
     def insist(self) -> None:
-        """End what goes on in here, if anything does."""
+        """End what goes on in here, if anything does, except that what imports modules is spared for a while."""
         with self._lock:
-            if not self._inside:
+            now_s = time.monotonic()
+            self._first_s = now_s if self._first_s is None else self._first_s
+            spared = {one for one in self._inside if _imports(one)} if now_s - self._first_s < IMPORTING_S else set()
+            found = self._inside.keys() - spared
+            if not found:
                 return
             self.insisted = True
-            for thread in self._inside:
+            for thread in found:
                 _raise_in(thread, Cancelled)
         kill_compilers()
 
@@ -82,6 +95,17 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Have an exception raised in a thread at its next step in Python; None takes back one that was not raised yet."""
     given = ctypes.py_object() if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), given)
+
+
+def _imports(thread: int) -> bool:
+    """Whether a thread is importing a module, by a statement or by ``import_module``."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "_find_and_load" and code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def kill_compilers() -> None:

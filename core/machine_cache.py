@@ -51,7 +51,10 @@ def draft_of(folder: Path) -> Path:
 
 
 def keep(draft: Path, folder: Path) -> None:
-    """Make a whole draft the entry ``folder``, in place of what was there; ``OSError`` where that cannot be done."""
+    """Make a whole draft the entry ``folder``, in place of what was there; ``OSError`` where that cannot be done.
+
+    Where another process keeps the same entry at the same moment, one of the two stays.
+    """
     files = {}
     for path in sorted(one for one in draft.rglob("*") if one.is_file()):
         _settle(path)
@@ -65,6 +68,9 @@ def keep(draft: Path, folder: Path) -> None:
         folder.replace(old)
     try:
         draft.replace(folder)
+    except OSError:
+        if not (folder / RECORD).is_file():
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
     _settle(folder.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from core.messages.reason import Reason, as_reason
 
@@ -122,3 +122,7 @@ class Status:
     def text(self) -> str:
         """The parts in words, for a face."""
         return " · ".join(map(str, self.said))
+
+
+STATUS_REASONS = tuple(one.name for one in fields(Status) if one.type == "tuple[Reason, ...]")
+"""The fields of a ``Status`` that are made of reasons, and have to be told as such where it is told to another process."""

@@ -34,6 +34,10 @@ if TYPE_CHECKING:  # DuckDB takes 85 ms to import, which the window should not w
     from core.session.store import SessionStore
 
 
+LOOK_S = 0.5
+"""How often what waits for another process looks whether it was cancelled."""
+
+
 class Program:
     """The window's half: session, notices, and the carrier that does the work. Every method returns at once unless it says
     otherwise.
@@ -69,8 +73,11 @@ class Program:
 
     @property
     def status(self) -> Status:
-        """What is going on, as of now; cheap enough for every tick."""
-        return self._carrier.status
+        """What is going on, as of now, wherever that is; cheap enough for every tick."""
+        busy = (
+            self._carrier if self._carrier.busy else next((one for one in self._carriers.values() if one.busy), self._carrier)
+        )
+        return busy.status
 
     @property
     def busy(self) -> bool:
@@ -157,7 +164,7 @@ class Program:
 
     def export(self, runs: Sequence[Run], format_id: str, path: Path) -> None:
         """Write runs in another format, in this process, once nothing is measured any more."""
-        self._local.carry(ExportRuns(runs, format_id, path))
+        self._local.carry(ExportRuns(runs, format_id, path, self._rests))
 
     def cancel(self) -> None:
         """Cancel what is going on; what was measured is kept."""
@@ -242,6 +249,10 @@ class Program:
             if run.facts.status == "finished":
                 note_tried(run.config)
         return kept
+
+    def _rests(self) -> bool:
+        """Waits a moment for other processes; whether none of them measures any more."""
+        return all(carrier.join(LOOK_S) for carrier in self._carriers.values() if carrier is not self._local)
 
     def _add(self, run: Run) -> Run:
         self._last = run = self._session.add(run)

@@ -21,7 +21,12 @@ def main(argv: list[str] | None = None) -> int:
         return _begin(argv)
     from core.ending import leave
 
-    return leave(_begin(sys.argv[1:]))
+    try:
+        status = _begin(sys.argv[1:])
+    except KeyboardInterrupt:  # before the command line, or the window, has begun to listen
+        print("tickscope: Cancelled.", file=sys.stderr)  # noqa: T201 - the command line's one sentence
+        status = 130
+    return leave(status)
 
 
 def _begin(arguments: list[str]) -> int:

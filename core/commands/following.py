@@ -112,7 +112,7 @@ def _tell(notice: Notice, progress: Progress, debug: bool) -> None:
         progress.say(f"tickscope: {notice.text}{hint}")
         if debug and notice.detail:
             progress.say(notice.detail.rstrip())
-    elif notice.kind in ("warning", "busy", "not_kept"):
+    elif notice.kind in ("warning", "busy", "not_kept", "cancelled"):
         progress.say(f"tickscope: {notice.text}")
     elif notice.kind == "loaded" or (notice.kind in ENDS and not _in_report(notice)):
         progress.say(notice.text)

@@ -38,21 +38,24 @@ def import_trace(args: argparse.Namespace) -> int:
 
 
 def _add(run: Run, path: Path) -> int:
-    """Put the run into the file; where that cannot be, a file that was made for it goes again."""
+    """Put the run into the file; where that cannot be, or is interrupted, a file that was made for it goes again."""
     from core.session.keeping import remove_session
     from core.session.store import SessionStore
 
     there = path.exists()
-    store = SessionStore.open(path)
+    store = None
     try:
+        store = SessionStore.open(path)
         return store.add(run)
-    except Refusal:
+    except (Refusal, KeyboardInterrupt, RuntimeError):  # the last is DuckDB's word for a signal
         if not there:
-            store.close()
+            if store is not None:
+                store.close()
             remove_session(path)
         raise
     finally:
-        store.close()
+        if store is not None:
+            store.close()
 
 
 def imported_text(run: Run) -> str:

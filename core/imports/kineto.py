@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from core.config import ModelConfig, RunConfig
 from core.errors import Refusal
 from core.imports.base import importers
 from core.imports.content import Content, read_content
-from core.imports.decoding import decoded
+from core.imports.decoding import as_whole, decoded
 from core.imports.events import read_events
 from core.imports.slices import Slices
 from core.imports.text import TraceText
@@ -128,8 +127,7 @@ def _environment(header: Mapping[str, Any]) -> dict[str, Any]:
 
 def _created(header: Mapping[str, Any], content: Content, path: Path) -> str:
     """When the first event was, if the trace knows, else when the file was written; ISO 8601 UTC."""
-    base = header.get("baseTimeNanoseconds", 0)
-    base = base if isinstance(base, (int, float)) and math.isfinite(base) else 0
+    base = as_whole(header.get("baseTimeNanoseconds"), 0)
     at = _EARLIEST
     seconds = (base + content.origin_ns) / 1e9
     if 1e9 < seconds < 1e10:

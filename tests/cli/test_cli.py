@@ -28,6 +28,7 @@ from core.notices import Notice, Status
 from core.pass_api.options import by_name
 from core.records.deltas import Written
 from core.session.store import SessionStore
+from tests.support.folders import ROOT
 from tests.support.shape import check_run_json
 from tests.support.synthetic import synthetic_run
 
@@ -530,3 +531,43 @@ def test_signals_set_the_event_and_handlers_are_put_back() -> None:
 
 def test_numbers_stand_to_the_right() -> None:
     assert table(("", "n"), [("a", "1"), ("long", "—"), ("b", "100")]) == "        n\na       1\nlong    —\nb     100"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_signal_while_a_trace_is_kept_is_a_cancel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, status: int, there: bool
+) -> None:
+    def interrupted(*_args: Any) -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise RuntimeError("Query interrupted") from None  # as DuckDB says it
+
+    trace, session = tmp_path / "trace.json", tmp_path / "x.tickscope"
+    trace.write_text('{"traceEvents": [{"ph": "X", "cat": "cpu_op", "name": "a", "pid": 1, "tid": 1, "ts": 1, "dur": 2}]}')
+    if there:
+        assert cli.main(["import", str(trace), "--out", str(session)]) == 0
+        capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("core.session.store.append_rows", interrupted)
+        assert cli.main(["import", str(trace), "--out", str(session)]) == status
+    assert capsys.readouterr().err == "tickscope: Cancelled.\n"
+    assert session.exists() == there
+    if there:
+        assert cli.main(["show", str(session), "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_process_is_ending_ends_it_and_leaves_nothing(tmp_path: Path, number: int) -> None:
+    code = (
+        "import signal, threading; from core import ending; from core.private_folders import temporary_folder\n"
+        "temporary_folder('x'); own = threading.Thread(target=threading.Event().wait); own.start()\n"
+        f"own.join = lambda _=None: signal.raise_signal({int(number)})\n"
+        "ending.leave(0)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + number, "")
+    assert list(tmp_path.iterdir()) == []

@@ -53,6 +53,28 @@ def test_an_entry_is_usable_as_it_was_written_and_leaves_no_draft(root: Path) ->
     assert not usable(root / "graphs" / "none", code=True)
 
 
+def test_two_programs_that_keep_one_entry_at_the_same_moment_leave_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = root / "graphs" / "a"
+    first = draft_of(folder)
+    (first / "step.so").write_bytes(b"code")
+    other = first.rename(first.with_name("of-another"))
+    keep(other, folder)
+    whole = folder.rename(folder.with_name("as-kept"))
+    replace = Path.replace
+
+    def overtaken(path: Path, target: Path) -> Path:
+        if target == folder:
+            whole.rename(folder)
+        return replace(path, target)
+
+    second = draft_of(folder)
+    (second / "step.so").write_bytes(b"code")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", overtaken)
+        keep(second, folder)
+    assert usable(folder, code=True)
+
+
 @pytest.mark.parametrize("code", [True, False])
 @pytest.mark.parametrize("how", ["cut", "flipped", "gone", "record cut", "record odd", "record huge", "nested", "a file"])
 def test_whatever_fails_is_set_aside_and_said_once(root: Path, code: bool, how: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -154,6 +155,22 @@ def test_only_marked_regions_are_interrupted() -> None:
         spin(region)
     with pytest.raises(Cancelled), region:  # an error that insisting has caused, as of a compiler that was killed
         raise RuntimeError("g++ died")
+
+
+def test_modules_are_never_imported_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    region = Region()
+    (tmp_path / "imported_late.py").write_text("import sys\nsys.modules['its_spin'](sys.modules['its_region'])\nWHOLE = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "its_spin", spin)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "its_region", region)  # type: ignore[arg-type]
+    with region:
+        whole = importlib.import_module("imported_late")
+    assert whole.WHOLE
+    assert not region.insisted
+    del sys.modules["imported_late"]
+    monkeypatch.setattr("core.interrupting.IMPORTING_S", 0.0)  # but a module that hangs is not waited for without end
+    with pytest.raises(Cancelled), region:
+        importlib.import_module("imported_late")
 
 
 def test_compilers_are_killed_and_other_children_are_not(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from core.execution.link import LinkError
 from core.execution.mirror import Mirror
 from core.messages.reason import Reason, of_text
 from core.models.base import ModelFacts
-from core.notices import STATES, Notice, Status
+from core.notices import STATES, STATUS_REASONS, Notice, Status
 from core.pass_api.options import read_run
 from core.records.deltas import Delta
 from core.records.run import Group, Run, RunFacts, status_said
@@ -243,8 +243,8 @@ class ChildCarrier:
 
     def _on_status(self, message: dict[str, Any]) -> None:
         known = {one.name: message[one.name] for one in fields(Status)}
-        said, then = (tuple(map(Reason.from_json, known.pop(name))) for name in ("said", "then"))
-        status = replace(msgspec.convert(known, Status), said=said, then=then)
+        reasons: dict[str, Any] = {name: tuple(map(Reason.from_json, known.pop(name))) for name in STATUS_REASONS}
+        status = replace(msgspec.convert(known, Status), **reasons)
         if status.state not in STATES:
             raise LinkError(f"a state {status.state[:40]!r}")
         self._status = status

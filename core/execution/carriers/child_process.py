@@ -19,7 +19,7 @@ from core.ending import break_off, leave
 from core.execution.jobs.base import job_kinds
 from core.execution.link import Link, LinkError
 from core.messages.reason import as_reason
-from core.notices import Notice
+from core.notices import STATUS_REASONS, Notice, Status
 from core.private_folders import process_mark, remove_folders_of
 from core.records.deltas import Written, since
 from core.records.run import Run, RunFacts
@@ -228,8 +228,7 @@ class Serving:
         now = (status, text, key)
         if force or now != self._status:
             self._status = now
-            words = {name: [one.as_json() for one in getattr(status, name)] for name in ("said", "then")}
-            self._link.send("status", **{**shallow(status), **words}, live_text=text, shown=key)
+            self._link.send("status", **status_message(status), live_text=text, shown=key)
 
     def _watch(self) -> None:
         """Where no moment ends for long (loading, compiling, a prefill of minutes), say how far it is all the same."""
@@ -245,6 +244,12 @@ class Serving:
                     self._gate.disturb(time.perf_counter_ns() - start)
             except OSError:  # the window has gone, and the main thread learns it too
                 return
+
+
+def status_message(status: Status) -> dict[str, Any]:
+    """A status by field, its reasons as JSON."""
+    reasons = {name: [one.as_json() for one in getattr(status, name)] for name in STATUS_REASONS}
+    return {**shallow(status), **reasons}
 
 
 def shallow(value: Any) -> dict[str, Any]:

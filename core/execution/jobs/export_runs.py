@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.execution.jobs.base import Job, JobContext
@@ -15,14 +15,18 @@ class ExportRuns(Job):
 
     kind = "export"
 
-    def __init__(self, runs: Sequence[Run], format_id: str, path: Path) -> None:
+    def __init__(self, runs: Sequence[Run], format_id: str, path: Path, wait: Callable[[], bool] = lambda: True) -> None:
+        """``wait``: waits a moment and says whether nothing is measured any more, in other processes either."""
         self._runs = tuple(runs)
         self._format = format_id
         self._path = path
+        self._wait = wait
 
     def carry_out(self, context: JobContext) -> None:
         from core.export.base import WarningExporter, exporters
 
+        while not self._wait():
+            context.progress.check()
         exporter = exporters.get(self._format)
         context.stage("loading")
         context.progress.report(Reason("execution.writing", name=self._path.name), None)

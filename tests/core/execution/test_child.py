@@ -12,21 +12,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from core.config import ABTestConfig, ModelConfig, PassConfig, RunConfig, TargetConfig, WorkloadConfig
+from core.clock.gate import Gate
+from core.config import ABTestConfig, ModelConfig, PassConfig, QualityConfig, RunConfig, TargetConfig, WorkloadConfig
 from core.execution.carriers import child
+from core.execution.carriers.child_process import status_message
 from core.execution.carriers.worker_process import ERROR_LINES, LINE_BYTES, WorkerProcess
-from core.execution.link import LinkError
+from core.execution.link import Link, LinkError
+from core.messages.reason import Reason
+from core.notices import Status
 from core.program import Program
 from core.records.run import Run
 from core.session.store import SessionStore
 from tests.support.folders import ROOT
+from tests.support.tiny import TINY_LLAMA
 
 MODELS = ROOT / "tests" / "support" / "child_models.py"
 NOTHING = threading.Event()
@@ -98,6 +103,29 @@ def test_an_ab_test_elsewhere_ends_with_verdicts(program: Program) -> None:
     assert store is not None
     assert [head.facts.trial is not None for head in store.runs()] == [True, True]
     assert {"job_started", "job_finished"} <= {kind for kind, _ in notices(program)}
+
+
+def test_whatever_a_status_says_reaches_the_window(program: Program) -> None:
+    said, then = (Reason("execution.measuring-quality"),), (Reason("execution.starting-process"),)
+    status = Status("running", said, 0.5, 12.0, warming=True, compiling=True, at_most=True, then=then)
+    assert not [one.name for one in fields(Status) if getattr(status, one.name) == one.default]  # nothing is left out here
+    stream = io.BytesIO()
+    Link(io.BytesIO(), stream).send("status", **status_message(status), live_text="", shown=0)
+    stream.seek(0)
+    carrier = child.ChildCarrier(Gate(), program)
+    message = Link(stream, io.BytesIO()).receive()
+    assert isinstance(message, dict)
+    carrier._on_status(message)
+    assert carrier.status == status
+
+
+def test_a_run_elsewhere_whose_quality_is_measured_comes_to_its_end(program: Program) -> None:
+    workload = WorkloadConfig(prompt_tokens=5, new_tokens=4, repeats=2, warmup=1)
+    program.start(
+        RunConfig(ModelConfig(TINY_LLAMA), (PassConfig("bfloat16"),), TargetConfig("cpu", 1), workload, quality=QualityConfig())
+    )
+    assert program.join(120)
+    assert kept(program).facts.status == "finished"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from core.clock.gate import Gate
 from core.config import UnloadConfig
 from core.errors import Refusal
+from core.execution.carriers.child import ChildCarrier, _Asked
 from core.execution.carriers.local import LocalCarrier
 from core.execution.jobs.base import Job, JobContext, JobKind, Recorded, job_kinds
 from core.messages.reason import of_text
@@ -202,3 +203,48 @@ def test_an_export_that_was_cancelled_leaves_nothing_behind(tmp_path: Path) -> N
         assert program.close(LIMIT_S)
     assert [(notice.kind, notice.job) for notice in notices] == [("cancelled", "toy"), ("cancelled", "export")]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_waits_for_what_another_process_measures(tmp_path: Path) -> None:
+    program = Program(tmp_path / "x.tickscope", executor="child")
+    other = program._carriers["child"]
+    assert isinstance(other, ChildCarrier)
+    other._jobs[1] = _Asked("run", None)
+    written, cancelled = tmp_path / "first.json", tmp_path / "second.json"
+    program.export([synthetic_run()], "json", written)
+    assert not program._local.join(2.0)
+    assert not written.exists()
+
+    def over() -> None:
+        with other._changed:
+            other._jobs.clear()
+            other._changed.notify_all()
+
+    over()
+    assert program.join(LIMIT_S)
+    assert written.exists()
+    other._jobs[2] = _Asked("run", None)
+    program.export([synthetic_run()], "json", cancelled)
+    program.cancel()
+    assert program._local.join(LIMIT_S)
+    assert not cancelled.exists()
+    over()
+    assert program.close()
+
+
+def test_what_goes_on_is_shown_wherever_it_is(tmp_path: Path) -> None:
+    program = Program(tmp_path / "x.tickscope", executor="child")
+    going, over = threading.Event(), threading.Event()
+
+    def work(context: JobContext) -> None:
+        context.stage("loading")
+        going.set()
+        assert over.wait(LIMIT_S)
+
+    program._local.carry(Toy(work))
+    assert going.wait(LIMIT_S)
+    assert program.status.state == "loading"
+    over.set()
+    assert program.join(LIMIT_S)
+    assert program.status.state == "idle"
+    assert program.close()

@@ -64,6 +64,13 @@ def written(path, events=EVENTS, *, bare=False, indent=2):
     return path
 
 
+@pytest.mark.parametrize("base", ["1" * 400, "-" + "1" * 400, "1e999", "NaN", '"soon"', "[]", "null", "true"])
+def test_a_beginning_that_is_no_time_is_no_beginning(tmp_path, base):
+    path = tmp_path / "trace.json"
+    path.write_text(f'{{"baseTimeNanoseconds": {base}, "traceEvents": {json.dumps(EVENTS)}}}', encoding="utf-8")
+    assert read_trace(path).created > "2020"
+
+
 def by_name(run):
     operators = run.trace.operators
     return {
