@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ from core.session.database import (
 from core.session.deleted import DeletedHead, head_in_file, put_back
 from core.session.heads import HEADS, RunHead, head_of
 from core.session.limits import Late, check_size, limited
+from core.session.making import being_made, was_being_made
 from core.session.older_copy import copied, forget
 from core.session.rows import append_rows, missing_rows, read_rows
 from core.session.schema import RUN_TABLES, SCHEMA_VERSION, file_version, migrate
 from core.session.soundness import fault
-from core.session.unread_log import damaged, log_kept
+from core.session.unread_log import EMPTY_BYTES, damaged, log_kept
 from profilers.trace import Trace
 
 SUFFIX = ".tickscope"
@@ -82,7 +83,10 @@ class SessionStore:
             Refusal: see ``database.connect``; also if it is another program's database or of a newer schema version.
         """
         path = typed(path).absolute()
-        with log_kept(path) as all_in_log:
+        if was_being_made(path) and path.is_file() and not log_of(path).exists() and path.stat().st_size <= EMPTY_BYTES:
+            path.unlink()  # killed before it held anything: it is made anew
+            create = True
+        with log_kept(path) as all_in_log, being_made(path) if create and not path.exists() else nullcontext():
             return cls._opened(path, create, all_in_log)
 
     @classmethod

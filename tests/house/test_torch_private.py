@@ -459,8 +459,8 @@ def test_every_name_has_a_canary() -> None:
 
 PRIVATE = re.compile(r"_[a-z]\w*|torch\.(\w+\.)*(_\w+|ao)(\.\w+)*")
 LIBRARIES = ("torch", "transformers", "accelerate")
-OTHERS = {"_replace", "_exit", "_ArgumentGroup", "_ActionsContainer"}
-"""Python's own: ``NamedTuple._replace``, ``os._exit``, and argparse's types of a group."""
+OTHERS = {"_replace", "_exit", "_current_frames", "_ArgumentGroup", "_ActionsContainer"}
+"""Python's own: ``NamedTuple._replace``, ``os._exit``, ``sys._current_frames``, and argparse's types of a group."""
 
 
 def others_private_names(tree: ast.Module) -> Iterator[str]:
