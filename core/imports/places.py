@@ -43,8 +43,9 @@ _AROUND = re.compile(r".*_(range|ranges|annotation|insight|event)")
 _DEVICE_PROCESS = re.compile(r"(?!cpu\b)\w+ functions", re.IGNORECASE)
 """How ``EventList.export_chrome_trace``, which writes no categories, calls the process of a device ("CUDA functions")."""
 
-_PYTHON_NAME = re.compile(r"nn\.Module: |<built-in |[^\n]{1,500}\.py\(\d+\): ")
-"""How the tracer of Python names a function, where no category says that it is one."""
+_PYTHON_NAME = re.compile(r"nn\.Module: |<built-in |(?:[^\n]{1,500}\.py|<[^>\n]{1,500}>[.\w]{0,20})\(\d+\): ")
+"""How the tracer of Python names a function, where no category says that it is one: its file and line, or what stands for a
+file where the code came from none (``<frozen os>``, ``<string>``, torch.fx's ``<eval_with_key>.5``)."""
 
 
 def places_of(slices: Slices, columns: dict[str, Array]) -> Array:

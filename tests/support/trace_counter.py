@@ -40,7 +40,7 @@ def _place(event: dict[str, Any]) -> str | None:
     place = PLACES.get(event.get("cat", "").lower())
     if place in ("cpu", "region") and event["name"].startswith("ProfilerStep#"):
         return "step"
-    if "cat" not in event and (".py(" in event["name"] or event["name"].startswith(("<built-in ", "nn.Module: "))):
+    if "cat" not in event and (".py(" in event["name"] or event["name"].startswith(("<", "nn.Module: "))):
         place = "python"
     if place == "python" and event["name"].startswith("nn.Module: "):
         return "module"

@@ -69,6 +69,25 @@ def test_functions_around_a_region_keep_only_what_is_theirs(tmp_path):
     }
 
 
+def test_without_categories_functions_are_told_by_their_names_whatever_their_code_came_from(tmp_path):
+    """torch's list of events has none; it put ``os.environ``, which is frozen into Python, among the longest operators."""
+    python = [
+        "a/model.py(3): forward",
+        "<frozen os>(674): __getitem__",
+        "<frozen importlib._bootstrap>(1176): _find_and_load",
+        "<string>(1): __init__",
+        "<eval_with_key>.5(4): forward",
+        "<ipython-input-3-5c>(1): <module>",
+        "<built-in function linear>",
+        "nn.Module: Linear_0",
+    ]
+    others = ["aten::mm", "forward", "void at::native::kernel<float>(2): x", "<mine>", "step (3): forward"]
+    events = [slice_of(name, 10 * place, 5, None) for place, name in enumerate([*python, *others])]
+    found = dict(sums(imported(tmp_path / "t.json", events)))
+    assert {name for name, place in found if place == "python"} == set(python)
+    assert {name for name, place in found if place == "cpu"} == set(others)
+
+
 def test_a_trace_of_hours_keeps_all_of_it(tmp_path):
     run = imported(tmp_path / "t.json", [slice_of("tick", hour * 7.2e9, 10) for hour in range(5)])
     assert sums(run) == {("tick", "cpu"): (5, 50, 50)}
