@@ -40,6 +40,11 @@ def csv_cell(text: str) -> str:
     return text
 
 
+def csv_number(value: float) -> str:
+    """A number for a CSV cell that reads back as it was: the shortest that does, a whole one without its ``.0``."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def markdown(text: str, *, lines: bool = False) -> str:
     """A text for Markdown: no markup, no link, no picture, no HTML comes of it."""
 

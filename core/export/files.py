@@ -16,7 +16,7 @@ from core.disk_space import is_full
 from core.error_text import said
 from core.errors import NotWritten, Refusal
 from core.messages.reason import Reason
-from core.plain_text import csv_cell, visible
+from core.plain_text import csv_cell, csv_number, visible
 from core.records.run import Run
 
 
@@ -110,4 +110,4 @@ def _cell(value: Any) -> Any:
         return int(value)
     if isinstance(value, str):
         return csv_cell(visible(value))
-    return f"{value:.9g}" if isinstance(value, float) else value
+    return csv_number(value) if isinstance(value, float) else value

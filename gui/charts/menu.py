@@ -13,7 +13,7 @@ from PySide6.QtGui import QAction, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 
 from core.error_text import first_line
-from core.plain_text import csv_cell, visible
+from core.plain_text import csv_cell, csv_number, visible
 from gui.last_folder import short_path, use_folder, within
 
 PICTURES = "PNG picture (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
@@ -155,5 +155,5 @@ def _cell(value: Any) -> str:
     if value is None or value != value:  # NaN stands for "not measured" in float columns
         return ""
     if isinstance(value, float):
-        return f"{value:.9g}"
+        return csv_number(value)
     return csv_cell(visible(str(value)))  # it is pasted into spreadsheets

@@ -88,6 +88,20 @@ def test_csv_holds_every_moment_with_units_and_empty_cells(tmp_path):
     assert "self (ns)" in head
 
 
+def test_csv_numbers_read_back_as_they_were_recorded(tmp_path):
+    """Nine digits, as once were written, lose bytes of a gibibyte and all below 10 µs of an hour."""
+    recorded = np.array([1098022913.0, 621405.999, 1 / 3, 3600.123456789, 5e-324, 0.0])
+    counters = {
+        "track": np.zeros(len(recorded), np.int64), "time_ns": np.arange(len(recorded)), "value": recorded,
+    }  # fmt: skip
+    run = replace(RUN, trace=replace(RUN.trace, counters=counters))
+    exporters.get("csv").write([run], tmp_path / "out.csv")
+    head, rows = read_csv(tmp_path / "out-counters.csv")
+    told = [row[head.index("value")] for row in rows]
+    assert [float(value) for value in told] == recorded.tolist()
+    assert (told[0], told[-1]) == ("1098022913", "0")
+
+
 def test_a_folder_takes_the_files_and_several_runs_are_told_apart(tmp_path):
     files = exporters.get("csv").write([RUN, replace(RUN, id=7)], tmp_path / "tables")
     assert {"run1-moments.csv", "run7-layers.csv"} <= {file.name for file in files}

@@ -610,6 +610,7 @@ def test_tick_numbers_have_the_decimals_they_need():
 
 def test_tsv_has_empty_cells_for_what_was_not_measured():
     assert as_tsv({"a": [1, None], "b": [math.nan, 2.5]}) == "a\tb\n1\t\n\t2.5\n"
+    assert as_tsv({"resident": [1098022913.0]}) == "resident\n1098022913\n"
 
 
 def test_layers_without_a_list_are_drawn_too(qtbot, run):
