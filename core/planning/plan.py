@@ -135,12 +135,14 @@ def _with_head_in_rows(subject: Subject, reports: list[PassReport]) -> list[Pass
     weight = getattr(output_head(subject.model), "weight", None)
     if place is None or weight is None or weight.device.type != "cpu" or subject.execution.runtime is not None:
         return reports
+    start = perf_counter_ns()
     take_back = head_in_rows(subject.model)
     if take_back is None:
         return reports
     subject.undo.callback(take_back)
     note = Reason("planning.head-in-rows")
-    reports[place] = dataclasses.replace(reports[place], notes=(*reports[place].notes, note))
+    took_ns = reports[place].apply_ns + perf_counter_ns() - start
+    reports[place] = dataclasses.replace(reports[place], notes=(*reports[place].notes, note), apply_ns=took_ns)
     return reports
 
 

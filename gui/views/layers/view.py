@@ -43,7 +43,7 @@ from gui.views.stretching import NEAR, StretchingColumn
 NARROW = 900
 QWIDGETSIZE_MAX = (1 << 24) - 1  # Qt's own "no limit", which PySide does not name
 NO_PRODUCTS = "this run does not say what its layers multiply (an older file, or another engine)"
-NO_CEILINGS = "what this machine can do at most was not measured yet; a run with a pass does that"
+NO_CEILINGS = "what this machine can do at most was not measured yet, or while others computed; a run with a pass does that"
 LEAST_NAME = 190  # pixels: an indented "layers.12" and what hangs below it
 STAGE = TITLES.index("Stage")  # the last column of text
 RATES = ("total_share", "bytes_per_s", "operations_per_s", "limit_share")

@@ -398,6 +398,20 @@ def test_what_was_measured_on_a_busy_machine_is_not_kept(new_machine: Path, monk
     assert again("a", 3) == 2
 
 
+def test_what_others_slowed_down_is_no_ceiling(new_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions have nothing better and say that they are rough; a run's layers would be faster than "at most"."""
+    found = {"reads": [[1 << 20, 1e9]], "operations_per_s": {"float32": 1e9}, "operator_ns": 1e3}
+    monkeypatch.setattr(limits, "_measured", lambda: found)
+    assert limits.known_ceilings() is None  # nobody asked yet
+    seconds = iter([0.0, 1.0])
+    monkeypatch.setattr(machine_facts, "others_s", lambda: next(seconds))
+    assert limits.ceilings().operator_ns == 1e3
+    assert limits.known_ceilings() is None
+    machine_facts.forget()
+    monkeypatch.setattr(machine_facts, "others_s", lambda: 0.0)
+    assert limits.ceilings() == limits.known_ceilings()
+
+
 @pytest.mark.parametrize("text", ["", '{"a": ', "[]", "\0"])
 def test_a_file_that_was_cut_short_is_written_anew(new_machine: Path, text: str) -> None:
     machine_facts.remembered("a", lambda: 1)
